@@ -1,0 +1,1 @@
+"""What a worker tells the outside: metrics, logs, health. No decision is taken here."""

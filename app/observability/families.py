@@ -1,0 +1,112 @@
+"""Metric families: a thin, cached layer over prometheus_client with one registry per process.
+
+A family is declared once with its name, kind, labels and meaning; `child(...)` hands out the
+series for given label values from a dict, so the hot path costs one lookup and no lock.
+It does not serve or push anything: see `app.observability.health` and `render` below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Generic, Literal, TypeVar
+
+import prometheus_client
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client.exposition import choose_encoder
+
+Kind = Literal["counter", "gauge", "histogram"]
+Series = TypeVar("Series", Counter, Gauge, Histogram)
+
+# `_created` series double the size of every scrape and nothing here reads them.
+prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
+
+REGISTRY = CollectorRegistry()
+PROCESS = ProcessCollector(namespace="symphony", registry=REGISTRY)
+
+CATALOGUE: dict[str, Family[Counter] | Family[Gauge] | Family[Histogram]] = {}
+
+
+class Family(Generic[Series]):
+    """One metric name with all its series.
+
+    `name` is the exposed name (a counter's ends in `_total`, units are in the name); `labels` is
+    the ordered tuple of label names; `meaning` is the help text and the reference page's text.
+    Label values must be bounded: never an order id, a customer or an error message.
+    """
+
+    __slots__ = ("_children", "_parent", "buckets", "kind", "labels", "meaning", "name")
+
+    def __init__(
+        self,
+        kind: Kind,
+        parent: Series,
+        name: str,
+        labels: tuple[str, ...],
+        meaning: str,
+        buckets: Sequence[float] = (),
+    ) -> None:
+        if name in CATALOGUE:
+            raise ValueError(f"metric {name} is declared twice")
+        self.kind: Kind = kind
+        self.name = name
+        self.labels = labels
+        self.meaning = meaning
+        self.buckets = tuple(buckets)
+        self._parent: Series = parent
+        self._children: dict[tuple[str, ...], Series] = {}
+        CATALOGUE[name] = self
+
+    def child(self, *values: str) -> Series:
+        """Return the series for `values`, one per label in order; created on first use."""
+        found = self._children.get(values)
+        if found is None:
+            found = self._parent.labels(*values) if self.labels else self._parent
+            self._children[values] = found
+        return found
+
+    def forget(self, *values: str) -> None:
+        """Remove the series for `values`, or all whose leading labels equal them.
+
+        Used when a partition is revoked: a gauge that nobody updates would lie.
+        """
+        for key in [key for key in self._children if key[: len(values)] == values]:
+            del self._children[key]
+            if self.labels:
+                self._parent.remove(*key)
+
+
+def counter(name: str, meaning: str, *labels: str) -> Family[Counter]:
+    """Declare a monotone count; `name` must end in `_total`."""
+    if not name.endswith("_total"):
+        raise ValueError(f"counter {name} must end in _total")
+    return Family(
+        "counter", Counter(name, meaning, labels, registry=REGISTRY), name, labels, meaning
+    )
+
+
+def gauge(name: str, meaning: str, *labels: str) -> Family[Gauge]:
+    """Declare a value that goes up and down."""
+    return Family("gauge", Gauge(name, meaning, labels, registry=REGISTRY), name, labels, meaning)
+
+
+def histogram(name: str, meaning: str, *labels: str, buckets: Sequence[float]) -> Family[Histogram]:
+    """Declare a distribution with explicit upper bounds (in the unit that ends `name`)."""
+    parent = Histogram(name, meaning, labels, registry=REGISTRY, buckets=buckets)
+    return Family("histogram", parent, name, labels, meaning, buckets)
+
+
+def one_of(
+    family: Family[Gauge], leading: tuple[str, ...], states: Sequence[str], now: str
+) -> None:
+    """Show an enumerated state: 1 on the series whose last label is `now`, 0 on the others."""
+    for state in states:
+        family.child(*leading, state).set(1.0 if state == now else 0.0)
+
+
+def render(accept: str = "") -> tuple[bytes, str]:
+    """Return the exposition of this process's registry and its content type.
+
+    OpenMetrics when `accept` (the request's Accept header) asks for it, Prometheus text otherwise.
+    """
+    encode, content_type = choose_encoder(accept)
+    return encode(REGISTRY), content_type

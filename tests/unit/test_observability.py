@@ -1,0 +1,176 @@
+"""Facts about metrics, logs and the health server."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import logging.config
+import re
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from aiohttp.test_utils import TestClient, TestServer
+
+from app.observability import metrics
+from app.observability.families import CATALOGUE, one_of, render
+from app.observability.health import Verdict, application
+from app.observability.logging import JsonFormatter, bound, get_log, logging_config
+from app.observability.reference import page
+
+pytestmark = pytest.mark.unit
+
+
+def settings(**changes: Any) -> Any:
+    """Build the few settings that logging reads."""
+    values = {
+        "role": "payment",
+        "worker_id": "payment-1",
+        "incarnation": "",
+        "log_level": "info",
+        "log_format": "json",
+    }
+    return SimpleNamespace(**{**values, **changes})
+
+
+class Lines(logging.Handler):
+    """A handler that keeps what a JSON formatter makes of each record."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setFormatter(JsonFormatter({"role": "payment", "worker": "payment-1"}))
+        self.lines: list[dict[str, Any]] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep the record as a machine would read it."""
+        self.lines.append(json.loads(self.format(record)))
+
+
+@pytest.fixture
+def lines() -> Any:
+    """Collect the lines of the logger `sample`."""
+    handler = Lines()
+    logger = logging.getLogger("sample")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    yield handler.lines
+    logger.removeHandler(handler)
+
+
+def test_every_metric_is_prefixed_documented_and_has_no_unbounded_label() -> None:
+    """The catalogue keeps its naming rules and no label could hold an order."""
+    assert len(CATALOGUE) > 40
+    for name, family in CATALOGUE.items():
+        assert re.fullmatch(r"symphony_[a-z_]+", name)
+        assert family.meaning.strip()
+        assert not {"order_id", "customer", "key", "message"} & set(family.labels)
+
+
+def test_the_reference_page_lists_every_metric() -> None:
+    """The generated page has one row per metric of the catalogue."""
+    text = page()
+    assert all(f"| `{name}` |" in text for name in CATALOGUE)
+
+
+def test_a_child_is_created_once_and_can_be_forgotten() -> None:
+    """Series are cached by label values and vanish from the scrape when forgotten."""
+    first = metrics.LAG.child("unit", "order.created", "0")
+    assert metrics.LAG.child("unit", "order.created", "0") is first
+    first.set(7)
+    metrics.LAG.child("unit", "order.created", "1").set(8)
+    line = b'symphony_delivery_lag_records{consumer="unit",partition="0",topic="order.created"} 7.0'
+    assert line in render()[0]
+    metrics.LAG.forget("unit")
+    assert b'consumer="unit"' not in render()[0]
+
+
+def test_an_enumerated_state_has_exactly_one_series_at_one() -> None:
+    """Moving to a state clears the state before."""
+    place = ("unit", "order.created", "0")
+    one_of(metrics.BATCH_STATE, place, metrics.BATCH_STATES, "working")
+    one_of(metrics.BATCH_STATE, place, metrics.BATCH_STATES, "held")
+    shown = [
+        line
+        for line in render()[0].decode().splitlines()
+        if 'consumer="unit"' in line and line.startswith("symphony_delivery_batch_state")
+    ]
+    assert len(shown) == len(metrics.BATCH_STATES)
+    assert [line for line in shown if line.endswith(" 1.0")] == [
+        line for line in shown if 'state="held"' in line
+    ]
+    metrics.BATCH_STATE.forget("unit")
+
+
+def test_a_log_line_is_one_json_object_with_bound_fields(lines: list[dict[str, Any]]) -> None:
+    """Event name, static fields, bound fields and the event's own fields meet in one object."""
+    with bound(correlation_id="c-1"):
+        get_log("sample").info("batch.held", partition=3, reason="database", name="any")
+    line = lines[0]
+    assert line["event"] == "batch.held"
+    assert line["level"] == "info"
+    assert (line["role"], line["worker"]) == ("payment", "payment-1")
+    assert (line["correlation_id"], line["partition"], line["name"]) == ("c-1", 3, "any")
+
+
+def test_plain_loggers_extra_fields_and_exceptions_are_kept(lines: list[dict[str, Any]]) -> None:
+    """A library's record keeps its extra fields, and an error shows class, message and stack."""
+    try:
+        raise ValueError("no such order")
+    except ValueError as error:
+        get_log("sample").error("view.failed", error)
+    logging.getLogger("sample").warning("from %s", "a library", extra={"shard": 2})
+    assert lines[0]["error_class"] == "ValueError"
+    assert lines[0]["error_message"] == "no such order"
+    assert "test_observability.py" in lines[0]["stack"]
+    assert lines[1]["event"] == "from a library"
+    assert lines[1]["shard"] == 2
+
+
+def test_passwords_in_urls_never_reach_a_log_line(lines: list[dict[str, Any]]) -> None:
+    """A connection string in a message or field is printed without its password."""
+    get_log("sample").info("db.open", dsn="postgresql://web:s3cret@127.0.0.1:5432/symphony")
+    assert lines[0]["dsn"] == "postgresql://web:***@127.0.0.1:5432/symphony"
+
+
+def test_debug_records_of_aiokafka_are_not_created_even_at_debug_level() -> None:
+    """The quiet list holds whatever level the operator chooses."""
+    config = logging_config(settings(log_level="debug"))
+    assert config["root"]["level"] == "DEBUG"
+    assert config["loggers"]["aiokafka"]["level"] == "WARNING"
+    assert logging_config(settings(log_level="error"))["loggers"]["mode"]["level"] == "ERROR"
+
+
+class Sick:
+    """A probe of a worker that lives but is not ready."""
+
+    def live(self) -> Verdict:
+        """Say that the process is fine."""
+        return Verdict(True)
+
+    def ready(self) -> Verdict:
+        """Say what the worker waits for."""
+        return Verdict(False, "waiting for the broker")
+
+    def status(self) -> dict[str, Any]:
+        """Say where the worker stands."""
+        return {"partitions": [{"topic": "order.created", "lag": 3}]}
+
+
+def test_a_worker_without_broker_is_live_but_not_ready_and_says_why() -> None:
+    """/livez passes, /readyz answers 503 with the reason, /status and /metrics answer."""
+
+    async def ask() -> None:
+        async with TestClient(TestServer(application(Sick()))) as client:
+            assert (await client.get("/livez")).status == 200
+            ready = await client.get("/readyz")
+            assert ready.status == 503
+            assert (await ready.json())["reason"] == "waiting for the broker"
+            assert (await (await client.get("/status")).json())["partitions"][0]["lag"] == 3
+            scrape = await client.get(
+                "/metrics", headers={"Accept": "application/openmetrics-text"}
+            )
+            assert "openmetrics" in scrape.headers["Content-Type"]
+            assert "# EOF" in await scrape.text()
+
+    asyncio.run(ask())
