@@ -1,0 +1,1 @@
+"""PostgreSQL: statements, schema and the one facade everything else goes through."""

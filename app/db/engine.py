@@ -1,0 +1,294 @@
+"""The one way to PostgreSQL: transactions over a small pool of aiopg connections.
+
+Guarantees: few round trips (BEGIN travels with the first statement, COMMIT with the last), every
+wait is bounded, a connection in doubt is never used again, errors are classified once, here.
+Does not guarantee that an unanswered COMMIT did not happen: DatabaseOutage leaves that open.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import psycopg2
+from psycopg2.extensions import (
+    TRANSACTION_STATUS_IDLE,
+    TRANSACTION_STATUS_INERROR,
+    TRANSACTION_STATUS_INTRANS,
+)
+
+from app.db.connection import Connection, Limits, connect
+from app.db.faults import classify
+from app.db.statements import Statement, statement
+from app.errors import DatabaseOutage, TransientDatabase
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from types import TracebackType
+
+    from app.settings import Settings
+
+__all__ = ["Database", "Listener", "Statement", "Transaction", "classify", "statement"]
+
+_READY_POLL_S = 0.1
+
+
+class Transaction:
+    """One transaction on one connection, for one task; made by `Database.transaction`.
+
+    Nothing is sent before the first statement. After an error every further statement is refused:
+    leave the block.
+    """
+
+    __slots__ = ("_begun", "_connection", "_failed", "_finished", "_queued")
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._queued: list[bytes] = []
+        self._begun = False
+        self._failed = False
+        self._finished = False
+
+    async def fetch(
+        self, statement: Statement, /, *, commit: bool = False, **params: Any
+    ) -> list[tuple[Any, ...]]:
+        """Run `statement` and return its rows (tuples; uuid as text, bytea as bytes, UTC times).
+
+        With `commit` the transaction ends here: in the same round trip when this is its first
+        one, else in a second. Raises TransientDatabase, DatabaseOutage or the psycopg2 error.
+        """
+        sql = self._connection.mogrify(statement, params)
+        if commit and not self._begun:
+            await self._send([sql], begin=False)
+            self._finished = True
+            return self._connection.rows()
+        await self._send([sql], begin=True)
+        rows = self._connection.rows()
+        if commit:
+            await self.commit()
+        return rows
+
+    async def execute(self, statement: Statement, /, *, commit: bool = False, **params: Any) -> int:
+        """Run `statement`; return how many rows it touched.
+
+        With `commit` the COMMIT travels in the same round trip and ends the transaction; then
+        the count is known (else -1) only when nothing had been sent before. Errors as `fetch`.
+        """
+        sql = self._connection.mogrify(statement, params)
+        if not commit:
+            await self._send([sql], begin=True)
+            return self._connection.row_count()
+        if not self._begun:
+            await self._send([sql], begin=False)
+            self._finished = True
+            return self._connection.row_count()
+        await self._send([sql, b"COMMIT"], begin=False)
+        self._committed()
+        return -1
+
+    def later(self, statement: Statement, /, **params: Any) -> None:
+        """Queue `statement`: it travels, in order, with the next round trip or the COMMIT.
+
+        For writes whose rows and count nobody needs. Its error is raised by that round trip.
+        """
+        self._check_open()
+        self._queued.append(self._connection.mogrify(statement, params))
+
+    async def commit(self) -> None:
+        """Send what is queued and commit, in one round trip; the transaction is then over.
+
+        DatabaseOutage or cancellation while it is under way leaves open whether it happened.
+        """
+        if not self._begun:
+            if self._queued:
+                await self._send([], begin=False)
+            self._finished = True
+            return
+        await self._send([b"COMMIT"], begin=False)
+        self._committed()
+
+    async def _send(self, statements: list[bytes], *, begin: bool) -> None:
+        self._check_open()
+        batch = [*self._queued, *statements]
+        self._queued.clear()
+        if begin and not self._begun:
+            batch.insert(0, b"BEGIN")
+            self._begun = True
+        self._failed = True
+        await self._connection.run(b";\n".join(batch))
+        self._failed = False
+
+    def _committed(self) -> None:
+        self._finished = True
+        if self._connection.status_message() != "COMMIT":
+            self._failed = True
+            raise TransientDatabase("COMMIT was answered by a rollback")
+
+    def _check_open(self) -> None:
+        if self._finished:
+            raise RuntimeError("the transaction is over")
+        if self._failed:
+            raise RuntimeError("the transaction has failed; leave its block")
+
+    async def __aenter__(self) -> Transaction:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if exc is None and not self._finished:
+            if self._failed:
+                await self._rollback()
+                raise RuntimeError("the transaction has failed and its error was swallowed")
+            try:
+                await self.commit()
+            except Exception:
+                await self._rollback()
+                raise
+        elif isinstance(exc, Exception):
+            await self._rollback()
+        elif exc is not None:
+            self._connection.discard()
+
+    async def _rollback(self) -> None:
+        """Roll back without hiding the error under way: in doubt the connection is dropped."""
+        if self._connection.transaction_status() in (
+            TRANSACTION_STATUS_INTRANS,
+            TRANSACTION_STATUS_INERROR,
+        ):
+            try:
+                await self._connection.run(b"ROLLBACK")
+            except (psycopg2.Error, TransientDatabase, DatabaseOutage):
+                self._connection.discard()
+
+
+class Listener:
+    """A connection of its own that waits for notifications on one channel."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def wait(self, timeout_s: float) -> bool:
+        """Wait for a notification, at most `timeout_s`; True if one came (many count as one).
+
+        Raises DatabaseOutage when the connection is lost; the listener is then of no more use.
+        """
+        return await self._connection.notified(timeout_s)
+
+    async def close(self) -> None:
+        """Close the connection; may be called twice."""
+        self._connection.discard()
+
+
+class Database:
+    """A bounded pool of connections; open one per process and event loop."""
+
+    def __init__(self, limits: Limits, connections_max: int) -> None:
+        self._limits = limits
+        self._free_slots = asyncio.Semaphore(connections_max)
+        self._idle: deque[Connection] = deque()
+        self._closed = False
+
+    @classmethod
+    async def open(cls, settings: Settings, *, application_name: str) -> Database:
+        """Return a facade configured from `settings`; connects lazily, so never fails on outage.
+
+        `application_name` names the worker in pg_stat_activity.
+        """
+        return cls(Limits.from_settings(settings, application_name), settings.db_pool_max)
+
+    async def close(self) -> None:
+        """Close idle connections and refuse new transactions; busy ones close when returned."""
+        self._closed = True
+        while self._idle:
+            self._idle.pop().discard()
+
+    async def wait_ready(self, timeout_s: float) -> None:
+        """Return once a statement was answered; DatabaseOutage with the cause after `timeout_s`."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_s
+        while True:
+            try:
+                await self.fetch(_PING)
+            except (DatabaseOutage, TransientDatabase):
+                if loop.time() >= deadline:
+                    raise
+            else:
+                return
+            await asyncio.sleep(_READY_POLL_S)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Transaction]:
+        """A read-committed transaction: commits at the end of the block, rolls back on an error.
+
+        Waits at most `db_connect_timeout_s` for a free connection (else TransientDatabase) and
+        as long again for a new one (else DatabaseOutage). A cancelled one drops its connection.
+        """
+        connection = await self._acquire()
+        try:
+            async with Transaction(connection) as tx:
+                yield tx
+        finally:
+            self._release(connection)
+
+    async def fetch(self, statement: Statement, /, **params: Any) -> list[tuple[Any, ...]]:
+        """Run one statement as its own transaction, in one round trip; return its rows."""
+        async with self.transaction() as tx:
+            return await tx.fetch(statement, commit=True, **params)
+
+    async def execute(self, statement: Statement, /, **params: Any) -> int:
+        """Run one statement as its own transaction, in one round trip; return rows touched."""
+        async with self.transaction() as tx:
+            return await tx.execute(statement, commit=True, **params)
+
+    async def listen(self, channel: str) -> Listener:
+        """Open a connection outside the pool that listens on `channel` (an identifier)."""
+        if not channel.isidentifier():
+            raise ValueError(f"not a channel name: {channel!r}")
+        connection = await connect(self._limits)
+        try:
+            await connection.run(f"LISTEN {channel}".encode())
+        except BaseException:
+            connection.discard()
+            raise
+        return Listener(connection)
+
+    async def _acquire(self) -> Connection:
+        if self._closed:
+            raise RuntimeError("the database facade is closed")
+        await self._take_slot()
+        try:
+            while self._idle:
+                connection = self._idle.pop()
+                if connection.transaction_status() == TRANSACTION_STATUS_IDLE:
+                    return connection
+                connection.discard()
+            return await connect(self._limits)
+        except BaseException:
+            self._free_slots.release()
+            raise
+
+    async def _take_slot(self) -> None:
+        if not self._free_slots.locked():
+            await self._free_slots.acquire()
+            return
+        try:
+            async with asyncio.timeout(self._limits.connect_timeout_s):
+                await self._free_slots.acquire()
+        except TimeoutError:
+            raise TransientDatabase("no free connection") from None
+
+    def _release(self, connection: Connection) -> None:
+        if self._closed or connection.transaction_status() != TRANSACTION_STATUS_IDLE:
+            connection.discard()
+        else:
+            self._idle.append(connection)
+        self._free_slots.release()
+
+
+_PING = statement("select 1")
