@@ -1,0 +1,87 @@
+"""The message catalogue: every type that travels, by its CloudEvents type.
+
+`decode`, `emit`, `encode`, `pack` and `unpack` are the whole interface to the wire; `CATALOGUE` is
+what documents, golden files and topic declarations are generated from.
+"""
+
+from __future__ import annotations
+
+from app.messages.body import Body
+from app.messages.envelope import (
+    Cause,
+    Decoded,
+    Output,
+    decode,
+    derive_traceparent,
+    emit,
+    encode,
+    pack,
+    register,
+    unpack,
+)
+from app.messages.inventory import (
+    InventoryCommit,
+    InventoryRelease,
+    InventoryRequested,
+    InventoryResult,
+    StockLine,
+    StockLow,
+)
+from app.messages.orders import Item, OrderCancel, OrderCreated, OrderReviewed, OrderStatusChanged
+from app.messages.payments import PaymentRefund, PaymentRequested, PaymentResult
+from app.messages.shipping import ShippingCancel, ShippingRequested, ShippingResult
+
+CATALOGUE: dict[str, type[Body]] = {
+    body.ce_type(): body
+    for body in (
+        OrderCreated,
+        OrderCancel,
+        OrderReviewed,
+        OrderStatusChanged,
+        PaymentRequested,
+        PaymentRefund,
+        PaymentResult,
+        InventoryRequested,
+        InventoryRelease,
+        InventoryCommit,
+        InventoryResult,
+        StockLow,
+        ShippingRequested,
+        ShippingCancel,
+        ShippingResult,
+    )
+}
+
+for _body in CATALOGUE.values():
+    register(_body)
+
+__all__ = [
+    "CATALOGUE",
+    "Body",
+    "Cause",
+    "Decoded",
+    "InventoryCommit",
+    "InventoryRelease",
+    "InventoryRequested",
+    "InventoryResult",
+    "Item",
+    "OrderCancel",
+    "OrderCreated",
+    "OrderReviewed",
+    "OrderStatusChanged",
+    "Output",
+    "PaymentRefund",
+    "PaymentRequested",
+    "PaymentResult",
+    "ShippingCancel",
+    "ShippingRequested",
+    "ShippingResult",
+    "StockLine",
+    "StockLow",
+    "decode",
+    "derive_traceparent",
+    "emit",
+    "encode",
+    "pack",
+    "unpack",
+]
