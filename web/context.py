@@ -1,0 +1,26 @@
+"""What every view may use: settings and the database, under one key of the application."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from app.clock import Clock, SystemClock
+
+if TYPE_CHECKING:
+    from app.db.engine import Database
+    from app.settings import Settings
+
+
+@dataclass(frozen=True)
+class Context:
+    """The outside world of the web role; `clock` is replaced in tests."""
+
+    settings: Settings
+    db: Database
+    clock: Clock = field(default_factory=SystemClock)
+
+
+CONTEXT: web.AppKey[Context] = web.AppKey("context", Context)

@@ -1,0 +1,94 @@
+"""The edge of the web role: one middleware around every view.
+
+It gives each request an id, a trace context and a deadline, turns every error into problem+json,
+adds the security headers and counts. It guarantees that no view's exception text leaves the
+process. It does not authenticate or limit rates.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from aiohttp import web
+
+from app.errors import DatabaseOutage, TransientDatabase
+from app.observability import metrics
+from app.observability.logging import bound, get_log
+from web.context import CONTEXT
+from web.problems import Problem, of_http_error, unavailable
+from web.trace import request_id, traceparent
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
+METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+log = get_log(__name__)
+
+_PERMISSIONS: Final = "camera=(), display-capture=(), geolocation=(), microphone=(), payment=()"
+SECURITY_HEADERS: Final = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+        "connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+    ),
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": _PERMISSIONS,
+    "Referrer-Policy": "no-referrer",
+    "Server": "symphony",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+
+
+@web.middleware
+async def edge(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Answer `request` by `handler` within the request timeout, whatever happens inside."""
+    started = time.monotonic()
+    identity = request[REQUEST_ID] = request_id(request.headers.get("X-Request-ID"))
+    metrics.HTTP_INFLIGHT.child().inc()
+    try:
+        async with asyncio.timeout(request.app[CONTEXT].settings.api_request_timeout_s):
+            response = await handler(request)
+    except Exception as error:
+        response = problem_of(error, identity).response(identity, request.path)
+    finally:
+        metrics.HTTP_INFLIGHT.child().dec()
+    response.headers.update(SECURITY_HEADERS)
+    response.headers["X-Request-ID"] = identity
+    response.headers.setdefault("Cache-Control", "no-store")
+    observe(request, response.status, time.monotonic() - started)
+    return response
+
+
+def problem_of(error: Exception, identity: str) -> Problem:
+    """Return what the client is told of `error`; unexpected ones are logged with their stack."""
+    if isinstance(error, Problem):
+        return error
+    if isinstance(error, web.HTTPException):
+        return of_http_error(error)
+    if isinstance(error, TimeoutError):
+        return unavailable("timeout", "The request took too long; it may still take effect.")
+    if isinstance(error, DatabaseOutage):
+        return unavailable("database_unavailable", "The database is away; try again.")
+    if isinstance(error, TransientDatabase):
+        return unavailable("database_busy", "The database is too busy; try again.")
+    with bound(correlation_id=identity):
+        log.error("web.view_failed", error)
+    return Problem(500, "internal_error", "The request failed; quote the request id.")
+
+
+def observe(request: web.Request, status: int, seconds: float) -> None:
+    """Count the answer under its route's pattern, so that ids in paths make no new series."""
+    resource = request.match_info.route.resource
+    route = resource.canonical if resource is not None else "unmatched"
+    method = request.method if request.method in METHODS else "OTHER"
+    metrics.HTTP_REQUESTS.child(method, route, str(status)).inc()
+    metrics.HTTP_SECONDS.child(method, route).observe(seconds)
+
+
+def trace_of(request: web.Request) -> str:
+    """Return the trace context under which what this request causes is recorded."""
+    return traceparent(request.headers.get("traceparent"))
