@@ -9,7 +9,7 @@ out of stock) is an event and never appears here.
 
 from __future__ import annotations
 
-from typing import ClassVar, TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -121,6 +121,13 @@ class BreakerOpen(Indefinite):
 
     code = "breaker_open"
     doc = "The circuit breaker is open, this call was not made: same idempotency key, later."
+
+
+class Overtaken(Definite):
+    """A command came before the one it builds on; it is tried again from a retry tier."""
+
+    code = "overtaken"
+    doc = "A command came before the one it builds on: it is tried again from a retry tier."
 
 
 class LeaseLost(Definite):

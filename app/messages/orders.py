@@ -18,6 +18,7 @@ from app.messages.body import (
     Name,
     Quantity,
     Text,
+    Total,
 )
 
 ITEMS_MAX = 100
@@ -40,7 +41,7 @@ class OrderCreated(Body, frozen=True, kw_only=True):
     order_id: Id
     customer_id: Name
     items: Annotated[list[Item], Meta(min_length=1, max_length=ITEMS_MAX)]
-    total_minor: Amount
+    total_minor: Total
     currency: Currency
     shipping_address: Address | None = None
     created_at: Instant

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from app.messages.body import Amount, Body, Count, Currency, Id, Instant, Text
+from app.messages.body import Body, Count, Currency, Id, Instant, Text, Total
 
 ChargeOutcome = Literal["OK", "DECLINED", "EXPIRED", "CANCELLED", "RETRYING", "PARKED"]
 
@@ -15,7 +15,7 @@ class PaymentRequested(Body, frozen=True, kw_only=True):
     TOPICS: ClassVar = ("payment.requested", "payment.requested.canary")
 
     order_id: Id
-    amount_minor: Amount
+    amount_minor: Total
     currency: Currency
     not_after: Instant
 
@@ -26,7 +26,7 @@ class PaymentRefund(Body, frozen=True, kw_only=True):
     TOPICS: ClassVar = ("payment.refund",)
 
     order_id: Id
-    amount_minor: Amount
+    amount_minor: Total
     currency: Currency
     charge_id: Id
 
