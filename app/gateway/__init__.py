@@ -1,0 +1,1 @@
+"""The payment gateway seen from the platform: replies, circuit breaker, client."""

@@ -1,0 +1,63 @@
+"""The payment gateway simulator as a process of its own, for tests."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+
+class GatewayProcess:
+    """`python -m chaos.gateway_sim` on a port that it keeps over restarts."""
+
+    def __init__(self, ledger: Path) -> None:
+        self.ledger = ledger
+        self.port = 0
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self, *options: str) -> GatewayProcess:
+        command = [sys.executable, "-m", "chaos.gateway_sim", "--ledger", str(self.ledger)]
+        self.process = subprocess.Popen(
+            [*command, "--port", str(self.port), "--latency-ms-max", "0", *options],
+            stdout=subprocess.PIPE,
+            cwd=Path(__file__).parents[2],
+        )
+        assert self.process.stdout is not None
+        self.port = json.loads(self.process.stdout.readline())["port"]
+        return self
+
+    def kill(self) -> None:
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> int:
+        return self._end(signal.SIGTERM)
+
+    def _end(self, number: signal.Signals) -> int:
+        if self.process is None:
+            return 0
+        self.process.send_signal(number)
+        code = self.process.wait(10)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+        self.process = None
+        return code
+
+    def behave(self, **settings: Any) -> dict[str, Any]:
+        request = urllib.request.Request(
+            f"{self.url}/v1/mode", json.dumps(settings).encode(), method="PUT"
+        )
+        with urllib.request.urlopen(request, timeout=5) as response:
+            answer: dict[str, Any] = json.load(response)
+            return answer
+
+    def lines(self, **wanted: Any) -> list[dict[str, Any]]:
+        lines = [json.loads(line) for line in self.ledger.read_text().splitlines()]
+        return [line for line in lines if all(line[name] == wanted[name] for name in wanted)]
