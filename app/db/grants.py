@@ -1,0 +1,111 @@
+"""One PostgreSQL login per role, each with what it needs and no more.
+
+The logins are named `symphony_<role>`. They get no password here: a lab trusts its loopback, an
+operator sets passwords. Applying the grants again changes nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import text
+
+from app.db.schema import SCHEMAS
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
+READ, APPEND, WRITE, ALL = (
+    "select",
+    "select, insert",
+    "select, insert, update",
+    "select, insert, update, delete",
+)
+
+_WORKER = {"ops.worker_run": WRITE, "ops.killer_journal": ALL}
+_CONSUMER = {
+    **_WORKER,
+    "ops.inbox": WRITE,
+    "ops.dead_letter": APPEND,
+}
+
+GRANTS: dict[str, dict[str, str]] = {
+    "web": {
+        "catalog.product": WRITE,
+        "orders.orders": WRITE,
+        "orders.order_item": APPEND,
+        "orders.order_history": APPEND,
+        "orders.idempotency": ALL,
+        "orders.saga": READ,
+        "payments.payment_attempt": READ,
+        "inventory.stock": WRITE,
+        "inventory.reservation": READ,
+        "inventory.reservation_line": READ,
+        "shipping.shipment": READ,
+        "ops.inbox": READ,
+        "ops.dead_letter": READ,
+        "ops.outbox": APPEND,
+        "ops.outbox_parked": READ,
+        "ops.relay_lease": READ,
+        **_WORKER,
+    },
+    "relay": {
+        "ops.outbox": ALL,
+        "ops.outbox_parked": WRITE,
+        "ops.relay_lease": WRITE,
+        "ops.relay_member": ALL,
+        **_WORKER,
+    },
+    "orchestrator": {
+        **_CONSUMER,
+        "orders.orders": WRITE,
+        "orders.order_item": READ,
+        "orders.order_history": APPEND,
+        "orders.saga": WRITE,
+    },
+    "payment": {**_CONSUMER, "payments.payment_attempt": WRITE},
+    "inventory": {
+        **_CONSUMER,
+        "catalog.product": READ,
+        "inventory.stock": WRITE,
+        "inventory.reservation": WRITE,
+        "inventory.reservation_line": APPEND,
+    },
+    "shipping": {**_CONSUMER, "shipping.shipment": WRITE},
+    "notification": dict(_CONSUMER),
+    "slo": dict(_CONSUMER),
+    "gameday": dict(_CONSUMER),
+    "probe": dict(_CONSUMER),
+    "dlq": {**_CONSUMER, "ops.dead_letter": ALL, "ops.inbox": ALL},
+}
+
+
+def login_of(role: str) -> str:
+    """Return the PostgreSQL login of a role (`payment-canary` shares the login of `payment`)."""
+    name = role.removesuffix("-canary")
+    if name not in GRANTS:
+        raise KeyError(f"no PostgreSQL login is declared for role {role!r}")
+    return f"symphony_{name}"
+
+
+def apply_grants(connection: Connection) -> None:
+    """Create the logins that are missing and set their grants to exactly what stands here."""
+    schemas = ", ".join(SCHEMAS)
+    for role, tables in GRANTS.items():
+        login = login_of(role)
+        connection.execute(text(_CREATE_LOGIN.format(login=login)))
+        connection.execute(text(f"revoke all on all tables in schema {schemas} from {login}"))
+        connection.execute(text(f"grant usage on schema {schemas} to {login}"))
+        for table, rights in tables.items():
+            connection.execute(text(f"grant {rights} on {table} to {login}"))
+
+
+# Logins belong to the cluster: another database's migration may create one at the same time.
+_CREATE_LOGIN = """
+do $$ begin
+  if not exists (select from pg_roles where rolname = '{login}') then
+    create role {login} login;
+  end if;
+exception when duplicate_object or unique_violation then null;
+end $$
+"""
