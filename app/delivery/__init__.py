@@ -1,0 +1,48 @@
+"""The delivery core: at-least-once delivery, effects once.
+
+Every agent goes through `consume`; nothing else in the project sends, acknowledges or writes a
+table. It extends Faust at its own seams: transport, consumer, producer, topic, app.
+"""
+
+from app.delivery.agent import consume
+from app.delivery.app import App
+from app.delivery.events import (
+    Applied,
+    Call,
+    CallingHandler,
+    DueHandler,
+    Event,
+    FailureNotices,
+    Handler,
+    Reply,
+    Retry,
+    TableObserver,
+    Ticked,
+    TickHandler,
+    Write,
+)
+from app.delivery.tables import Table, declare_table, table_get, table_items
+from app.delivery.ticks import DueHeap
+
+__all__ = [
+    "App",
+    "Applied",
+    "Call",
+    "CallingHandler",
+    "DueHandler",
+    "DueHeap",
+    "Event",
+    "FailureNotices",
+    "Handler",
+    "Reply",
+    "Retry",
+    "Table",
+    "TableObserver",
+    "TickHandler",
+    "Ticked",
+    "Write",
+    "consume",
+    "declare_table",
+    "table_get",
+    "table_items",
+]

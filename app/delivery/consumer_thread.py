@@ -1,0 +1,106 @@
+"""The consumer's own thread and loop: everything here talks to aiokafka directly."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from time import monotonic
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
+
+from app.delivery import aiokafka_seams as seams
+from app.delivery.exits import Reason, end_process
+
+if TYPE_CHECKING:
+    from app.delivery.app import App
+    from app.delivery.consumer import Consumer
+
+
+class Assigned(NamedTuple):
+    """What a new assignment starts from."""
+
+    generation: int
+    positions: dict[TP, int]
+    committed: dict[TP, int]
+
+
+class ConsumerThread(driver.AIOKafkaConsumerThread):
+    """Runs aiokafka; called from the main loop through `call_thread` only."""
+
+    app: App
+    consumer: Consumer
+    lease_at = 0.0
+    """Monotonic time at which the last accepted heartbeat was sent."""
+
+    def _create_worker_consumer(self, transport: Any) -> Any:
+        """Extends the driver's: fetch settings that Faust fixes are ours."""
+        consumer = super()._create_worker_consumer(transport)
+        self._set_linger(consumer)
+        return consumer
+
+    def _set_linger(self, consumer: Any) -> None:
+        settings = self.app.settings
+        seams.set_fetch_linger(
+            consumer,
+            min_bytes=settings.fetch_min_bytes,
+            max_wait_ms=settings.fetch_max_wait_ms,
+            prefetch_backoff_s=settings.prefetch_backoff_ms / 1000,
+        )
+
+    async def on_start(self) -> None:
+        """Extends the driver's: heartbeat clock, and metadata complete before assigning."""
+        await super().on_start()
+        self._set_linger(self._consumer)
+        seams.note_heartbeats(self._consumer, self._note_heartbeat)
+        seams.complete_metadata_before_assigning(
+            self._consumer,
+            lambda: list(self.app.topics._topic_name_index),
+            lambda why: end_process(Reason.OUTAGE, why),
+        )
+
+    def _note_heartbeat(self, sent_at: float) -> None:
+        self.lease_at = sent_at
+
+    async def position_all(self, tps: set[TP]) -> Assigned:
+        """Seek `tps` to their committed offsets, else to the reset position, in one request."""
+        consumer = self._ensure_consumer()
+        generation = seams.generation(consumer)
+        raw = [driver.ensure_aiokafka_TP(tp) for tp in tps]
+        known = await seams.committed_offsets(consumer, raw)
+        committed = {TP(tp.topic, tp.partition): offset for tp, offset in known.items()}
+        positions = dict(committed)
+        unknown = [driver.ensure_aiokafka_TP(tp) for tp in tps if tp not in committed]
+        if unknown:
+            latest = self.app.conf.consumer_auto_offset_reset == "latest"
+            ask = consumer.end_offsets if latest else consumer.beginning_offsets
+            for tp, offset in (await ask(unknown)).items():
+                positions[TP(tp.topic, tp.partition)] = offset
+        await self.seek_all(positions)
+        await seams.heartbeat_now(consumer)
+        return Assigned(generation, positions, committed)
+
+    async def seek_all(self, offsets: Mapping[TP, int]) -> None:
+        """Seek those of `offsets` that are assigned now."""
+        consumer, mine = self._ensure_consumer(), self.assignment()
+        for tp, offset in offsets.items():
+            if tp in mine:
+                seams.seek(consumer, driver.ensure_aiokafka_TP(tp), offset)
+
+    async def commit_at(self, generation: int, offsets: Mapping[TP, int]) -> bool:
+        """Commit `offsets` counted in `generation`; False when refused or not answered in time.
+
+        Replaces AIOKafkaConsumerThread.commit, which has no timeout and swallows the generation.
+        """
+        consumer = self._ensure_consumer()
+        if seams.generation(consumer) != generation or not set(offsets) <= self.assignment():
+            return False
+        wanted = {driver.ensure_aiokafka_TP(tp): offset for tp, offset in offsets.items()}
+        try:
+            async with asyncio.timeout(self.app.settings.request_timeout_s):
+                await consumer.commit(wanted)
+        except (driver.CommitFailedError, driver.IllegalStateError, TimeoutError):
+            return False
+        self.tp_last_committed_at.update(dict.fromkeys(offsets, monotonic()))
+        return True

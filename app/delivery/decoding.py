@@ -1,0 +1,74 @@
+"""Step 1: raw records to events; what cannot be read becomes a dead letter, never a gap."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from aiokafka.structs import ConsumerRecord
+
+from app.delivery.effects import Finished
+from app.delivery.events import Event
+from app.errors import Poison, SymphonyError
+from app.ids import event_id
+from app.messages import deadletter, decode
+from app.messages.envelope import ATTEMPT_MAX, Decoded
+from app.observability import metrics
+from app.topics import dlt_of
+
+
+def decode_records(
+    records: Iterable[ConsumerRecord], *, role: str, now: datetime
+) -> tuple[list[Event], list[Finished]]:
+    """Decode in order; undecodable records come back as finished with their dead letter.
+
+    A record that carries another role's `x-retry-role` is that role's retry and is left out.
+    """
+    events: list[Event] = []
+    dead: list[Finished] = []
+    for record in records:
+        try:
+            decoded = decode(record.topic, record.headers, record.key, record.value)
+        except Poison as error:
+            dead.append(bury(record, error, role=role, now=now))
+            continue
+        if decoded.retry_role and decoded.retry_role != role:
+            continue
+        events.append(to_event(record, decoded))
+    return events, dead
+
+
+def to_event(record: ConsumerRecord, decoded: Decoded) -> Event:
+    """Join a record and its decoded envelope."""
+    attempt = decoded.attempt
+    if decoded.retry_role:
+        delivery = deadletter.read_failure(record.headers).redrives * (ATTEMPT_MAX + 1) + attempt
+    else:
+        delivery = attempt
+    return Event(
+        record.topic,
+        record.partition,
+        record.offset,
+        record.key,
+        decoded.event_id,
+        decoded.type,
+        decoded.body,
+        attempt,
+        delivery,
+        decoded.correlation_id,
+        decoded.causation_id,
+        decoded.traceparent,
+        record,
+    )
+
+
+def bury(record: ConsumerRecord, error: SymphonyError, *, role: str, now: datetime) -> Finished:
+    """Make the dead letter of a record that no handler will see."""
+    metrics.DEAD_LETTERED.child(role, error.code).inc()
+    letter = deadletter.dead_letter(
+        record, topic=dlt_of(record.topic), role=role, error=error, attempt=1, now=now
+    )
+    position = f"{record.topic}/{record.partition}/{record.offset}"
+    return Finished(
+        record.partition, record.key, event_id(position, "dead_letter"), (letter,), done=False
+    )

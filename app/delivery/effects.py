@@ -1,0 +1,321 @@
+"""Step 3: the effects of a batch in PostgreSQL, exactly one inbox row per event.
+
+One transaction for the whole batch. A batch that fails for a reason of its events is split until
+the bad one stands alone; that one moves to a retry tier or to the dead letters, in a transaction
+of its own whose stored output is that very move. `CallingEffects` puts calls to a third party
+between two such transactions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from app.db import inbox
+from app.db.inbox import Claim, Status
+from app.delivery.deduplicate import is_finished
+from app.delivery.events import (
+    Applied,
+    Call,
+    CallingHandler,
+    Event,
+    FailureNotices,
+    Handler,
+    Reply,
+    Retry,
+    Write,
+)
+from app.delivery.failures import ToTier, as_symphony_error, next_move
+from app.delivery.patience import Abandoned, Patience
+from app.errors import DatabaseOutage, Indefinite, SymphonyError, TransientDatabase
+from app.failpoints import failpoint
+from app.messages import deadletter, pack, unpack
+from app.messages.envelope import Output
+from app.observability import metrics
+from app.observability.logging import get_log
+from app.topics import dlt_of, retry_tier
+
+if TYPE_CHECKING:
+    from app.db.engine import Transaction
+    from app.delivery.app import App
+
+log = get_log(__name__)
+Item = TypeVar("Item", Event, Reply)
+
+
+class Finished(NamedTuple):
+    """An event that needs nothing more from PostgreSQL: publish, write, and it is done.
+
+    `done` is False for an event that was retried or parked: it must not enter the idempotency
+    table, because a later delivery is really tried.
+    """
+
+    partition: int
+    key: bytes | None
+    event_id: str
+    outputs: Sequence[Output]
+    writes: tuple[Write, ...] = ()
+    done: bool = True
+
+
+class Pending(NamedTuple):
+    """INTENT is recorded; the third party must be called."""
+
+    event: Event
+    request: Any
+
+
+class Effects:
+    """Applies batches of one consumer through its handler."""
+
+    def __init__(self, app: App, name: str, handler: Any, patience: Patience) -> None:
+        self._app = app
+        self._name = name
+        self._handler = handler
+        self._patience = patience
+
+    async def apply(self, events: Sequence[Event]) -> list[Finished]:
+        """Apply `events`; one Finished for each. Raises Abandoned on a revocation."""
+        if not events:
+            return []
+        await failpoint("delivery.before_transaction")
+        finished = await self._split(events, self._transact, self._isolate)
+        await failpoint("delivery.after_commit")
+        return finished
+
+    async def _split(
+        self,
+        items: Sequence[Item],
+        attempt: Callable[[Sequence[Item]], Awaitable[list[Any]]],
+        isolate: Callable[[Item, SymphonyError], Awaitable[Any]],
+    ) -> list[Any]:
+        """Run `attempt` on all items, on halves when it fails, `isolate` on what fails alone."""
+        try:
+            return await self._patience.run(lambda: attempt(items))
+        except (Abandoned, DatabaseOutage, TransientDatabase):
+            raise
+        except Exception as error:
+            if len(items) == 1:
+                failure = as_symphony_error(error)
+                log.error("event.failed", error, consumer=self._name, code=failure.code)
+                return [await self._patience.run(lambda: isolate(items[0], failure))]
+            metrics.SPLITS.child(self._name).inc()
+        middle = len(items) // 2
+        first = await self._split(items[:middle], attempt, isolate)
+        return first + await self._split(items[middle:], attempt, isolate)
+
+    async def _transact(self, events: Sequence[Event]) -> list[Finished]:
+        handler: Handler = self._handler
+        async with self._app.db.transaction() as tx:
+            known, fresh = await self._look_up(tx, events)
+            if fresh:
+                applied = await handler.apply(tx, fresh, self._app.clock.now())
+                await failpoint("delivery.in_transaction")
+                claims = [
+                    _claim(event, Status.DONE, one.outputs)
+                    for event, one in zip(fresh, applied, strict=True)
+                ]
+                await self._claim(tx, claims)
+                known.update(
+                    (event.event_id, _finished(event, one))
+                    for event, one in zip(fresh, applied, strict=True)
+                )
+        return [known[event.event_id] for event in events]
+
+    async def _look_up(
+        self, tx: Transaction, events: Sequence[Event]
+    ) -> tuple[dict[str, Finished], list[Event]]:
+        """Split events into those this consumer finished before and those it must apply."""
+        rows = await inbox.lookup(tx, self._name, [event.event_id for event in events])
+        known: dict[str, Finished] = {}
+        fresh: list[Event] = []
+        for event in events:
+            row = rows.get(event.event_id)
+            if row is not None and is_finished(row, event.delivery):
+                known[event.event_id] = Finished(
+                    event.partition,
+                    event.key,
+                    event.event_id,
+                    unpack(row.outputs),
+                    done=row.status is Status.DONE,
+                )
+            else:
+                fresh.append(event)
+        if known:
+            metrics.DUPLICATES.child(self._name, "inbox").inc(len(known))
+        return known, fresh
+
+    async def _claim(self, tx: Transaction, claims: Sequence[Claim]) -> None:
+        """Write the inbox rows; raises TransientDatabase when a concurrent writer was faster."""
+        claimed = await inbox.claim(tx, self._name, claims)
+        if claimed != len(claims):
+            raise TransientDatabase("another worker finished an event of this batch")
+        await failpoint("delivery.before_commit")
+
+    async def _isolate(self, event: Event, error: SymphonyError) -> Finished:
+        """Move one failed event on, in a transaction of its own."""
+        async with self._app.db.transaction() as tx:
+            known, fresh = await self._look_up(tx, [event])
+            if not fresh:
+                return known[event.event_id]
+            status, outputs = self._move_on(event, error)
+            await self._claim(tx, [_claim(event, status, outputs)])
+        return Finished(event.partition, event.key, event.event_id, outputs, done=False)
+
+    def _move_on(self, event: Event, error: SymphonyError) -> tuple[Status, tuple[Output, ...]]:
+        """Build the records that move a failed event to a tier or to its dead letters."""
+        settings, now = self._app.settings, self._app.clock.now()
+        move = next_move(
+            error,
+            event.attempt,
+            tiers_s=settings.retry_tiers,
+            attempts_max=settings.retry_attempts_max,
+        )
+        notices = self._handler if isinstance(self._handler, FailureNotices) else None
+        if isinstance(move, ToTier):
+            due_at = now + timedelta(seconds=move.delay_s)
+            record = deadletter.retry(
+                event.record,
+                tier=retry_tier(move.delay_s).name,
+                role=self._name,
+                error=error,
+                attempt=event.attempt + 1,
+                due_at=due_at,
+                now=now,
+            )
+            metrics.RETRIED.child(self._name, f"{move.delay_s}s").inc()
+            extra = notices.retrying(event, error, due_at, now) if notices else ()
+            return Status.RETRYING, (record, *extra)
+        metrics.DEAD_LETTERED.child(self._name, error.code).inc()
+        letter = deadletter.dead_letter(
+            event.record,
+            topic=dlt_of(event.topic),
+            role=self._name,
+            error=error,
+            attempt=event.attempt + 1,
+            now=now,
+        )
+        extra = notices.parked(event, error, now) if notices else ()
+        return Status.PARKED, (letter, *extra)
+
+
+class CallingEffects(Effects):
+    """Effects with calls to a third party: apply - call - apply."""
+
+    async def apply(self, events: Sequence[Event]) -> list[Finished]:
+        """As Effects.apply; calls run concurrently, at most `gateway_concurrency_max` at once."""
+        if not events:
+            return []
+        await failpoint("delivery.before_transaction")
+        begun = await self._split(events, self._begin, self._isolate)
+        pending = [one for one in begun if isinstance(one, Pending)]
+        finished = [one for one in begun if isinstance(one, Finished)]
+        if pending:
+            await failpoint("delivery.after_intent")
+            replies = await self._call_all(pending)
+            await failpoint("delivery.after_call")
+            finished += await self._split(replies, self._complete, self._isolate_reply)
+        await failpoint("delivery.after_commit")
+        return finished
+
+    async def _begin(self, events: Sequence[Event]) -> list[Finished | Pending]:
+        handler: CallingHandler = self._handler
+        async with self._app.db.transaction() as tx:
+            known, fresh = await self._look_up(tx, events)
+            begun: dict[str, Finished | Pending] = dict(known)
+            if fresh:
+                results = await handler.begin(tx, fresh, self._app.clock.now())
+                await failpoint("delivery.in_transaction")
+                claims = []
+                for event, one in zip(fresh, results, strict=True):
+                    if isinstance(one, Call):
+                        claims.append(_claim(event, Status.INTENT, ()))
+                        begun[event.event_id] = Pending(event, one.request)
+                    else:
+                        claim, begun[event.event_id] = self._settle(event, one)
+                        claims.append(claim)
+                await self._claim(tx, claims)
+        return [begun[event.event_id] for event in events]
+
+    def _settle(self, event: Event, one: Applied | Retry) -> tuple[Claim, Finished]:
+        if isinstance(one, Applied):
+            return _claim(event, Status.DONE, one.outputs), _finished(event, one)
+        status, outputs = self._move_on(event, one.error)
+        return _claim(event, status, outputs), Finished(
+            event.partition, event.key, event.event_id, outputs, done=False
+        )
+
+    async def _call_all(self, pending: Sequence[Pending]) -> list[Reply]:
+        """Call for each; whatever is not answered within the total deadline is Indefinite."""
+        settings = self._app.settings
+        gate = asyncio.Semaphore(settings.gateway_concurrency_max)
+
+        async def one(item: Pending) -> Reply:
+            try:
+                async with gate, asyncio.timeout_at(deadline):
+                    result = await self._handler.call(item.request)
+            except SymphonyError as error:
+                result = error
+            except TimeoutError:
+                result = Indefinite("the step's deadline for calls passed")
+            return Reply(item.event, item.request, result)
+
+        deadline = asyncio.get_running_loop().time() + settings.gateway_deadline_s
+        return list(await asyncio.gather(*(one(item) for item in pending)))
+
+    async def _complete(self, replies: Sequence[Reply]) -> list[Finished]:
+        handler: CallingHandler = self._handler
+        async with self._app.db.transaction() as tx:
+            results = await handler.complete(tx, replies, self._app.clock.now())
+            await failpoint("delivery.in_transaction")
+            settled = [
+                self._settle(reply.event, one) for reply, one in zip(replies, results, strict=True)
+            ]
+            mine = await inbox.complete(tx, self._name, [claim for claim, _ in settled])
+            lost = [reply.event for reply in replies if reply.event.event_id not in mine]
+            if lost:
+                # another worker settled them: undo our outcomes, then repeat what it stored
+                raise LostRace(lost)
+            await failpoint("delivery.before_commit")
+        return [finished for _, finished in settled]
+
+    async def _isolate_reply(self, reply: Reply, error: SymphonyError) -> Finished:
+        """One reply that could not be recorded: repeat the winner's outcome, else move on."""
+        event = reply.event
+        async with self._app.db.transaction() as tx:
+            known, fresh = await self._look_up(tx, [event])
+            if not fresh:
+                return known[event.event_id]
+            status, outputs = self._move_on(event, error)
+            mine = await inbox.complete(tx, self._name, [_claim(event, status, outputs)])
+            if event.event_id not in mine:
+                raise TransientDatabase("another worker settled this event just now")
+        return Finished(event.partition, event.key, event.event_id, outputs, done=False)
+
+
+class LostRace(SymphonyError):
+    """Another worker settled an INTENT of this batch; the batch is split and re-read."""
+
+    code = "lost_race"
+    doc = "Another worker recorded the outcome first; its stored outputs are repeated."
+
+    def __init__(self, events: Sequence[Event]) -> None:
+        super().__init__(", ".join(event.event_id for event in events))
+
+
+def _claim(event: Event, status: Status, outputs: Sequence[Output]) -> Claim:
+    return Claim(
+        event.event_id,
+        status,
+        event.delivery,
+        pack(outputs),
+        event.topic,
+        event.partition,
+        event.offset,
+    )
+
+
+def _finished(event: Event, one: Applied) -> Finished:
+    return Finished(event.partition, event.key, event.event_id, one.outputs, one.writes)

@@ -1,0 +1,76 @@
+"""Fail-stop: how a worker ends itself, and how its successor learns why.
+
+Nothing unfinished was acknowledged when a worker ends, so the next one resumes at the watermark.
+The reason is left in a file because a dying process cannot rely on its event loop; the successor
+records it in PostgreSQL, where the killer journal counts it (`app.delivery.killer`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+from enum import StrEnum
+from pathlib import Path
+from typing import NoReturn
+
+EXIT_CODE = 70
+"""sysexits EX_SOFTWARE: the supervisor starts a new incarnation."""
+
+
+class Reason(StrEnum):
+    """Why a worker ended itself. Only FAILURE and UNCLEAN count against a record."""
+
+    FAILURE = "failure"
+    WATCHDOG = "watchdog"
+    LEASE = "lease"
+    DRAIN = "drain"
+    OUTAGE = "outage"
+    STOPPED = "stopped"
+    UNCLEAN = "unclean"
+
+
+_marker: Path | None = None
+_incarnation = ""
+
+
+def configure(data_dir: Path, worker_id: str, incarnation: str) -> None:
+    """Say where this worker leaves its reason."""
+    global _marker, _incarnation
+    data_dir.mkdir(parents=True, exist_ok=True)
+    _marker = data_dir / f"exit-{worker_id}.json"
+    _incarnation = incarnation
+
+
+def read_reason(data_dir: Path, worker_id: str, incarnation: str) -> Reason:
+    """The reason that `incarnation` left, UNCLEAN when it left none (kill -9, a crash)."""
+    try:
+        said = json.loads((data_dir / f"exit-{worker_id}.json").read_text())
+        return Reason(said["reason"]) if said["incarnation"] == incarnation else Reason.UNCLEAN
+    except (OSError, ValueError, KeyError, TypeError):
+        return Reason.UNCLEAN
+
+
+def leave_reason(reason: Reason, why: str) -> None:
+    """Write the marker file; best effort, because the disk may be the very problem."""
+    if _marker is None:
+        return
+    try:
+        _marker.write_text(json.dumps({"incarnation": _incarnation, "reason": reason, "why": why}))
+    except OSError as error:
+        sys.__stderr__ and sys.__stderr__.write(f"[delivery] cannot write {_marker}: {error}\n")
+
+
+def end_process(reason: Reason, why: str) -> NoReturn:
+    """End this process now with exit code 70, without running any clean-up.
+
+    Clean-up would let Faust acknowledge or commit on the way out. Safe from any thread.
+    """
+    leave_reason(reason, why)
+    out = sys.__stderr__ or sys.stderr
+    out.write(f"[delivery] exit {EXIT_CODE} ({reason}): {why}\n")
+    if sys.exc_info()[0] is not None:
+        traceback.print_exc(file=out)
+    out.flush()
+    os._exit(EXIT_CODE)

@@ -1,0 +1,189 @@
+"""The step: one batch from raw bytes to a moved watermark.
+
+  1 decode raw bytes                     4 write the tables, changelog acknowledged first
+  2 look up what is finished (table)     5 send the outputs, every acknowledgement awaited
+  3 one PostgreSQL transaction           6 move the watermark
+
+State goes before outputs, so a reply never meets a state that does not know the question. A crash
+anywhere repeats the batch; inbox rows and stored outputs make the repeat harmless.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from aiokafka.structs import ConsumerRecord
+
+from app.delivery.batch import BatchMessage
+from app.delivery.decoding import bury, decode_records
+from app.delivery.deduplicate import first_deliveries
+from app.delivery.effects import CallingEffects, Effects, Finished
+from app.delivery.events import CallingHandler, DueHandler, Event, TableObserver, Write
+from app.delivery.idempotency import IdempotencyTable
+from app.delivery.outputs import Outputs
+from app.delivery.patience import Patience
+from app.delivery.state import BatchState, StateTracker
+from app.delivery.tables import Table, write_tables
+from app.errors import Poison
+from app.failpoints import failpoint
+from app.observability import metrics
+
+if TYPE_CHECKING:
+    from app.delivery.app import App
+
+
+class ConsumerSpec(NamedTuple):
+    """What `consume` was told: the consumer's name, its topics in order of precedence within a
+    batch, its handler and its tables by name."""
+
+    name: str
+    topics: tuple[str, ...]
+    handler: Any
+    idempotency: Table | None
+    tables: dict[str, Table]
+
+
+class Step:
+    """Runs the six steps for one consumer; one step at a time."""
+
+    def __init__(self, app: App, spec: ConsumerSpec) -> None:
+        self._app = app
+        self._spec = spec
+        self.state = StateTracker()
+        self.patience = Patience(app, spec.name, self.state)
+        effects = CallingEffects if isinstance(spec.handler, CallingHandler) else Effects
+        self._effects = effects(app, spec.name, spec.handler, self.patience)
+        self._due = spec.handler if isinstance(spec.handler, DueHandler) else None
+        self._observer = spec.handler if isinstance(spec.handler, TableObserver) else None
+        self._precedence = {topic: rank for rank, topic in enumerate(spec.topics)}
+        self.idempotency = (
+            IdempotencyTable(app, spec.idempotency) if spec.idempotency is not None else None
+        )
+
+    async def run(self, message: BatchMessage) -> None:
+        """Process one poll; on return everything is acknowledged and the watermark moved.
+
+        Raises Abandoned when a revocation ended a held or waiting step.
+        """
+        self.state.enter(BatchState.WORKING)
+        await failpoint("delivery.before_step")
+        by_tp = message.value
+        metrics.BATCH_RECORDS.child(self._spec.name).observe(sum(map(len, by_tp.values())))
+        ordered = sorted(by_tp, key=lambda tp: (self._precedence[tp.topic], tp.partition))
+        records = [record for tp in ordered for record in by_tp[tp]]
+        for group in await self._app.killer.plan(self._spec.name, message, records):
+            async with self._app.killer.watch(self._spec.name, group):
+                if group.killer is not None:
+                    await self.publish(self._bury_killer(group.records))
+                else:
+                    await self._run_records(group.records)
+        await failpoint("delivery.after_outputs")
+        self._app.consumer.finish(message)
+        await failpoint("delivery.after_watermark")
+
+    async def _run_records(self, records: Sequence[ConsumerRecord]) -> None:
+        began = perf_counter()
+        now = self._app.clock.now()
+        events, finished = decode_records(records, role=self._spec.name, now=now)
+        events, repeated = first_deliveries(events)
+        if repeated:
+            metrics.DUPLICATES.child(self._spec.name, "batch").inc(repeated)
+        self._observe("decode", began)
+        if self._due is not None:
+            await self._run_when_due(self._due, events, finished)
+        else:
+            await self._finish(events, finished)
+
+    async def _run_when_due(
+        self, handler: DueHandler, events: Sequence[Event], finished: list[Finished]
+    ) -> None:
+        """Apply events as their time comes; the rest of the batch waits, without a transaction."""
+        waiting = sorted(((handler.due_at(event), event) for event in events), key=_due_order)
+        while waiting or finished:
+            now = self._app.clock.now()
+            due = [event for due_at, event in waiting if due_at is None or due_at <= now]
+            if due or finished:
+                self.state.enter(BatchState.WORKING)
+                await self._finish(due, finished)
+                waiting, finished = waiting[len(due) :], []
+                continue
+            self.state.enter(BatchState.WAITING)
+            first = waiting[0][0]
+            assert first is not None, "an event without a time is due at once"
+            await self.patience.pause((first - now).total_seconds())
+
+    async def _finish(self, events: Sequence[Event], finished: list[Finished]) -> None:
+        """Steps 2 to 5 for decoded events; `finished` are dead letters of step 1."""
+        fresh = list(events)
+        if self.idempotency is not None:
+            fresh, seen = self.idempotency.split(events)
+            if seen:
+                metrics.DUPLICATES.child(self._spec.name, "table").inc(len(seen))
+            finished = finished + seen
+        began = perf_counter()
+        applied = await self._effects.apply(fresh)
+        self._observe("transaction", began)
+        if self.idempotency is not None:
+            applied = [self.idempotency.remember(one, self._app.clock.now()) for one in applied]
+        await self.publish(finished + applied)
+
+    async def publish(self, finished: Sequence[Finished]) -> None:
+        """Steps 4 and 5: tables, then outputs, each acknowledged before it returns."""
+        began = perf_counter()
+        await self._write(finished)
+        await failpoint("delivery.after_tables")
+        self._observe("tables", began)
+        began = perf_counter()
+        outputs = Outputs(self._app.batch_producer)
+        count = 0
+        for one in finished:
+            for out in one.outputs:
+                partition = out.partition
+                if partition is None and out.key == one.key:
+                    partition = one.partition
+                await outputs.add(out.topic, partition, out.key, out.value, out.headers)
+                count += 1
+        if count:
+            await self._app.lease()
+            await outputs.flush()
+            metrics.OUTPUTS.child(self._spec.name).inc(count)
+        self._observe("outputs", began)
+        self.state.restart()
+
+    async def _write(self, finished: Iterable[Finished]) -> None:
+        """Coalesce per key (the last write wins) and write all tables."""
+        changes: dict[str, dict[int, dict[bytes, bytes | None]]] = defaultdict(
+            lambda: defaultdict(dict)
+        )
+        observed: dict[int, list[Write]] = defaultdict(list)
+        for one in finished:
+            for write in one.writes:
+                changes[write.table][one.partition][write.key] = write.value
+                observed[one.partition].append(write)
+        if not changes:
+            return
+        await self._app.lease()
+        await write_tables(
+            self._app, [(self._spec.tables[name], by_p) for name, by_p in changes.items()]
+        )
+        if self._observer is not None:
+            for partition, writes in observed.items():
+                self._observer.written(partition, writes)
+
+    def _bury_killer(self, records: Sequence[ConsumerRecord]) -> list[Finished]:
+        now = self._app.clock.now()
+        error = Poison("killed_worker", "it ended its worker process too often")
+        return [bury(record, error, role=self._spec.name, now=now) for record in records]
+
+    def _observe(self, phase: str, began: float) -> None:
+        metrics.STEP_SECONDS.child(self._spec.name, phase).observe(perf_counter() - began)
+
+
+def _due_order(item: tuple[datetime | None, Event]) -> tuple[bool, float, int, int]:
+    due_at, event = item
+    when = due_at.timestamp() if due_at is not None else 0.0
+    return due_at is not None, when, event.partition, event.offset

@@ -1,0 +1,95 @@
+"""Every role once: its modules, and what it needs of Kafka.
+
+A worker loads only its role's modules, and so declares only its role's agents and tables: one
+consumer group per role, because different subscriptions under one application id break Faust's
+assignment and table locality (docs/adr/0002).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import NamedTuple
+
+
+class Role(NamedTuple):
+    """`modules` are imported and their `register(app)` called, in order.
+
+    `tables` are the changelog-backed tables that the role owns; `consumes` makes it a member of
+    the consumer group `<namespace>-<name>`, `produces` gives it a Kafka producer.
+    """
+
+    name: str
+    modules: tuple[str, ...]
+    meaning: str
+    tables: tuple[str, ...] = ()
+    consumes: bool = True
+    produces: bool = True
+    lab_only: bool = False
+
+
+ROLES: Mapping[str, Role] = MappingProxyType(
+    {
+        role.name: role
+        for role in (
+            Role(
+                "web",
+                ("web.role",),
+                "public API and pages; serves without Kafka",
+                consumes=False,
+                produces=False,
+            ),
+            Role(
+                "relay",
+                ("agents.relay",),
+                "publishes the outbox to Kafka",
+                consumes=False,
+            ),
+            Role(
+                "orchestrator",
+                ("agents.orchestrator",),
+                "drives every order's saga",
+                tables=("sagas",),
+            ),
+            Role(
+                "payment",
+                ("agents.payment",),
+                "charges and refunds through the payment gateway",
+                tables=("payment_idempotency",),
+            ),
+            Role(
+                "inventory",
+                ("agents.inventory",),
+                "reserves, releases and commits stock",
+                tables=("inventory_idempotency",),
+            ),
+            Role(
+                "shipping",
+                ("agents.shipping",),
+                "ships orders and voids shipments",
+                tables=("shipping_idempotency",),
+            ),
+            Role(
+                "dlq",
+                ("agents.dlq",),
+                "re-delivers due retries and indexes dead letters",
+            ),
+            Role(
+                "probe",
+                ("agents.probe",),
+                "numbered events through all six steps, for the rebalance ledger",
+                tables=("probe", "probe_idempotency"),
+                lab_only=True,
+            ),
+        )
+    }
+)
+
+
+def role_named(name: str) -> Role:
+    """The role `name`; raises LookupError with the known names."""
+    try:
+        return ROLES[name]
+    except KeyError:
+        known = ", ".join(ROLES)
+        raise LookupError(f"unknown role {name!r}; known roles: {known}") from None
