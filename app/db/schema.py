@@ -283,6 +283,8 @@ inbox = Table(
     _time("at", now=True),
     PrimaryKeyConstraint("consumer", "event_id"),
     Index("ix_inbox_at", "at", postgresql_using="brin"),
+    # status 4 is TICKED: what a dead worker may have left unpublished.
+    Index("ix_inbox_ticked", "consumer", "partition", postgresql_where=text("status = 4")),
     Index("ix_inbox_ticked", "consumer", "partition", postgresql_where=text("status = 4")),
     schema="ops",
 )

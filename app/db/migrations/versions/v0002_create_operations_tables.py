@@ -85,6 +85,14 @@ def _ops_inbox() -> None:
         schema="ops",
         postgresql_where=sa.text("status = 4"),
     )
+    op.create_index(
+        "ix_inbox_ticked",
+        "inbox",
+        ["consumer", "partition"],
+        unique=False,
+        schema="ops",
+        postgresql_where=sa.text("status = 4"),
+    )
 
 
 def _ops_killer_journal() -> None:
