@@ -39,7 +39,6 @@ _HEADERS = {
     "content-type": "content_type",
     "traceparent": "traceparent",
 }
-_NAMES = tuple(_HEADERS)
 
 
 class OutboxRow(NamedTuple):
@@ -98,7 +97,7 @@ _COLUMNS = (
     " content_type, payload, shard, attempts, created_at"
 )
 _PARK = statement(
-    "with gone as (delete from ops.outbox where id = :id returning *)"  # noqa: S608 (constants)
+    "with gone as (delete from ops.outbox where id = :id returning *)"
     f" insert into ops.outbox_parked ({_COLUMNS}, error) select {_COLUMNS}, :error from gone"
 )
 _LAG = statement(
@@ -153,16 +152,8 @@ async def read(
     """Return the oldest rows of `shards`, by id, at most `limit`, without the aggregates `held`."""
     rows = await db.fetch(_READ, shards=list(shards), held=list(held), limit=limit)
     return [
-        OutboxRow(
-            *row[:5],
-            Output(
-                row[5],
-                row[2].encode(),
-                row[6],
-                [(name, value.encode()) for name, value in zip(_NAMES, row[7:], strict=True)],
-            ),
-        )
-        for row in rows
+        OutboxRow(row_id, shard, key, attempts, created_at, _record(topic, key, value, headers))
+        for row_id, shard, key, attempts, created_at, topic, value, *headers in rows
     ]
 
 
@@ -184,3 +175,8 @@ def park(tx: Transaction, row_id: int, error: str) -> None:
 async def lag(db: Database) -> Lag:
     """Return how many rows wait and since when the oldest does, over all shards."""
     return Lag(*(await db.fetch(_LAG, most=LAG_ROWS_MAX))[0])
+
+
+def _record(topic: str, key: str, value: bytes, headers: Sequence[str]) -> Output:
+    named = [(name, text.encode()) for name, text in zip(_HEADERS, headers, strict=True)]
+    return Output(topic, key.encode(), value, named)
