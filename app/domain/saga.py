@@ -1,0 +1,393 @@
+"""The saga of an order: what happens next, as a function of what is recorded and what arrived.
+
+Theory of operation
+===================
+
+`decide(saga, event, now)` is total and has no side effects. It answers one of three things:
+
+- `Applied`: the next record (version + 1), the commands to send, the history to write;
+- `Ignored`: a duplicate or a stale reply; nothing changes;
+- `Illegal`: the event is impossible in this state; nothing changes, the caller parks the event and
+  alerts.
+
+The steps are data (`app.domain.definition`). Going forward, one step at a time is outstanding:
+
+    WAITING -> SENT -> DONE                   its success starts the next step
+                    -> FAILED                 it did not happen: compensate the steps before it
+                    -> PARKED -> DONE ...     dead-lettered: no deadline, an operator must act
+
+As soon as `reason` is set, the order is known not to complete and the saga goes backward: every
+step that was done, *or may have been done*, is compensated, last step first, one at a time:
+
+    DONE | SENT | PARKED -> COMPENSATING -> COMPENSATED
+
+Why an unknown step may be compensated: a compensation that arrives first leaves a tombstone at the
+participant, which the late command finds. So no timeout needs to know what really happened.
+
+The pivot divides the two directions. Until its success is recorded here a cancellation wins;
+afterwards it is refused, and the remaining steps are repeated until they work. What is recorded
+*here*, under the version guard, decides the race; the loser reads it in the order's history.
+
+Deadlines. `due` is when somebody must act; `next_due` is what a due heap holds, `timeout` the event
+it feeds back. A step that stays silent is re-driven under the same command id (so the participant
+repeats its answer, never its effect), later and later, `redrives_max` times; then it is
+compensated. Compensations, and steps after the pivot, cannot be given up: they are re-driven for
+ever, and after `compensation_attempts_max` tries the order is flagged PARKED so that a person
+looks. RETRYING moves the deadline past the participant's next attempt. PARKED stops it for a step
+that still may be compensated; the redriven command's OK then resumes the saga where it stood.
+
+Late truths. A step that failed or was compensated can still report success, with a higher state
+version than the saga has seen: its compensation is sent (again, under a new attempt number), even
+when the order is already CANCELLED. Its status does not change, but the saga is not settled until
+that compensation is confirmed.
+
+A cancellation that overtakes the creation leaves a stub: a CANCELLED saga without steps taken. The
+creation finds it, fills it in, and starts nothing.
+
+What the caller owes. The record in hand may be a stale copy. An `Applied` must be stored under
+`WHERE version = saga.version`; when that misses, and before any `Ignored` or `Illegal` is believed
+of a copy that is not the authority, load the authority's record and decide again.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import msgspec
+
+from app.domain.decision import (
+    Applied,
+    Command,
+    Decision,
+    Ignored,
+    Illegal,
+    Incoming,
+    SagaEvent,
+    StepTimedOut,
+    Transition,
+    next_due,
+    status_changes,
+    timeout,
+)
+from app.domain.definition import (
+    COMPENSATION,
+    DEFAULT_POLICY,
+    DEFINITIONS,
+    FORWARD,
+    Kind,
+    Policy,
+    Result,
+    State,
+)
+from app.domain.moves import (
+    Draft,
+    command_of,
+    compensate_again,
+    compensate_next,
+    flag,
+    must_succeed,
+    replaced,
+    start,
+    timer,
+    turn_back,
+    with_step,
+)
+from app.domain.record import SCHEMA, Saga, StepRecord, attempt_of, from_bytes, to_bytes
+from app.messages.inventory import InventoryResult
+from app.messages.orders import OrderCancel, OrderCreated, OrderReviewed
+from app.messages.payments import PaymentResult
+from app.messages.shipping import ShippingResult
+
+__all__ = [
+    "Applied",
+    "Command",
+    "Decision",
+    "Ignored",
+    "Illegal",
+    "Incoming",
+    "Policy",
+    "Saga",
+    "SagaEvent",
+    "State",
+    "StepTimedOut",
+    "Transition",
+    "decide",
+    "from_bytes",
+    "next_due",
+    "redrive",
+    "status_changes",
+    "timeout",
+    "to_bytes",
+]
+
+
+def decide(
+    saga: Saga | None,
+    event: SagaEvent,
+    now: datetime,
+    *,
+    policy: Policy = DEFAULT_POLICY,
+    jitter: float = 0.0,
+) -> Decision:
+    """Decide one event on an order's saga (None: nothing is recorded). Raises nothing.
+
+    `now` is aware UTC; `jitter` from 0 to 1 lengthens the wait that is set, so that the deadlines
+    of a burst of orders spread out.
+    """
+    body = event.body
+    if saga is not None:
+        if getattr(body, "order_id", None) != saga.order_id:
+            return Illegal("another_order")
+        if saga.definition not in DEFINITIONS:
+            return Illegal("unknown_definition")
+    draft = Draft(saga, event, now, policy, jitter)
+    match body:
+        case OrderCreated():
+            return _created(draft, body)
+        case OrderCancel():
+            return _cancel_asked(draft, body)
+        case OrderReviewed():
+            return _reviewed(draft, body)
+        case StepTimedOut():
+            return _timed_out(draft, body)
+        case PaymentResult() | InventoryResult() | ShippingResult():
+            return _reported(draft, body)
+        case _:
+            return Illegal("not_a_saga_event")
+
+
+def redrive(
+    saga: Saga, now: datetime, *, policy: Policy = DEFAULT_POLICY, parked: bool = False
+) -> tuple[Command, ...]:
+    """Return the outstanding command again: same id, `not_after` counted from `now`.
+
+    The record does not change. Empty when nothing is outstanding, and for a parked step unless
+    `parked` (an operator's retry) is set.
+    """
+    index = saga.current()
+    if index is None or (saga.steps[index].status == "PARKED" and not parked):
+        return ()
+    return (command_of(saga, index, now, policy),)
+
+
+def _created(draft: Draft, body: OrderCreated) -> Decision:
+    saga = draft.before
+    if saga is not None and saga.created:
+        same = (saga.total_minor, saga.currency) == (body.total_minor, body.currency)
+        return Ignored("already_created") if same else Illegal("created_differently")
+    if saga is None:
+        saga = _blank(draft, body.order_id, State.REVIEW)
+    filled = msgspec.structs.replace(
+        saga,
+        created=True,
+        review=body.review,
+        total_minor=body.total_minor,
+        currency=body.currency,
+        lines=tuple((item.product_id, item.quantity) for item in body.items if item.tracked),
+        address=body.shipping_address,
+        correlation_id=draft.event.correlation_id,
+        traceparent=draft.event.traceparent,
+        started_at=draft.now,
+    )
+    if filled.final:
+        draft.note(filled, "created", "cancelled before its creation arrived")
+        return draft.applied(filled)
+    if body.review:
+        draft.begin(filled, "created")
+        return draft.applied(filled)
+    first = filled.plan.steps[0].state
+    filled = msgspec.structs.replace(filled, state=first)
+    draft.begin(filled, "created")
+    return draft.applied(start(draft, filled, 0))
+
+
+def _cancel_asked(draft: Draft, body: OrderCancel) -> Decision:
+    saga = draft.before
+    reason = "customer" if body.requested_by == "customer" else "operator"
+    if saga is None:
+        stub = _blank(draft, body.order_id, State.CANCELLED)
+        stub = msgspec.structs.replace(stub, created=False, reason=reason, cancel="requested")
+        draft.begin(stub, "cancel_requested", body.reason)
+        draft.note(stub, "cancelled", reason)
+        return draft.applied(stub)
+    if saga.state in (State.CANCELLED, State.REJECTED):
+        return Ignored("already_final")
+    if saga.cancel:
+        return Ignored("already_asked")
+    draft.note(saga, "cancel_requested", body.reason)
+    if saga.past_pivot:
+        draft.note(saga, "cancel_refused", "shipped")
+        return draft.applied(msgspec.structs.replace(saga, cancel="refused"))
+    saga = msgspec.structs.replace(saga, cancel="requested")
+    if saga.reason:
+        return draft.applied(saga)
+    return draft.applied(turn_back(draft, saga, reason))
+
+
+def _reviewed(draft: Draft, body: OrderReviewed) -> Decision:
+    saga = draft.before
+    if saga is None:
+        return Illegal("unknown_order")
+    if saga.state is not State.REVIEW:
+        return Ignored("already_decided") if saga.review else Illegal("not_under_review")
+    if not body.approved:
+        draft.note(saga, "rejected_by", body.reviewed_by)
+        saga = msgspec.structs.replace(saga, reason="fraud")
+        return draft.applied(draft.enter(saga, State.REJECTED, "fraud"))
+    draft.note(saga, "approved_by", body.reviewed_by)
+    return draft.applied(start(draft, saga, 0))
+
+
+def _timed_out(draft: Draft, body: StepTimedOut) -> Decision:
+    saga = draft.before
+    if saga is None:
+        return Ignored("unknown_order")
+    index = saga.current()
+    if saga.due is None or index is None or body.timer != saga.timer:
+        return Ignored("stale_timer")
+    if draft.now < saga.due:
+        return Ignored("not_due")
+    step, tries = saga.plan.steps[index], saga.tries + 1
+    if must_succeed(saga, index):
+        if tries > draft.policy.compensation_attempts_max:
+            saga = flag(draft, saga, f"{step.name}_unanswered")
+        else:
+            draft.note(saga, "redriven", step.name)
+        return draft.applied(draft.send(saga, index, tries=tries))
+    if tries <= draft.policy.redrives_max:
+        draft.note(saga, "redriven", step.name)
+        return draft.applied(draft.send(saga, index, tries=tries))
+    draft.note(saga, "timed_out", step.name)
+    return draft.applied(turn_back(draft, saga, "timeout"))
+
+
+def _reported(draft: Draft, body: Result) -> Decision:
+    saga = draft.before
+    if saga is None:
+        return Illegal("unknown_order")
+    for index, step in enumerate(saga.plan.steps):
+        if not isinstance(body, step.result):
+            continue
+        record = saga.steps[index]
+        if body.operation == step.operation:
+            known = attempt_of(saga.order_id, step, FORWARD, record.attempt, body.command_id)
+            if record.status == "WAITING" or known < 0:
+                return Illegal("step_not_started" if known >= 0 else "foreign_command")
+            if known < record.attempt:
+                return Ignored("earlier_attempt")
+            return _forward_result(draft, saga, index, body)
+        if step.compensation is not None and body.operation == step.compensation.operation:
+            latest = record.compensation_attempt
+            known = attempt_of(saga.order_id, step, COMPENSATION, latest, body.command_id)
+            if known < 0:
+                return Illegal("foreign_command")
+            if known < latest:
+                return Ignored("earlier_attempt")
+            return _compensation_result(draft, saga, index, body)
+    return Illegal("no_such_step")
+
+
+def _forward_result(draft: Draft, saga: Saga, index: int, body: Result) -> Decision:
+    step, record = saga.plan.steps[index], saga.steps[index]
+    succeeded = body.outcome in step.success
+    possible = succeeded or body.outcome in step.failures or step.kind is Kind.RETRIABLE
+    if not possible and body.outcome not in ("RETRYING", "PARKED"):
+        return Illegal("impossible_outcome")
+    match record.status:
+        case "SENT" | "PARKED":
+            return _answered(draft, saga, index, body)
+        case "FAILED" | "COMPENSATED" if succeeded and body.state_version > record.state_version:
+            return _late_success(draft, saga, index, body)
+        case "COMPENSATING" if succeeded and body.state_version > record.state_version:
+            # Perhaps it happened after the compensation did: the confirmation's version will tell.
+            return draft.applied(with_step(saga, index, "COMPENSATING", body))
+        case "DONE" if body.outcome in step.failures and not saga.reason:
+            stale = body.state_version <= record.state_version
+            return Ignored("stale") if stale else Illegal("failed_after_success")
+        case _:
+            return Ignored("stale")
+
+
+def _answered(draft: Draft, saga: Saga, index: int, body: Result) -> Decision:
+    step, record = saga.plan.steps[index], saga.steps[index]
+    if body.outcome in step.success:
+        saga = with_step(saga, index, "DONE", body)
+        return draft.applied(start(draft, saga, index + 1))
+    if body.outcome in step.failures:
+        saga = with_step(saga, index, "FAILED", body)
+        if body.reason:
+            draft.note(saga, f"{step.name}_failed", body.reason)
+        return draft.applied(turn_back(draft, saga, step.failures[body.outcome]))
+    if step.kind is Kind.RETRIABLE:
+        return _pending(draft, saga, index, body)
+    if record.status == "PARKED":
+        return Ignored("parked")
+    if body.outcome == "RETRYING":
+        draft.note(saga, "retrying", body.reason)
+        return draft.applied(draft.wait(saga, index, after=body.due_at))
+    saga = with_step(saga, index, "PARKED", body)
+    saga = draft.enter(saga, State.PARKED, body.reason or f"{step.name}_dead_lettered")
+    return draft.applied(timer(saga, None))
+
+
+def _compensation_result(draft: Draft, saga: Saga, index: int, body: Result) -> Decision:
+    step, record = saga.plan.steps[index], saga.steps[index]
+    if record.status != "COMPENSATING":
+        sent = record.status == "COMPENSATED" or record.compensation_attempt > 0
+        return Ignored("stale") if sent else Illegal("never_compensated")
+    if body.outcome != "OK":
+        return _pending(draft, saga, index, body)
+    draft.note(saga, "compensated", step.name)
+    late = body.state_version < record.state_version
+    saga = with_step(saga, index, "COMPENSATED", body)
+    if late:
+        return draft.applied(compensate_next(draft, compensate_again(draft, saga, index)))
+    return draft.applied(compensate_next(draft, saga))
+
+
+def _pending(draft: Draft, saga: Saga, index: int, body: Result) -> Decision:
+    """A command that must succeed has not yet: keep its timer going, and say so."""
+    step, record = saga.plan.steps[index], saga.steps[index]
+    if body.outcome == "RETRYING":
+        draft.note(saga, "retrying", body.reason)
+        return draft.applied(draft.wait(saga, index, after=body.due_at))
+    if body.outcome == "PARKED":
+        saga = flag(draft, saga, body.reason or f"{step.name}_dead_lettered")
+        return draft.applied(draft.wait(saga, index))
+    draft.note(saga, "refused", body.reason or step.name)
+    if record.status == "COMPENSATING":
+        again = msgspec.structs.replace(
+            record, compensation_attempt=record.compensation_attempt + 1
+        )
+    else:
+        again = msgspec.structs.replace(record, attempt=record.attempt + 1)
+    saga = replaced(saga, index, again)
+    return draft.applied(draft.wait(saga, index))
+
+
+def _late_success(draft: Draft, saga: Saga, index: int, body: Result) -> Decision:
+    compensated = saga.steps[index].status == "COMPENSATED"
+    saga = with_step(saga, index, "DONE", body)
+    if compensated:
+        saga = compensate_again(draft, saga, index)
+    else:
+        draft.note(saga, "late_success", saga.plan.steps[index].name)
+    if saga.current() is not None:
+        return draft.applied(saga)
+    return draft.applied(compensate_next(draft, saga))
+
+
+def _blank(draft: Draft, order_id: str, state: State) -> Saga:
+    plan = DEFINITIONS[draft.policy.definition]
+    return Saga(
+        schema=SCHEMA,
+        definition=plan.name,
+        order_id=order_id,
+        version=0,
+        state=state,
+        reason="",
+        steps=tuple(StepRecord() for _ in plan.steps),
+        correlation_id=draft.event.correlation_id,
+        traceparent=draft.event.traceparent,
+        started_at=draft.now,
+    )
