@@ -285,6 +285,7 @@ inbox = Table(
     Index("ix_inbox_at", "at", postgresql_using="brin"),
     # status 4 is TICKED: what a dead worker may have left unpublished.
     Index("ix_inbox_ticked", "consumer", "partition", postgresql_where=text("status = 4")),
+    schema="ops",
 )
 
 # `counted`: the run ended in a way that counts against the records it was working on.

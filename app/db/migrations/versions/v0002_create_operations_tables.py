@@ -82,9 +82,16 @@ def _ops_inbox() -> None:
         "ix_inbox_ticked",
         "inbox",
         ["consumer", "partition"],
-        unique=False,
         schema="ops",
         postgresql_where=sa.text("status = 4"),
+    )
+
+
+def _ops_killer_journal() -> None:
+    op.create_table(
+        "killer_journal",
+        _("consumer", sa.Text(), nullable=False),
+        _("topic", sa.Text(), nullable=False),
         _("partition", sa.Integer(), nullable=False),
         _("incarnation", sa.Text(), nullable=False),
         _("first_offset", sa.BigInteger(), nullable=False),
