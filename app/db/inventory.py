@@ -1,0 +1,136 @@
+"""Stock and reservations: locked in a fixed order, then written in one statement per batch.
+
+Reservations are locked in order-id order, then stock rows in SKU order, so two batches cannot wait
+for each other in a circle. Quantities are written as they were decided under the lock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from app.db.statements import statement
+from app.domain.inventory import Reservation, Stock
+from app.errors import TransientDatabase
+
+if TYPE_CHECKING:
+    from app.db.engine import Transaction
+
+_LOCK_RESERVATIONS = statement(
+    """
+    WITH locked AS (
+        SELECT order_id, status, version, reason
+          FROM inventory.reservation
+         WHERE order_id = ANY(:order_ids ::uuid[])
+         ORDER BY order_id
+           FOR UPDATE)
+    SELECT order_id, status, version, reason,
+           (SELECT array_agg(sku ORDER BY sku) FROM inventory.reservation_line AS line
+             WHERE line.order_id = locked.order_id),
+           (SELECT array_agg(qty ORDER BY sku) FROM inventory.reservation_line AS line
+             WHERE line.order_id = locked.order_id)
+      FROM locked
+    """
+)
+_LOCK_STOCK = statement(
+    """
+    SELECT sku, available, held, consumed
+      FROM inventory.stock
+     WHERE sku = ANY(:skus ::text[])
+     ORDER BY sku
+       FOR UPDATE
+    """
+)
+_STORE = statement(
+    """
+    WITH created AS (
+        INSERT INTO inventory.reservation (order_id, status, version, reason)
+        SELECT * FROM unnest(:new_ids ::uuid[], :new_statuses ::text[], :new_versions ::int[],
+                             :new_reasons ::text[])
+        ON CONFLICT (order_id) DO NOTHING
+        RETURNING 1),
+    changed AS (
+        UPDATE inventory.reservation AS known
+           SET status = new.status, version = new.version, reason = new.reason, updated_at = now()
+          FROM unnest(:ids ::uuid[], :expected ::int[], :statuses ::text[], :versions ::int[],
+                      :reasons ::text[]) AS new(order_id, expected, status, version, reason)
+         WHERE known.order_id = new.order_id AND known.version = new.expected
+        RETURNING 1),
+    held AS (
+        INSERT INTO inventory.reservation_line (order_id, sku, qty)
+        SELECT * FROM unnest(:line_ids ::uuid[], :line_skus ::text[], :line_quantities ::int[])
+        ON CONFLICT (order_id, sku) DO NOTHING
+        RETURNING 1),
+    moved AS (
+        UPDATE inventory.stock AS known
+           SET available = new.available, held = new.held, consumed = new.consumed,
+               updated_at = now()
+          FROM unnest(:skus ::text[], :available ::int[], :held ::int[], :consumed ::bigint[])
+               AS new(sku, available, held, consumed)
+         WHERE known.sku = new.sku
+        RETURNING 1)
+    SELECT (SELECT count(*) FROM created), (SELECT count(*) FROM changed),
+           (SELECT count(*) FROM held), (SELECT count(*) FROM moved)
+    """
+)
+
+
+async def lock_reservations(tx: Transaction, order_ids: Iterable[str]) -> dict[str, Reservation]:
+    """Return the reservations of those orders that have one, locked until the end of `tx`."""
+    rows = await tx.fetch(_LOCK_RESERVATIONS, order_ids=sorted(set(order_ids)))
+    return {
+        row[0]: Reservation(
+            order_id=row[0],
+            status=row[1],
+            version=row[2],
+            reason=row[3],
+            lines=tuple(sorted(zip(row[4] or (), row[5] or (), strict=True))),
+        )
+        for row in rows
+    }
+
+
+async def lock_stock(tx: Transaction, skus: Sequence[str]) -> dict[str, Stock]:
+    """Return the stock rows that exist, locked until the end of `tx`. No SKUs, no round trip."""
+    if not skus:
+        return {}
+    return {row[0]: Stock(*row) for row in await tx.fetch(_LOCK_STOCK, skus=list(skus))}
+
+
+async def store(
+    tx: Transaction,
+    known: Mapping[str, Reservation],
+    reservations: Collection[Reservation],
+    stock: Collection[Stock],
+) -> None:
+    """Write changed reservations (decided on `known`), the lines of new ones, and stock rows.
+
+    Raises TransientDatabase when another transaction recorded a reservation meanwhile: the batch
+    must be repeated. Raises a check violation rather than let a quantity fall below 0.
+    """
+    if not reservations and not stock:
+        return
+    new = [one for one in reservations if one.order_id not in known]
+    old = [one for one in reservations if one.order_id in known]
+    lines = [(one.order_id, sku, quantity) for one in new for sku, quantity in one.lines]
+    rows = await tx.fetch(
+        _STORE,
+        new_ids=[one.order_id for one in new],
+        new_statuses=[one.status for one in new],
+        new_versions=[one.version for one in new],
+        new_reasons=[one.reason for one in new],
+        ids=[one.order_id for one in old],
+        expected=[known[one.order_id].version for one in old],
+        statuses=[one.status for one in old],
+        versions=[one.version for one in old],
+        reasons=[one.reason for one in old],
+        line_ids=[line[0] for line in lines],
+        line_skus=[line[1] for line in lines],
+        line_quantities=[line[2] for line in lines],
+        skus=[row.sku for row in stock],
+        available=[row.available for row in stock],
+        held=[row.held for row in stock],
+        consumed=[row.consumed for row in stock],
+    )
+    if tuple(rows[0]) != (len(new), len(old), len(lines), len(stock)):
+        raise TransientDatabase("a reservation or a stock row was changed meanwhile")
