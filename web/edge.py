@@ -76,7 +76,7 @@ def problem_of(error: Exception, identity: str) -> Problem:
     if isinstance(error, TransientDatabase):
         return unavailable("database_busy", "The database is too busy; try again.")
     with bound(correlation_id=identity):
-        log.error("web.view_failed", error)
+        log.error("web.view_failed", error=error)
     return Problem(500, "internal_error", "The request failed; quote the request id.")
 
 

@@ -61,7 +61,7 @@ class EventLog:
         """Record something an operator may have to look at."""
         self._emit(logging.WARNING, event, fields, None)
 
-    def error(self, event: str, /, error: BaseException | None = None, **fields: Any) -> None:
+    def error(self, event: str, /, *, error: BaseException | None = None, **fields: Any) -> None:
         """Record a failure; `error` adds its class, message and stack."""
         self._emit(logging.ERROR, event, fields, error)
 
@@ -136,7 +136,9 @@ class HumanFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as one readable line, its stack below when there is one."""
-        clock = datetime.fromtimestamp(record.created).strftime("%H:%M:%S.%f")[:-3]
+        clock = (
+            datetime.fromtimestamp(record.created, UTC).astimezone().strftime("%H:%M:%S.%f")[:-3]
+        )
         pairs = " ".join(f"{key}={value}" for key, value in fields_of(record).items())
         line = f"{clock} {record.levelname.lower():7} {self._worker} {record.getMessage()} {pairs}"
         if record.exc_info and record.exc_info[1] is not None:

@@ -23,7 +23,8 @@ Prometheus text by default, OpenMetrics when asked for by the Accept header.
 def page() -> str:
     """Return the reference page: one row per metric in the order of the catalogue."""
     rows = [
-        f"| `{family.name}` | {family.kind} | {', '.join(family.labels) or '-'} | {family.meaning} |"
+        f"| `{family.name}` | {family.kind} | {', '.join(family.labels) or '-'} "
+        f"| {family.meaning} |"
         for family in CATALOGUE.values()
     ]
     rows += [

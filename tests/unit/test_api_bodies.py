@@ -129,8 +129,7 @@ def test_an_item_list_keeps_the_clients_price_claims_as_text() -> None:
         ('{"customerId":"c","items":[{"productId":"P1","quantity":0}]}', "$.items[0].quantity"),
         ('{"customerId":"c","items":[{"productId":"P1","quantity":1.5}]}', "$.items[0].quantity"),
         (
-            '{"customerId":"c","items":[{"productId":"P1","quantity":1},'
-            '{"productId":"P1","quantity":1}]}',
+            '{"customerId":"c","items":[{"productId":"P","quantity":1},{"productId":"P","quantity":1}]}',
             "$.items",
         ),
         (

@@ -118,7 +118,7 @@ def test_plain_loggers_extra_fields_and_exceptions_are_kept(lines: list[dict[str
     try:
         raise ValueError("no such order")
     except ValueError as error:
-        get_log("sample").error("view.failed", error)
+        get_log("sample").error("view.failed", error=error)
     logging.getLogger("sample").warning("from %s", "a library", extra={"shard": 2})
     assert lines[0]["error_class"] == "ValueError"
     assert lines[0]["error_message"] == "no such order"

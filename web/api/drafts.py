@@ -1,0 +1,165 @@
+"""From a checked request to an order that can be stored: prices, total, event and reply. Pure.
+
+Guarantees: the total is the catalogue's, never the client's; the reply stored with an idempotency
+key is byte for byte what the first client got.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from os import urandom
+
+import msgspec
+
+from app import ids, topics
+from app.db.intake import STATUS_CREATED, NewOrder, Price
+from app.db.seed import UNTRACKED_SKU
+from app.messages import Cause, Item, OrderCancel, OrderCreated, Output, emit
+from web.api.bodies import Line, OrderRequest, money
+from web.api.money import MINOR_MAX, format_minor
+from web.problems import Problem, invalid
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """An order request received `at`, with all its ids; `key` is empty without one.
+
+    Nothing about it changes when its batch is tried again, so neither does its reply.
+    """
+
+    order_id: str
+    request: OrderRequest
+    key: str
+    body_hash: bytes
+    request_id: str
+    traceparent: str
+    at: datetime
+
+
+class OrderReply(msgspec.Struct, frozen=True, rename="camel"):
+    """The answer to an accepted order; `total` is in major units."""
+
+    order_id: str
+    status: str
+    customer_id: str
+    total: str
+    total_minor: int
+    currency: str
+    created_at: datetime
+
+
+def new_order_id(now: datetime) -> str:
+    """Return a UUID of version 7: unique and, unlike version 4, appended to indexes in order."""
+    digits = f"{int(now.timestamp() * 1000):012x}{urandom(10).hex()}"
+    variant = "89ab"[int(digits[16], 16) & 3]
+    return f"{digits[:8]}-{digits[8:12]}-7{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:32]}"
+
+
+def price(draft: Draft, prices: Mapping[str, Price], source: str) -> NewOrder | Problem:
+    """Return the order to store, or the 422 for unknown products, wrong claims, a wrong sum."""
+    try:
+        items, currency = _items(draft.request, prices)
+    except Problem as problem:
+        return problem
+    total_minor = sum(item.quantity * item.unit_price_minor for item in items)
+    if not 0 < total_minor <= MINOR_MAX:
+        return invalid("the total must be greater than 0 and at most 10^12 minor units", "$.items")
+    reply = OrderReply(
+        draft.order_id,
+        STATUS_CREATED,
+        draft.request.customer_id,
+        format_minor(total_minor, currency),
+        total_minor,
+        currency,
+        draft.at,
+    )
+    return NewOrder(
+        order_id=draft.order_id,
+        customer_id=draft.request.customer_id,
+        total_minor=total_minor,
+        currency=currency,
+        shipping_address=draft.request.shipping_address,
+        items=items,
+        event=_created(draft, items, total_minor, currency, source),
+        key=draft.key,
+        body_hash=draft.body_hash,
+        reply=msgspec.json.encode(reply),
+        created_at=draft.at,
+    )
+
+
+def cancel_event(
+    order_id: str, reason: str, cause: Cause, now: datetime, source: str
+) -> tuple[str, Output]:
+    """Return id and record of a customer's cancel request; the same order gives the same id."""
+    identity = ids.event_id(order_id, topics.ORDER_CANCEL.name)
+    body = OrderCancel(order_id=order_id, reason=reason, requested_by="customer")
+    record = emit(cause, topics.ORDER_CANCEL, body, event_id=identity, now=now, source=source)
+    return identity, record
+
+
+def _items(request: OrderRequest, prices: Mapping[str, Price]) -> tuple[tuple[Item, ...], str]:
+    if not request.lines:
+        item = Item(
+            product_id=UNTRACKED_SKU,
+            quantity=1,
+            unit_price_minor=request.total_minor,
+            tracked=False,
+        )
+        return (item,), request.currency
+    currency = ""
+    items = []
+    for at, line in enumerate(request.lines):
+        known = _known(line, prices.get(line.product_id), request.currency or currency, at)
+        currency = known.currency
+        items.append(
+            Item(
+                product_id=line.product_id,
+                quantity=line.quantity,
+                unit_price_minor=known.price_minor,
+                tracked=known.tracked,
+            )
+        )
+    return tuple(items), currency
+
+
+def _known(line: Line, found: Price | None, currency: str, at: int) -> Price:
+    pointer = f"$.items[{at}]"
+    if found is None:
+        raise invalid(f"there is no product {line.product_id}", f"{pointer}.productId")
+    if currency and currency != found.currency:
+        raise invalid(f"{line.product_id} is sold in {found.currency}", f"{pointer}.productId")
+    if line.unit_price:
+        claim = money(line.unit_price, found.currency, f"{pointer}.unitPrice")
+        if claim != found.price_minor:
+            current = format_minor(found.price_minor, found.currency)
+            raise invalid(f"the price is {current} {found.currency}", f"{pointer}.unitPrice")
+    return found
+
+
+def _created(
+    draft: Draft,
+    items: tuple[Item, ...],
+    total_minor: int,
+    currency: str,
+    source: str,
+) -> Output:
+    body = OrderCreated(
+        order_id=draft.order_id,
+        customer_id=draft.request.customer_id,
+        items=list(items),
+        total_minor=total_minor,
+        currency=currency,
+        shipping_address=draft.request.shipping_address,
+        created_at=draft.at,
+    )
+    return emit(
+        Cause(draft.order_id, draft.request_id, draft.traceparent),
+        topics.ORDER_CREATED,
+        body,
+        event_id=ids.event_id(draft.order_id, topics.ORDER_CREATED.name),
+        now=draft.at,
+        source=source,
+    )

@@ -1,0 +1,177 @@
+"""Views of orders: place, read, list, cancel."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import msgspec
+from aiohttp import web
+
+from app import ids
+from app.db import intake, order_reads
+from app.domain.definition import FINAL
+from app.messages import Cause
+from app.observability import metrics
+from app.observability.health import json_response
+from web.api.bodies import idempotency_key, read_cancel, read_order
+from web.api.drafts import Draft, cancel_event, new_order_id
+from web.api.money import format_minor
+from web.api.paging import next_cursor, page_of
+from web.api.writer import OrderWriter
+from web.context import CONTEXT
+from web.edge import REQUEST_ID, trace_of
+from web.problems import Problem, not_found
+
+WRITER: web.AppKey[OrderWriter] = web.AppKey("writer", OrderWriter)
+
+
+class LineOut(msgspec.Struct, frozen=True, rename="camel"):
+    """One line; `unit_price` is in major units."""
+
+    product_id: str
+    quantity: int
+    unit_price: str
+    unit_price_minor: int
+
+
+class HistoryOut(msgspec.Struct, frozen=True, rename="camel"):
+    """One thing that happened to an order."""
+
+    status: str
+    reason: str
+    at: datetime
+    saga_version: int
+
+
+class OrderOut(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    """One order; `items` and `history` are given for a single order only."""
+
+    order_id: str
+    status: str
+    reason: str | None
+    customer_id: str
+    total: str
+    total_minor: int
+    currency: str
+    shipping_address: str | None
+    created_at: datetime
+    updated_at: datetime
+    items: list[LineOut] | None = None
+    history: list[HistoryOut] | None = None
+
+
+async def place(request: web.Request) -> web.Response:
+    """POST /api/orders: 202 once the order is durable."""
+    return await _place(request, 202)
+
+
+async def place_created(request: web.Request) -> web.Response:
+    """POST /orders, the alias of older clients: the same, answered with 201."""
+    return await _place(request, 201)
+
+
+async def _place(request: web.Request, status: int) -> web.Response:
+    context = request.app[CONTEXT]
+    key = idempotency_key(request)
+    wanted = await read_order(request, context.settings.api_items_max)
+    now = context.clock.now()
+    draft = Draft(
+        order_id=new_order_id(now),
+        request=wanted,
+        key=key,
+        body_hash=wanted.digest() if key else b"",
+        request_id=request[REQUEST_ID],
+        traceparent=trace_of(request),
+        at=now,
+    )
+    stored = await request.app[WRITER].store(draft)
+    metrics.API_ORDERS.child("replayed" if stored.replayed else "accepted").inc()
+    headers = {"Location": f"/api/orders/{stored.order_id}"}
+    if stored.replayed:
+        headers["Idempotency-Replayed"] = "true"
+    return web.Response(
+        body=stored.reply, status=status, content_type="application/json", headers=headers
+    )
+
+
+async def show(request: web.Request) -> web.Response:
+    """GET /api/orders/{orderId}: the order with its lines and history."""
+    db = request.app[CONTEXT].db
+    order_id = order_id_of(request)
+    order = await order_reads.order(db, order_id)
+    if order is None:
+        raise not_found("order")
+    lines = await order_reads.lines(db, order_id)
+    history = await order_reads.history(db, order_id)
+    return json_response(order_out(order, lines, history))
+
+
+async def recent(request: web.Request) -> web.Response:
+    """GET /api/orders?limit=&before=: newest first, `next` continues."""
+    limit, before = page_of(request)
+    rows = await order_reads.recent(request.app[CONTEXT].db, limit, before)
+    last = order_reads.Cursor(rows[-1].created_at, rows[-1].order_id) if rows else None
+    return json_response(
+        {
+            "orders": [order_out(row) for row in rows],
+            "next": next_cursor(last) if len(rows) == limit else None,
+        }
+    )
+
+
+async def cancel(request: web.Request) -> web.Response:
+    """POST /api/orders/{orderId}/cancel: 202, the orchestrator decides; 409 when it is over."""
+    context = request.app[CONTEXT]
+    order_id = order_id_of(request)
+    body = await read_cancel(request)
+    now = context.clock.now()
+    cause = Cause(order_id, request[REQUEST_ID], trace_of(request))
+    source = f"{context.settings.namespace}/web"
+    event_id, event = cancel_event(order_id, body.reason, cause, now, source)
+    async with context.db.transaction() as tx:
+        order = await intake.lock_for_cancel(tx, order_id)
+        if order is None:
+            raise not_found("order")
+        if order.status in FINAL:
+            raise Problem(409, "already_final", f"The order is {order.status}.")
+        if not order.requested:
+            intake.request_cancel(tx, order_id, event, event_id, body.reason, now)
+    answer = {"orderId": order_id, "status": order.status, "cancelRequested": True}
+    return json_response(answer, status=202)
+
+
+def order_id_of(request: web.Request) -> str:
+    """Return the order id in the path; raises Problem 404 when it cannot be one."""
+    order_id = request.match_info["order_id"].lower()
+    if not ids.is_uuid(order_id):
+        raise not_found("order")
+    return order_id
+
+
+def order_out(
+    row: order_reads.OrderRow,
+    lines: list[order_reads.LineRow] | None = None,
+    history: list[order_reads.HistoryRow] | None = None,
+) -> OrderOut:
+    """Return the JSON form of an order."""
+    return OrderOut(
+        order_id=row.order_id,
+        status=row.status,
+        reason=row.reason or None,
+        customer_id=row.customer_id,
+        total=format_minor(row.total_minor, row.currency),
+        total_minor=row.total_minor,
+        currency=row.currency,
+        shipping_address=row.shipping_address,
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+        items=None if lines is None else [_line_out(line, row.currency) for line in lines],
+        history=None
+        if history is None
+        else [HistoryOut(e.status, e.reason, e.at, e.saga_version) for e in history],
+    )
+
+
+def _line_out(line: order_reads.LineRow, currency: str) -> LineOut:
+    price = format_minor(line.unit_price_minor, currency)
+    return LineOut(line.product_id, line.quantity, price, line.unit_price_minor)

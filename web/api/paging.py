@@ -1,0 +1,58 @@
+"""Paging by key: `limit` and an opaque `before` cursor, checked."""
+
+from __future__ import annotations
+
+import binascii
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from datetime import UTC, datetime
+from typing import Final
+
+from aiohttp import web
+
+from app import ids
+from app.db.order_reads import NEWEST, Cursor
+from web.problems import Problem
+
+LIMIT_DEFAULT: Final = 50
+LIMIT_MAX: Final = 200
+
+
+def page_of(request: web.Request) -> tuple[int, Cursor]:
+    """Return limit and place of a list request; raises Problem 400 for bad parameters."""
+    return limit_of(request), cursor_of(request.query.get("before", ""))
+
+
+def limit_of(request: web.Request) -> int:
+    """Return the `limit` parameter, 1 to LIMIT_MAX; raises Problem 400 otherwise."""
+    text = request.query.get("limit", str(LIMIT_DEFAULT))
+    if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= LIMIT_MAX):
+        raise Problem(400, "bad_parameter", f"limit must be a number from 1 to {LIMIT_MAX}.")
+    return int(text)
+
+
+def next_cursor(place: Cursor | None) -> str | None:
+    """Return the opaque text of a place, or None."""
+    if place is None:
+        return None
+    micros = round(place.created_at.timestamp() * 1_000_000)
+    return urlsafe_b64encode(f"{micros}/{place.order_id}".encode()).decode().rstrip("=")
+
+
+def cursor_of(text: str) -> Cursor:
+    """Return the place `text` stands for, the newest when empty; raises Problem 400."""
+    if not text:
+        return NEWEST
+    try:
+        padded = text + "=" * (-len(text) % 4)
+        micros, _, order_id = (
+            urlsafe_b64decode(padded.encode("ascii")).decode("ascii").partition("/")
+        )
+        if not ids.is_uuid(order_id):
+            raise ValueError("not an order id")
+        seconds, fraction = divmod(int(micros), 1_000_000)
+        at = datetime.fromtimestamp(seconds, UTC).replace(microsecond=fraction)
+    except (ValueError, OverflowError, OSError, binascii.Error):
+        raise Problem(
+            400, "bad_parameter", "before must be a cursor of an earlier answer."
+        ) from None
+    return Cursor(at, order_id)

@@ -1,0 +1,191 @@
+"""The micro-batching writer: concurrent order requests share one transaction.
+
+Guarantees: an order is answered as accepted only after its COMMIT; a bad row fails alone; of all
+requests with one idempotency key one creates an order; the queue is bounded and a full one is
+refused at once. Order between concurrent requests is not kept. A batch forms while the writers
+are busy, so a lone request waits for nobody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from app.clock import Clock
+from app.db import intake
+from app.db.engine import Database, Transaction
+from app.errors import DatabaseOutage, SymphonyError, TransientDatabase
+from app.observability import metrics
+from app.observability.logging import get_log
+from app.settings import Settings
+from web.api.drafts import Draft, price
+from web.problems import Problem, unavailable
+
+log = get_log(__name__)
+
+RETRY_PAUSE_S = 0.02
+
+
+class Stored(NamedTuple):
+    """An accepted order: the reply's JSON, and whether an earlier request had created it."""
+
+    order_id: str
+    reply: bytes
+    replayed: bool
+
+
+class Waiting(NamedTuple):
+    """A draft in the queue and who waits for it."""
+
+    draft: Draft
+    done: asyncio.Future[Stored]
+
+
+class OrderWriter:
+    """`start` it, `store` drafts concurrently, `stop` it: what is queued then is still written."""
+
+    def __init__(self, settings: Settings, db: Database, clock: Clock) -> None:
+        self._settings = settings
+        self._db = db
+        self._clock = clock
+        self._source = f"{settings.namespace}/web"
+        self._queue: asyncio.Queue[Waiting] = asyncio.Queue(settings.api_queue_max)
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Start `api_writers` writers."""
+        self._tasks = [
+            asyncio.create_task(self._run(), name=f"order-writer-{number}")
+            for number in range(self._settings.api_writers)
+        ]
+        metrics.API_QUEUE.child().set_function(self._queue.qsize)
+
+    async def stop(self) -> None:
+        """Write what is queued, at most `drain_grace_s`, then stop the writers."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._settings.drain_grace_s):
+                await self._queue.join()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def store(self, draft: Draft) -> Stored:
+        """Store `draft`; returns once it is durable.
+
+        Raises Problem (422 refused, 503 queue full), DatabaseOutage (it may have happened) or
+        TransientDatabase. Cancelling it while queued takes the draft out.
+        """
+        done: asyncio.Future[Stored] = asyncio.get_running_loop().create_future()
+        try:
+            self._queue.put_nowait(Waiting(draft, done))
+        except asyncio.QueueFull:
+            raise unavailable("overloaded", "Too many orders are waiting; try again.") from None
+        return await done
+
+    async def _run(self) -> None:
+        while True:
+            batch = [await self._queue.get()]
+            while len(batch) < self._settings.api_batch_max and not self._queue.empty():
+                batch.append(self._queue.get_nowait())
+            try:
+                await self._write([one for one in batch if not one.done.done()])
+            finally:
+                for one in batch:
+                    self._queue.task_done()
+                    _refuse(one, unavailable("stopping", "This server is stopping; try again."))
+
+    async def _write(self, batch: Sequence[Waiting]) -> None:
+        if not batch:
+            return
+        metrics.API_BATCH.child().observe(len(batch))
+        try:
+            results = await self._attempt([one.draft for one in batch])
+        except SymphonyError as error:
+            for one in batch:
+                _refuse(one, type(error)(error.detail))
+        except Exception as error:
+            await self._isolate(batch, error)
+        else:
+            for one, result in zip(batch, results, strict=True):
+                _answer(one, result)
+
+    async def _isolate(self, batch: Sequence[Waiting], error: Exception) -> None:
+        """Halve a failed batch until the bad draft stands alone."""
+        if len(batch) > 1:
+            middle = len(batch) // 2
+            await self._write(batch[:middle])
+            await self._write(batch[middle:])
+            return
+        log.error("api.order_refused", error=error, order_id=batch[0].draft.order_id)
+        _refuse(batch[0], Problem(422, "not_storable", "The database refuses this order."))
+
+    async def _attempt(self, drafts: Sequence[Draft]) -> list[Stored | Problem]:
+        """Store a batch; contention is retried `db_retries_max` times, a lost connection once.
+
+        One loss says little: after a restart of PostgreSQL every pooled connection is dead.
+        """
+        outages = conflicts = 0
+        while True:
+            try:
+                async with self._db.transaction() as tx:
+                    return await self._apply(tx, drafts)
+            except DatabaseOutage:
+                outages += 1
+                if outages > 1:
+                    raise
+            except TransientDatabase:
+                conflicts += 1
+                if conflicts > self._settings.db_retries_max:
+                    raise
+                await asyncio.sleep(RETRY_PAUSE_S * random.random() * 2**conflicts)
+
+    async def _apply(self, tx: Transaction, drafts: Sequence[Draft]) -> list[Stored | Problem]:
+        skus = {line.product_id for draft in drafts for line in draft.request.lines}
+        prices = await intake.prices(tx, sorted(skus)) if skus else {}
+        now = self._clock.now()
+        priced = [price(draft, prices, self._source) for draft in drafts]
+        firsts: dict[str, intake.NewOrder] = {}
+        for order in priced:
+            if isinstance(order, intake.NewOrder) and order.key:
+                firsts.setdefault(order.key, order)
+        holders = await intake.claim(tx, list(firsts.values()), now)
+        for key, first in firsts.items():
+            holders.setdefault(key, intake.Claim(first.order_id, first.body_hash, first.reply))
+        new = [
+            order
+            for order in priced
+            if isinstance(order, intake.NewOrder)
+            and (not order.key or holders[order.key].order_id == order.order_id)
+        ]
+        if new:
+            intake.insert(tx, new, now)
+        await tx.commit()
+        return [
+            order if isinstance(order, Problem) else _result(order, holders.get(order.key))
+            for order in priced
+        ]
+
+
+def _result(order: intake.NewOrder, holder: intake.Claim | None) -> Stored | Problem:
+    if holder is None or holder.order_id == order.order_id:
+        return Stored(order.order_id, order.reply, replayed=False)
+    if holder.body_hash != order.body_hash:
+        return Problem(
+            422, "idempotency_key_reused", "This Idempotency-Key was used for another request."
+        )
+    return Stored(holder.order_id, holder.reply, replayed=True)
+
+
+def _answer(waiting: Waiting, result: Stored | Problem) -> None:
+    if isinstance(result, Problem):
+        _refuse(waiting, result)
+    elif not waiting.done.done():
+        waiting.done.set_result(result)
+
+
+def _refuse(waiting: Waiting, error: Exception) -> None:
+    if not waiting.done.done():
+        waiting.done.set_exception(error)

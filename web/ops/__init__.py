@@ -1,0 +1,1 @@
+"""Live pages for people who run the system: recent orders and their sagas."""
