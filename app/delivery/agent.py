@@ -128,7 +128,7 @@ def consume(
     FailureNotices, TickHandler, DueHandler or TableObserver (app.delivery.events).
     """
     names = tuple(topic.name for topic in topics)
-    by_name = {table.name: table for table in (*tables, *((idempotency,) if idempotency else ()))}
+    by_name = {table.name: table for table in (*tables, idempotency) if table is not None}
     runner = StepRunner(app, ConsumerSpec(name, names, handler, idempotency, by_name))
     app.runners.append(runner)
     app.batch_topics.update(names)

@@ -14,7 +14,7 @@ from app.delivery.events import Event
 
 
 def is_finished(row: InboxRow | None, delivery: int) -> bool:
-    """Whether delivery number `delivery` of an event with inbox row `row` must not be applied again."""
+    """Whether delivery number `delivery` of an event with this inbox row is not to be applied."""
     if row is None or row.status is Status.INTENT:
         return False
     return row.status is Status.DONE or delivery <= row.attempt

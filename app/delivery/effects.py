@@ -99,7 +99,7 @@ class Effects:
         except Exception as error:
             if len(items) == 1:
                 failure = as_symphony_error(error)
-                log.error("event.failed", error, consumer=self._name, code=failure.code)
+                log.error("event.failed", error=error, consumer=self._name, code=failure.code)
                 return [await self._patience.run(lambda: isolate(items[0], failure))]
             metrics.SPLITS.child(self._name).inc()
         middle = len(items) // 2

@@ -31,16 +31,18 @@ class Reason(StrEnum):
     UNCLEAN = "unclean"
 
 
-_marker: Path | None = None
-_incarnation = ""
+class _Marker:
+    """Where this process leaves its reason; one process is one worker."""
+
+    path: Path | None = None
+    incarnation = ""
 
 
 def configure(data_dir: Path, worker_id: str, incarnation: str) -> None:
     """Say where this worker leaves its reason."""
-    global _marker, _incarnation
     data_dir.mkdir(parents=True, exist_ok=True)
-    _marker = data_dir / f"exit-{worker_id}.json"
-    _incarnation = incarnation
+    _Marker.path = data_dir / f"exit-{worker_id}.json"
+    _Marker.incarnation = incarnation
 
 
 def read_reason(data_dir: Path, worker_id: str, incarnation: str) -> Reason:
@@ -54,12 +56,14 @@ def read_reason(data_dir: Path, worker_id: str, incarnation: str) -> Reason:
 
 def leave_reason(reason: Reason, why: str) -> None:
     """Write the marker file; best effort, because the disk may be the very problem."""
-    if _marker is None:
+    if _Marker.path is None:
         return
+    left = {"incarnation": _Marker.incarnation, "reason": reason, "why": why}
     try:
-        _marker.write_text(json.dumps({"incarnation": _incarnation, "reason": reason, "why": why}))
+        _Marker.path.write_text(json.dumps(left))
     except OSError as error:
-        sys.__stderr__ and sys.__stderr__.write(f"[delivery] cannot write {_marker}: {error}\n")
+        out = sys.__stderr__ or sys.stderr
+        out.write(f"[delivery] cannot write {_Marker.path}: {error}\n")
 
 
 def end_process(reason: Reason, why: str) -> NoReturn:

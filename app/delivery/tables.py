@@ -36,8 +36,6 @@ def declare_table(app: App, name: str, meaning: str) -> Table:
         partitions=app.settings.topic_partitions,
         key_type=bytes,
         value_type=bytes,
-        key_serializer="raw",
-        value_serializer="raw",
         help=meaning,
     )
 
