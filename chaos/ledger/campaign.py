@@ -1,8 +1,8 @@
 """Rounds of faults under load over one or several subjects at the same time, and their audit.
 
 Guarantees: a given seed gives the same order of faults; a round whose fault did not prove its
-effect is counted void and repeated; every block of rounds ends with a quiet group (or the deadline) and a
-verdict over everything since the beginning.
+effect is counted void and repeated; every block of rounds ends with a quiet group (or the deadline)
+and a verdict over everything since the beginning.
 """
 
 from __future__ import annotations

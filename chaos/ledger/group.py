@@ -50,7 +50,9 @@ class Generation:
     def of_client(self, prefix: str) -> tuple[Member, ...]:
         """Members whose client id is `prefix` or starts with `prefix` and a separator."""
         return tuple(
-            m for m in self.members if m.client_id == prefix or m.client_id.startswith(prefix + "-")
+            m
+            for m in self.members
+            if m.client_id == prefix or m.client_id.startswith((prefix + "-", prefix + "."))
         )
 
 
