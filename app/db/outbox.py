@@ -101,7 +101,7 @@ _PARK = statement(
     f" insert into ops.outbox_parked ({_COLUMNS}, error) select {_COLUMNS}, :error from gone"
 )
 _LAG = statement(
-    "select (select count(*) from (select from ops.outbox limit :most) some),"
+    "select (select count(*) from (select from ops.outbox limit :most) counted),"
     " (select created_at from ops.outbox order by id limit 1)"
 )
 

@@ -126,6 +126,7 @@ order_history = Table(
     Column("id", BigInteger, Identity(always=True), nullable=False),
     Column("order_id", Uuid, nullable=False),
     _integer("saga_version"),
+    _text("event", default=""),
     _text("status"),
     _text("reason", default=""),
     _text("cause_id", default=""),
@@ -136,6 +137,7 @@ order_history = Table(
 )
 
 # `body` is the packed saga of the domain; the columns beside it are copies for guards and scans.
+# `terminal`: final, and nothing is outstanding any more (the domain's `settled`).
 # Only `partition` and `terminal` are indexed, so that a transition stays a heap-only update.
 saga = Table(
     "saga",

@@ -77,6 +77,7 @@ def _orders_order_history() -> None:
         _("id", sa.BigInteger(), sa.Identity(always=True), nullable=False),
         _("order_id", sa.Uuid(), nullable=False),
         _("saga_version", sa.Integer(), nullable=False),
+        _("event", sa.Text(), server_default=sa.text("''"), nullable=False),
         _("status", sa.Text(), nullable=False),
         _("reason", sa.Text(), server_default=sa.text("''"), nullable=False),
         _("cause_id", sa.Text(), server_default=sa.text("''"), nullable=False),
