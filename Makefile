@@ -1,0 +1,42 @@
+# The whole interface of the project: every target is what continuous integration runs too.
+# Only Python 3.11+ and make are needed; everything else goes into .venv and .lab.
+PYTHON ?= python3
+BIN := .venv/bin
+PYTEST_ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup check test demo up down bench lock clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
+
+setup: ## install everything into .venv (hash-locked; quick when done)
+	@$(PYTHON) .ci/setup.py
+
+check: setup ## lint, types and import rules; no server is started
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo
+
+test: check ## everything: checks, then all tests on a real broker and a real database
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+demo: setup ## the platform in one command: orders, kills, reconciliation, one URL
+	@$(BIN)/symphony demo
+
+up: setup ## start the embedded lab in the background
+	@$(BIN)/symphony up --detach
+
+down: ## stop it
+	@$(BIN)/symphony down
+
+bench: setup ## measure on this machine (minutes)
+	@$(BIN)/python -m bench
+
+lock: setup ## resolve the dependencies anew
+	@.ci/lock
+
+clean: ## stop the lab and remove all that was built, the .venv included
+	@if [ -x $(BIN)/symphony ]; then $(BIN)/symphony down --purge; fi
+	@rm -rf .venv .lab build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,327 @@
+"""The declaration of all settings: type, unit, default, bounds and what must hold between them.
+
+`app.settings` loads them and is what others import; this module reads nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+
+def _setting(
+    group: str, default: Any, unit: str, description: str, *, production: Any = None, **bounds: Any
+) -> Any:
+    """A field of `Settings`; `production` is its default under that profile when it differs."""
+    extra = {"group": group, "unit": unit, "production": production}
+    return Field(default, description=description, json_schema_extra=extra, **bounds)
+
+
+class Settings(BaseSettings):
+    """One worker's settings. Made by `load_settings`; made directly, nothing else is read."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    profile: Literal["lab", "production"] = _setting(
+        "worker", "lab", "name", "which defaults apply where nothing is set: lab or production"
+    )
+    namespace: str = _setting(
+        "worker",
+        "symphony",
+        "name",
+        "prefix of consumer groups and changelog topics: <namespace>-<role>",
+        pattern=r"^[a-z][a-z0-9-]{0,30}$",
+    )
+    role: str = _setting(
+        "worker", "", "name", "what this worker does; see `symphony worker --help`"
+    )
+    worker_id: str = _setting(
+        "worker", "", "name", "name of this worker, unique in its role; default <role>-1"
+    )
+    incarnation: str = _setting(
+        "worker", "", "name", "this start of the worker; set by the supervisor"
+    )
+    lab: bool = _setting("worker", False, "flag", "allow plug-ins, failpoints and lab-only roles")
+    plugins: str = _setting(
+        "worker", "", "modules, comma separated", "installed at start by install(app); lab only"
+    )
+    failpoints: str = _setting(
+        "worker", "", "rules", "failpoints to arm at start, for the injector; lab only"
+    )
+    data_dir: Path = _setting(
+        "worker", Path(".lab/data"), "path", "where tables are kept, below <role>/<worker id>"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = _setting(
+        "worker", "info", "name", "debug, info, warning or error"
+    )
+    log_format: Literal["auto", "json", "human"] = _setting(
+        "worker", "auto", "name", "json, human, or auto: human on a terminal"
+    )
+
+    broker_bootstrap: str = _setting(
+        "addresses",
+        "127.0.0.1:9092",
+        "host:port, comma separated",
+        "Kafka brokers to start from",
+        pattern=r"^[^\s,:]+:\d+(,[^\s,:]+:\d+)*$",
+    )
+    postgres_dsn: SecretStr = _setting(
+        "addresses",
+        SecretStr("postgresql://symphony@127.0.0.1:5432/symphony"),
+        "URL",
+        "the database; the password is never printed",
+    )
+    gateway_url: str = _setting(
+        "addresses", "http://127.0.0.1:8090", "URL", "payment gateway", pattern=r"^https?://.+"
+    )
+    web_host: str = _setting("addresses", "127.0.0.1", "address", "where role web listens")
+    web_port: int = _setting("addresses", 8080, "port", "where role web listens", ge=1, le=65535)
+    health_host: str = _setting(
+        "addresses", "127.0.0.1", "address", "where /livez /readyz /status /metrics are served"
+    )
+    health_port: int = _setting("addresses", 0, "port", "the same; 0 = not", ge=0, le=65535)
+
+    topic_partitions: int = _setting(
+        "topics",
+        4,
+        "count",
+        "partitions of every keyed saga topic, fixed at creation",
+        ge=1,
+        le=512,
+    )
+    topic_replicas: int = _setting("topics", 1, "count", "copies of every partition", ge=1, le=9)
+
+    outage_budget_s: float = _setting(
+        "delivery", 120, "s", "a batch held longer ends the worker", production=600, gt=0
+    )
+    drain_grace_s: float = _setting(
+        "delivery", 8, "s", "time a running step has at revocation or stop", production=20, gt=0
+    )
+    watchdog_no_progress_s: float = _setting(
+        "delivery", 30, "s", "work without progress for longer ends the worker", production=90, gt=0
+    )
+    watchdog_loop_silent_s: float = _setting(
+        "delivery", 10, "s", "an event loop silent for longer ends the worker", production=30, gt=0
+    )
+    session_timeout_s: float = _setting(
+        "delivery", 10, "s", "a member silent for longer is dead to Kafka", production=20, ge=1
+    )
+    heartbeat_interval_s: float = _setting(
+        "delivery", 1, "s", "how often a member says it lives", production=3, gt=0
+    )
+    rebalance_timeout_s: float = _setting(
+        "delivery", 12, "s", "how long members have to join a rebalance", production=30, gt=0
+    )
+    lease_margin_s: float = _setting(
+        "delivery", 1, "s", "a lease ends this long before the session does", gt=0
+    )
+    request_timeout_s: float = _setting("delivery", 30, "s", "one request to a broker", gt=0)
+    producer_request_timeout_s: float = _setting(
+        "delivery", 150, "s", "how long a send may be retried", production=650, gt=0
+    )
+    metadata_max_age_s: float = _setting(
+        "delivery", 10, "s", "how old knowledge of topics and leaders may be", gt=0
+    )
+    commit_interval_s: float = _setting(
+        "delivery", 0.5, "s", "offsets are committed so often", gt=0
+    )
+    commit_every_records: int = _setting(
+        "delivery", 2000, "count", "or after so many records, whichever is first", ge=1
+    )
+    max_batch_records: int = _setting(
+        "delivery", 200, "count", "records in one step at most", ge=1, le=5000
+    )
+    fetch_min_bytes: int = _setting(
+        "delivery", 65536, "bytes", "the broker waits for so much, the consumer's linger", ge=1
+    )
+    fetch_max_wait_ms: int = _setting(
+        "delivery", 25, "ms", "but no longer than this", ge=1, le=10_000
+    )
+    prefetch_backoff_ms: int = _setting(
+        "delivery", 5, "ms", "pause of the fetcher when it has enough", ge=1, le=1000
+    )
+    tick_interval_s: float = _setting(
+        "delivery", 1, "s", "how often due work of a partition is looked for", gt=0
+    )
+    killer_ends_max: int = _setting(
+        "delivery", 3, "count", "a record that ends its worker so often is dead-lettered", ge=2
+    )
+    killer_window_s: float = _setting(
+        "delivery", 600, "s", "ends older than this no longer count", gt=0
+    )
+    table_store: Literal["rocksdb", "memory"] = _setting(
+        "delivery", "rocksdb", "name", "where tables are kept: rocksdb or memory"
+    )
+    table_entry_retention_s: float = _setting(
+        "delivery", 900, "s", "finished entries leave the tables after", production=3600, gt=0
+    )
+    retry_tiers_s: str = _setting(
+        "delivery",
+        "5",
+        "s, comma separated",
+        "retry topics in use, by delay",
+        pattern=r"^\d+(,\d+)*$",
+    )
+    retry_attempts_max: int = _setting(
+        "delivery", 4, "count", "tries of one record before it is dead-lettered", ge=1, le=100
+    )
+
+    step_deadline_s: float = _setting(
+        "saga", 10, "s", "a step without a reply for longer is re-driven", production=600, gt=0
+    )
+    redrives_max: int = _setting(
+        "saga", 3, "count", "re-drives of a step before it is compensated", ge=0, le=100
+    )
+    compensation_attempts_max: int = _setting(
+        "saga", 5, "count", "compensations before the saga is PARKED", production=10, ge=1, le=1000
+    )
+    redrive_rate_per_s: float = _setting(
+        "saga", 50, "1/s", "re-drives of one partition at most (token bucket)", gt=0
+    )
+    saga_idle_redrive_s: float = _setting(
+        "saga", 30, "s", "a saga without transition for longer is reloaded from PostgreSQL", gt=0
+    )
+
+    db_pool_min: int = _setting("database", 1, "count", "connections kept open", ge=0, le=100)
+    db_pool_max: int = _setting("database", 2, "count", "connections at most", ge=1, le=100)
+    db_connect_timeout_s: float = _setting("database", 5, "s", "one attempt to connect", gt=0)
+    db_statement_timeout_s: float = _setting("database", 5, "s", "one statement", gt=0)
+    db_lock_timeout_s: float = _setting("database", 3, "s", "waiting for one lock", gt=0)
+    db_retries_max: int = _setting(
+        "database", 5, "count", "repeats of a transaction lost to a conflict", ge=0, le=100
+    )
+
+    gateway_deadline_s: float = _setting("gateway", 6, "s", "one call with its retries", gt=0)
+    gateway_attempt_timeout_s: float = _setting("gateway", 2, "s", "one HTTP request", gt=0)
+    gateway_attempts_max: int = _setting(
+        "gateway", 2, "count", "HTTP requests per call", ge=1, le=10
+    )
+    gateway_concurrency_max: int = _setting(
+        "gateway", 64, "count", "calls at the same time in one worker", ge=1, le=1000
+    )
+    breaker_failures_max: int = _setting(
+        "gateway", 5, "count", "failures in a row that open the breaker", ge=1, le=1000
+    )
+    breaker_open_s: float = _setting(
+        "gateway", 5, "s", "an open breaker lets a probe through after", production=30, gt=0
+    )
+
+    api_body_max_bytes: int = _setting("api", 65536, "bytes", "largest request body", ge=1024)
+    api_items_max: int = _setting("api", 100, "count", "items of one order", ge=1, le=1000)
+    api_batch_max: int = _setting("api", 64, "count", "orders written in one transaction", ge=1)
+    api_writers: int = _setting("api", 2, "count", "transactions at the same time", ge=1, le=64)
+    api_queue_max: int = _setting("api", 2000, "count", "waiting writes, more get 503", ge=1)
+    api_request_timeout_s: float = _setting("api", 5, "s", "one request", gt=0)
+    api_idempotency_retention_h: int = _setting(
+        "api", 168, "h", "an Idempotency-Key is remembered for", ge=1
+    )
+
+    relay_shards: int = _setting("relay", 8, "count", "shards of the outbox", ge=1, le=256)
+    relay_batch_max: int = _setting("relay", 500, "count", "rows published at once", ge=1, le=5000)
+    relay_poll_ms: int = _setting("relay", 50, "ms", "pause after an empty look", ge=1)
+    relay_lease_ttl_s: float = _setting("relay", 8, "s", "a shard's lease without renewal", gt=0)
+    relay_lease_renew_s: float = _setting("relay", 2, "s", "how often a lease is renewed", gt=0)
+
+    lab_dir: Path = _setting("lab", Path(".lab"), "path", "all files of the embedded lab")
+    lab_disk_max_mb: int = _setting(
+        "lab", 4096, "MB", "the lab stops working beyond so much data", ge=64
+    )
+    lab_ready_timeout_s: float = _setting(
+        "lab", 90, "s", "`symphony up` gives up when not everything is ready by then", gt=0
+    )
+    broker_kind: Literal["embedded", "external"] = _setting(
+        "lab", "embedded", "name", "embedded, or external at broker_bootstrap"
+    )
+    postgres_kind: Literal["embedded", "external"] = _setting(
+        "lab", "embedded", "name", "embedded, or external at postgres_dsn"
+    )
+    restart_backoff_max_s: float = _setting(
+        "lab", 5, "s", "longest pause before a dead worker is started again", gt=0
+    )
+    stop_grace_s: float = _setting(
+        "lab", 12, "s", "SIGKILL follows SIGTERM after", production=30, gt=0
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Values only: `load_settings` merges the sources, because it tells where each is from."""
+        return (init_settings,)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Defaults that depend on other settings: those of the profile, and the worker's name."""
+        derived = dict(values)
+        if derived.get("profile") == "production":
+            for name, value in PRODUCTION_DEFAULTS.items():
+                derived.setdefault(name, value)
+        if derived.get("role") and not derived.get("worker_id"):
+            derived["worker_id"] = f"{derived['role']}-1"
+        return derived
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        """Relations between settings that correctness rests on."""
+        for smaller, larger, reason in _ORDERED:
+            if not getattr(self, smaller) < getattr(self, larger):
+                raise ValueError(
+                    f"{smaller} ({getattr(self, smaller):g}) must be below"
+                    f" {larger} ({getattr(self, larger):g}): {reason}"
+                )
+        if not self.watchdog_no_progress_s > self.rebalance_timeout_s + self.drain_grace_s:
+            raise ValueError(
+                "watchdog_no_progress_s must exceed rebalance_timeout_s + drain_grace_s:"
+                " otherwise a rebalance ends innocent workers"
+            )
+        if self.db_pool_min > self.db_pool_max:
+            raise ValueError("db_pool_min must not exceed db_pool_max")
+        if (self.plugins or self.failpoints) and not self.lab:
+            raise ValueError("plugins and failpoints are allowed in a lab only: set lab = true")
+        return self
+
+    @property
+    def plugin_modules(self) -> tuple[str, ...]:
+        """`plugins` as module names."""
+        return tuple(name.strip() for name in self.plugins.split(",") if name.strip())
+
+    @property
+    def retry_tiers(self) -> tuple[int, ...]:
+        """`retry_tiers_s` as delays in seconds, ascending."""
+        return tuple(sorted(int(delay) for delay in self.retry_tiers_s.split(",")))
+
+
+_ORDERED = (
+    ("heartbeat_interval_s", "session_timeout_s", "a member must be heard within its session"),
+    ("lease_margin_s", "session_timeout_s", "the lease fence ends before the session"),
+    ("drain_grace_s", "rebalance_timeout_s", "a step must end before the rebalance does"),
+    ("gateway_deadline_s", "drain_grace_s", "a call must end within the drain grace"),
+    ("session_timeout_s", "request_timeout_s", "a join may take as long as a session"),
+    ("outage_budget_s", "producer_request_timeout_s", "an outage must not fail single sends"),
+    ("relay_lease_renew_s", "relay_lease_ttl_s", "a lease is renewed before it ends"),
+    ("drain_grace_s", "stop_grace_s", "SIGKILL must not interrupt a draining worker"),
+)
+
+
+def extra_of(name: str) -> dict[str, Any]:
+    """Group, unit and production default of a setting."""
+    extra = Settings.model_fields[name].json_schema_extra
+    assert isinstance(extra, dict)
+    return extra
+
+
+PRODUCTION_DEFAULTS: Mapping[str, Any] = {
+    name: extra_of(name)["production"]
+    for name in Settings.model_fields
+    if extra_of(name)["production"] is not None
+}
