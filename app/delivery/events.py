@@ -125,7 +125,7 @@ class FailureNotices(Protocol):
 
 class Ticked(NamedTuple):
     """Due work that was done: `event_id` is derived from the order and the timeout's number, so
-    the same timeout never has two effects."""
+    the same timeout never has two effects. Empty when there is nothing to publish."""
 
     event_id: str
     key: bytes

@@ -173,8 +173,9 @@ class Ticker:
                     0,
                 )
                 for one in ticked
+                if one.event_id
             ]
-            if await inbox.claim(tx, self._name, claims) != len(claims):
+            if claims and await inbox.claim(tx, self._name, claims) != len(claims):
                 raise TransientDatabase("another worker ran this timeout")
             await failpoint("delivery.tick_before_commit")
         return [
@@ -192,8 +193,9 @@ class Ticker:
 
     async def _publish(self, finished: Sequence[Finished]) -> None:
         await self._step.publish(finished)
-        ids = [one.event_id for one in finished]
-        await self._step.patience.run(lambda: self._mark_sent(ids))
+        ids = [one.event_id for one in finished if one.event_id]
+        if ids:
+            await self._step.patience.run(lambda: self._mark_sent(ids))
 
     async def _mark_sent(self, event_ids: Sequence[str]) -> None:
         async with self._app.db.transaction() as tx:

@@ -1,0 +1,327 @@
+"""Role orchestrator: drives every order's saga, and alone writes the order's status."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from app import ids
+from app.db import sagas as rows
+from app.db.sagas import HistoryEntry, SagaWrite
+from app.delivery import (
+    Applied,
+    DueHeap,
+    Event,
+    Table,
+    Ticked,
+    Write,
+    consume,
+    table_get,
+    table_items,
+)
+from app.domain import saga as domain
+from app.domain.batch import Move, decide_in_order
+from app.domain.decision import Incoming, SagaEvent, status_changes
+from app.domain.definition import Policy
+from app.domain.record import Saga, from_bytes, to_bytes
+from app.errors import Poison, TransientDatabase
+from app.messages import Cause, Output, emit
+from app.observability import metrics
+from app.topics import (
+    CATALOGUE,
+    INVENTORY_RESULT,
+    ORDER_CANCEL,
+    ORDER_CREATED,
+    ORDER_REVIEWED,
+    ORDER_STATUS_CHANGED,
+    PAYMENT_RESULT,
+    SHIPPING_RESULT,
+)
+from tables import sagas
+
+if TYPE_CHECKING:
+    from app.db.engine import Transaction
+    from app.delivery import App
+    from app.settings import Settings
+
+NAME = "orchestrator"
+RELOADS_MAX = 3
+"""Guarded updates of one batch that may miss before the whole batch is repeated."""
+
+
+class Orchestrator:
+    """Advances sagas by events, timeouts and re-drives; in order per order, at least once."""
+
+    def __init__(self, settings: Settings, table: Table) -> None:
+        self._table = table
+        self._source = f"{settings.namespace}/{NAME}"
+        self._policy = Policy(
+            step_deadline_s=settings.step_deadline_s,
+            redrives_max=settings.redrives_max,
+            compensation_attempts_max=settings.compensation_attempts_max,
+        )
+        self._retention = timedelta(seconds=settings.table_entry_retention_s)
+        self._idle_after = timedelta(seconds=settings.saga_idle_redrive_s)
+        self._due_max = max(1, int(settings.redrive_rate_per_s * settings.tick_interval_s))
+        self._heaps: dict[int, DueHeap] = {}
+        self._taken: dict[int, dict[bytes, datetime]] = {}
+        self._idle_look: dict[int, datetime] = {}
+
+    async def apply(self, tx: Transaction, events: Sequence[Event], now: datetime) -> list[Applied]:
+        """Decide each event on its order's record; one guarded write per order."""
+        by_order: dict[str, list[Event]] = {}
+        for event in events:
+            by_order.setdefault(event.body.order_id, []).append(event)
+        known = {
+            order_id: self._working_copy(listed[0].partition, listed[0].key)
+            for order_id, listed in by_order.items()
+        }
+        partitions = {one: listed[0].partition for one, listed in by_order.items()}
+        moves = await self._move(tx, by_order, known, partitions, now)
+        return self._results(events, by_order, moves, now)
+
+    async def _move(
+        self,
+        tx: Transaction,
+        by_order: Mapping[str, Sequence[SagaEvent]],
+        known: dict[str, Saga | None],
+        partitions: Mapping[str, int],
+        now: datetime,
+    ) -> dict[str, Move]:
+        """Decide and write until every order's version was as expected.
+
+        Whatever changed nothing, or missed its version, was perhaps decided on a stale copy: it is
+        decided again on PostgreSQL's record.
+        """
+        done: dict[str, Move] = {}
+        authority: set[str] = set()
+        for _ in range(RELOADS_MAX):
+            moves = {one: self._decide(known[one], by_order[one], now) for one in known}
+            doubtful = [one for one in moves if moves[one].doubtful and one not in authority]
+            if doubtful:
+                known.update(await self._load(tx, doubtful))
+                authority.update(doubtful)
+                moves.update(
+                    {one: self._decide(known[one], by_order[one], now) for one in doubtful}
+                )
+            writes = [
+                _write(one, moves[one], partitions[one]) for one in moves if moves[one].changed
+            ]
+            hit = await rows.write(tx, writes, now)
+            missed = [one.order_id for one in writes if one.order_id not in hit]
+            done.update({one: move for one, move in moves.items() if one not in missed})
+            if not missed:
+                return done
+            metrics.SAGA_STALE_TABLE.child().inc(len(missed))
+            known = await self._load(tx, missed)
+            authority.update(missed)
+        raise TransientDatabase("sagas of this batch kept changing under it")
+
+    def _decide(self, saga: Saga | None, events: Sequence[SagaEvent], now: datetime) -> Move:
+        jitters = [random.random() for _ in events]
+        return decide_in_order(saga, events, now, policy=self._policy, jitters=jitters)
+
+    async def _load(self, tx: Transaction, order_ids: Sequence[str]) -> dict[str, Saga | None]:
+        stored = await rows.load(tx, order_ids)
+        return {one: from_bytes(stored[one].body) if one in stored else None for one in order_ids}
+
+    def _working_copy(self, partition: int, key: bytes) -> Saga | None:
+        raw = table_get(self._table, partition, key)
+        return None if raw is None else from_bytes(raw)
+
+    def _results(
+        self,
+        events: Sequence[Event],
+        by_order: Mapping[str, Sequence[Event]],
+        moves: Mapping[str, Move],
+        now: datetime,
+    ) -> list[Applied]:
+        applied: dict[int, Applied] = {}
+        for order_id, listed in by_order.items():
+            move = moves[order_id]
+            for event, decision in zip(listed, move.decisions, strict=True):
+                match decision:
+                    case domain.Illegal(reason):
+                        metrics.SAGA_ILLEGAL.child(move.saga.state if move.saga else "none").inc()
+                        raise Poison("illegal_transition", reason)
+                    case domain.Ignored(reason):
+                        metrics.SAGA_IGNORED.child(reason).inc()
+                        applied[id(event)] = Applied()
+                    case domain.Applied():
+                        applied[id(event)] = Applied(self._outputs(event, decision, now))
+            if move.saga is not None:
+                last = applied[id(listed[-1])]
+                write = Write(sagas.NAME, listed[-1].key, to_bytes(move.saga))
+                applied[id(listed[-1])] = last._replace(writes=(write,))
+        return [applied[id(event)] for event in events]
+
+    def _outputs(
+        self, event: SagaEvent, decision: domain.Applied, now: datetime
+    ) -> tuple[Output, ...]:
+        """Commands under their own ids, then what the order's status became."""
+        saga = decision.saga
+        cause = Cause(event.event_id, saga.correlation_id, event.traceparent or saga.traceparent)
+        outputs = [
+            emit(
+                cause,
+                CATALOGUE[command.topic],
+                command.body,
+                event_id=command.command_id,
+                now=now,
+                source=self._source,
+            )
+            for command in decision.commands
+        ]
+        for number, body in enumerate(status_changes(decision)):
+            identity = ids.event_id(event.event_id, f"order.status_changed:{number}")
+            outputs.append(
+                emit(
+                    cause,
+                    ORDER_STATUS_CHANGED,
+                    body,
+                    event_id=identity,
+                    now=now,
+                    source=self._source,
+                )
+            )
+        _count(decision, now)
+        return tuple(outputs)
+
+    def recovered(self, partitions: Sequence[int]) -> None:
+        """Rebuild the due heaps from the recovered table."""
+        self._heaps = {one: DueHeap(self._entries(one)) for one in partitions}
+        self._taken = {one: {} for one in partitions}
+        self._idle_look = {}
+
+    def _entries(self, partition: int) -> Iterable[tuple[datetime, bytes]]:
+        for key, value in table_items(self._table, partition):
+            due = self._wake_at(from_bytes(value))
+            if due is not None:
+                yield due, key
+
+    def _wake_at(self, saga: Saga) -> datetime | None:
+        """When the working copy needs a look: its timer, or its leaving the table."""
+        if saga.settled and saga.updated_at is not None:
+            return saga.updated_at + self._retention
+        return domain.next_due(saga)
+
+    def written(self, partition: int, writes: Sequence[Write]) -> None:
+        """Keep the due heap in step with the table."""
+        heap = self._heaps.get(partition)
+        if heap is None:
+            return
+        for write in writes:
+            self._taken[partition].pop(write.key, None)
+            due = None if write.value is None else self._wake_at(from_bytes(write.value))
+            heap.push(write.key, due)
+
+    async def tick(self, tx: Transaction, partition: int, now: datetime) -> list[Ticked]:
+        """Timers that are due, settled sagas that leave the table, and idle sagas."""
+        heap, taken = self._heaps[partition], self._taken[partition]
+        for key, at in taken.items():
+            heap.push(key, at)  # an earlier try of this tick was rolled back
+        keys = heap.pop_due(now, self._due_max)
+        self._taken[partition] = dict.fromkeys(keys, now)
+        ticked: list[Ticked] = []
+        timers: dict[str, list[SagaEvent]] = {}
+        known: dict[str, Saga | None] = {}
+        for key in keys:
+            saga = self._working_copy(partition, key)
+            if saga is None or saga.settled:
+                ticked.append(Ticked("", key, Applied((), (Write(sagas.NAME, key, None),))))
+            elif saga.due is not None:
+                timers[saga.order_id], known[saga.order_id] = [domain.timeout(saga)], saga
+        if timers:
+            moves = await self._move(tx, timers, known, dict.fromkeys(timers, partition), now)
+            ticked += [self._fired(one, timers[one][0], moves[one], now) for one in timers]
+        return ticked + await self._idle(tx, partition, now)
+
+    def _fired(self, order_id: str, timer: SagaEvent, move: Move, now: datetime) -> Ticked:
+        key, decision = order_id.encode(), move.decisions[0]
+        value = None if move.saga is None else to_bytes(move.saga)
+        writes = (Write(sagas.NAME, key, value),)
+        if not isinstance(decision, domain.Applied):
+            return Ticked("", key, Applied((), writes))
+        for command in decision.commands:
+            metrics.SAGA_REDRIVES.child(command.topic, "timeout").inc()
+        return Ticked(timer.event_id, key, Applied(self._outputs(timer, decision, now), writes))
+
+    async def _idle(self, tx: Transaction, partition: int, now: datetime) -> list[Ticked]:
+        """Re-drive from PostgreSQL what has not moved for long, whatever the table says."""
+        if now < self._idle_look.get(partition, now):
+            return []
+        stored = await rows.idle(tx, partition, now - self._idle_after, self._due_max)
+        if len(stored) < self._due_max:
+            self._idle_look[partition] = now + self._idle_after / 2
+        if stored:
+            rows.touch(tx, [one.order_id for one in stored], now)
+        return [self._redriven(from_bytes(one.body), now) for one in stored]
+
+    def _redriven(self, saga: Saga, now: datetime) -> Ticked:
+        key = saga.order_id.encode()
+        writes = (Write(sagas.NAME, key, to_bytes(saga)),)
+        commands = domain.redrive(saga, now, policy=self._policy)
+        if not commands:
+            return Ticked("", key, Applied((), writes))
+        event_id = ids.event_id(saga.order_id, f"idle:{saga.version}:{now.isoformat()}")
+        cause = Incoming(event_id, None, saga.correlation_id, saga.traceparent)
+        again = domain.Applied(saga, commands, ())
+        for command in commands:
+            metrics.SAGA_REDRIVES.child(command.topic, "idle").inc()
+        return Ticked(event_id, key, Applied(self._outputs(cause, again, now), writes))
+
+
+def _write(order_id: str, move: Move, partition: int) -> SagaWrite:
+    saga = move.saga
+    assert saga is not None, "only changed moves are written"
+    return SagaWrite(
+        order_id=order_id,
+        partition=partition,
+        expected=move.expected,
+        version=saga.version,
+        state=saga.state,
+        reason=saga.reason,
+        terminal=saga.settled,
+        body=to_bytes(saga),
+        next_due=saga.due,
+        history=[
+            HistoryEntry(line.event, line.target, line.reason, line.cause_id, line.at)
+            for line in move.transitions
+        ],
+    )
+
+
+def _count(decision: domain.Applied, now: datetime) -> None:
+    saga = decision.saga
+    if saga.version == 1:
+        metrics.SAGA_STARTED.child().inc()
+    for line in decision.transitions:
+        if line.source is None or line.source is line.target:
+            continue
+        metrics.SAGA_TRANSITIONS.child(line.source, line.target).inc()
+        if saga.final and line.target is saga.state:
+            metrics.SAGA_FINISHED.child(saga.state, saga.reason).inc()
+            if saga.started_at is not None:
+                lasted_s = (now - saga.started_at).total_seconds()
+                metrics.SAGA_SECONDS.child(saga.state).observe(lasted_s)
+
+
+def register(app: App) -> None:
+    """Declare the agent and its table."""
+    table = sagas.declare(app)
+    consume(
+        app,
+        name=NAME,
+        topics=(
+            ORDER_CREATED,
+            PAYMENT_RESULT,
+            INVENTORY_RESULT,
+            SHIPPING_RESULT,
+            ORDER_REVIEWED,
+            ORDER_CANCEL,
+        ),
+        handler=Orchestrator(app.settings, table),
+        tables=(table,),
+    )
