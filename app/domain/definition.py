@@ -54,7 +54,7 @@ REASONS: Mapping[str, str] = MappingProxyType(
         "operator": "an operator asked before the shipment was made",
         "payment_declined": "the payment provider declined the charge",
         "out_of_stock": "a line could not be held",
-        "shipping_refused": "shipping refuses after payment",
+        "shipping_refused": "shipping refused the address, after payment",
         "timeout": "a step stayed unanswered through all its re-drives, or could not start in time",
         "fraud": "a reviewer rejected the order",
     }

@@ -103,7 +103,7 @@ class Saga(msgspec.Struct, frozen=True, array_like=True):
     @property
     def past_pivot(self) -> bool:
         """Whether the pivot has succeeded: from here on the order can only be completed."""
-        return any(
+        return not self.reason and any(
             step.kind is Kind.PIVOT and record.status == "DONE"
             for step, record in zip(self.plan.steps, self.steps, strict=True)
         )
