@@ -61,6 +61,11 @@ class Result:
     findings: list[str] = field(default_factory=list)
 
     @property
+    def proven(self) -> int:
+        """Rounds whose fault proved its effect."""
+        return len(self.rounds) - self.void
+
+    @property
     def void(self) -> int:
         """Rounds whose fault did not prove its effect."""
         return sum(1 for r in self.rounds if not r.proven)

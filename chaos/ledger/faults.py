@@ -35,8 +35,13 @@ class Proof(NamedTuple):
 class PausableBroker(Protocol):
     """The part of the laboratory's broker that faults need."""
 
-    bootstrap: str
-    pid: int | None
+    @property
+    def bootstrap(self) -> str:
+        """HOST:PORT for clients, the same over restarts."""
+
+    @property
+    def pid(self) -> int | None:
+        """Process id, None when it does not run."""
 
     def start(self) -> None:
         """Start and wait until ready."""

@@ -93,10 +93,10 @@ class ProbeSubject:
 
     def launch(self, worker: str, incarnation: int) -> Launch:
         """A worker of role probe, as `symphony worker probe` starts it."""
-        own = {"WORKER_ID": worker, "INCARNATION": str(incarnation)}
+        own = {"WORKER_ID": worker, "INCARNATION": f"{worker}-{incarnation}"}
         variables = {f"SYMPHONY_{name}": value for name, value in {**self._settings, **own}.items()}
         command = (sys.executable, "-c", WORKER)
-        return Launch(command, {**environment(), **variables}, f"{worker}.{incarnation}")
+        return Launch(command, {**environment(), **variables}, f"{worker}.{worker}-{incarnation}")
 
     def encode(self, seq: int) -> Numbered:
         """A CloudEvent of type probe.in.v1."""
