@@ -55,6 +55,10 @@ class BatchTopic(Topic):
 
     _queue: Any
 
+    def get_topic_name(self) -> str:
+        """Replaces Topic.get_topic_name, which raises for several topics: `faust agents` asks."""
+        return " ".join(self.topics)
+
     @property
     def queue(self) -> Any:
         """Replaces Channel.queue: Faust ignores `maxsize` after a clone and buffers 4096."""
