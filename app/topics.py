@@ -86,7 +86,7 @@ RETRY_TIERS: dict[int, TopicSpec] = {
 }
 DEAD_LETTER_TOPICS: dict[str, TopicSpec] = {
     dlt_of(name): TopicSpec(dlt_of(name), spec.key, (), DEAD_LETTER_RETENTION_S)
-    for name, spec in MESSAGE_TOPICS.items()
+    for name, spec in {**MESSAGE_TOPICS, **{t.name: t for t in RETRY_TIERS.values()}}.items()
 }
 CATALOGUE: dict[str, TopicSpec] = {
     **MESSAGE_TOPICS,

@@ -119,17 +119,19 @@ def consume(
     handler: Any,
     idempotency: Table | None = None,
     tables: Sequence[Table] = (),
+    raw: bool = False,
 ) -> None:
     """Declare an agent of the running role over `topics`, delivered at least once with effects
     once.
 
     `name` is the consumer's name in the inbox and must never change. Within a batch, topics
     earlier in `topics` come first. `handler` is a Handler or CallingHandler, and may also be a
-    FailureNotices, TickHandler, DueHandler or TableObserver (app.delivery.events).
+    FailureNotices, TickHandler, DueHandler or TableObserver (app.delivery.events). With `raw` the
+    records are not read: events have an id by position and no body, and none is poison.
     """
     names = tuple(topic.name for topic in topics)
     by_name = {table.name: table for table in (*tables, idempotency) if table is not None}
-    runner = StepRunner(app, ConsumerSpec(name, names, handler, idempotency, by_name))
+    runner = StepRunner(app, ConsumerSpec(name, names, handler, idempotency, by_name, raw))
     app.runners.append(runner)
     app.batch_topics.update(names)
     channel = BatchTopic(app, topics=list(names), key_type=bytes, value_type=bytes)

@@ -10,11 +10,14 @@ from aiokafka.structs import ConsumerRecord
 from app.delivery.effects import Finished
 from app.delivery.events import Event
 from app.errors import Poison, SymphonyError
-from app.ids import event_id
+from app.ids import uuid5
 from app.messages import deadletter, decode
 from app.messages.envelope import ATTEMPT_MAX, Decoded
 from app.observability import metrics
 from app.topics import dlt_of
+
+_POSITIONS = "0b8ac5a3-0f1c-5b0a-9a55-6c8f2f3f7d11"
+"""Namespace of the ids of records that are known by nothing but where they stand."""
 
 
 def decode_records(
@@ -36,6 +39,36 @@ def decode_records(
             continue
         events.append(to_event(record, decoded))
     return events, dead
+
+
+def raw_events(records: Iterable[ConsumerRecord]) -> list[Event]:
+    """Make events of records without reading them, for consumers that move records about.
+
+    `event_id` is derived from topic, partition and offset, `body` is None.
+    """
+    return [
+        Event(
+            topic=record.topic,
+            partition=record.partition,
+            offset=record.offset,
+            key=record.key,
+            event_id=position_id(record),
+            type="",
+            body=None,
+            attempt=0,
+            delivery=0,
+            correlation_id="",
+            causation_id="",
+            traceparent="",
+            record=record,
+        )
+        for record in records
+    ]
+
+
+def position_id(record: ConsumerRecord) -> str:
+    """Return the id of a record as such: the same whenever it is read again."""
+    return uuid5(_POSITIONS, f"{record.topic}/{record.partition}/{record.offset}")
 
 
 def to_event(record: ConsumerRecord, decoded: Decoded) -> Event:
@@ -68,7 +101,4 @@ def bury(record: ConsumerRecord, error: SymphonyError, *, role: str, now: dateti
     letter = deadletter.dead_letter(
         record, topic=dlt_of(record.topic), role=role, error=error, attempt=1, now=now
     )
-    position = f"{record.topic}/{record.partition}/{record.offset}"
-    return Finished(
-        record.partition, record.key, event_id(position, "dead_letter"), (letter,), done=False
-    )
+    return Finished(record.partition, record.key, position_id(record), (letter,), done=False)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from aiokafka.structs import ConsumerRecord
 
 from app.delivery.batch import BatchMessage
-from app.delivery.decoding import bury, decode_records
+from app.delivery.decoding import bury, decode_records, raw_events
 from app.delivery.deduplicate import first_deliveries
 from app.delivery.effects import CallingEffects, Effects, Finished
 from app.delivery.events import CallingHandler, DueHandler, Event, TableObserver, Write
@@ -45,6 +45,7 @@ class ConsumerSpec(NamedTuple):
     handler: Any
     idempotency: Table | None
     tables: dict[str, Table]
+    raw: bool = False
 
 
 class Step:
@@ -88,7 +89,12 @@ class Step:
     async def _run_records(self, records: Sequence[ConsumerRecord]) -> None:
         began = perf_counter()
         now = self._app.clock.now()
-        events, finished = decode_records(records, role=self._spec.name, now=now)
+        events: list[Event]
+        finished: list[Finished]
+        if self._spec.raw:
+            events, finished = raw_events(records), []
+        else:
+            events, finished = decode_records(records, role=self._spec.name, now=now)
         events, repeated = first_deliveries(events)
         if repeated:
             metrics.DUPLICATES.child(self._spec.name, "batch").inc(repeated)
