@@ -82,6 +82,16 @@ class Orchestrator:
         moves = await self._move(tx, by_order, known, partitions, now)
         return self._results(events, by_order, moves, now)
 
+    async def restore(self, tx: Transaction, events: Sequence[Event]) -> list[tuple[Write, ...]]:
+        """Working copies of the orders of `events`, as PostgreSQL has them."""
+        stored = await rows.load(tx, list({event.body.order_id for event in events}))
+        return [
+            (Write(sagas.NAME, event.key, stored[event.body.order_id].body),)
+            if event.body.order_id in stored
+            else ()
+            for event in events
+        ]
+
     async def _move(
         self,
         tx: Transaction,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
+from uuid import uuid4
 
 from app.clock import Clock
 from app.delivery.app import App
@@ -25,6 +26,8 @@ def create_app(settings: Settings, clock: Clock | None = None) -> App:
     Raises LookupError for an unknown role and NotALab for laboratory code outside a lab.
     """
     role = role_named(settings.role)
+    if not settings.incarnation:
+        settings = settings.model_copy(update={"incarnation": uuid4().hex[:12]})
     if role.lab_only and not settings.lab:
         raise NotALab(f"role {role.name} runs in a lab only: set lab = true")
     app = App(settings, role, clock)

@@ -11,6 +11,7 @@ from faust.transport.drivers import aiokafka as driver
 from app.clock import Clock, SystemClock
 from app.db.engine import Database
 from app.delivery.consumer import Consumer
+from app.delivery.killer import KillerJournal, run_id
 from app.delivery.lifecycle import Lifecycle
 from app.delivery.outputs import BatchProducer
 from app.delivery.producer import MAX_REQUEST_BYTES, Producer
@@ -20,7 +21,6 @@ from app.settings import Settings
 
 if TYPE_CHECKING:
     from app.delivery.agent import StepRunner
-    from app.delivery.killer import KillerJournal
 
 
 class Transport(driver.Transport):
@@ -132,7 +132,7 @@ def _faust_settings(settings: Settings) -> dict[str, Any]:
         "topic_disable_leader": True,
         "table_standby_replicas": 0,
         "web_enabled": False,
-        "broker_client_id": client_id(settings),
+        "broker_client_id": run_id(settings),
         "broker_session_timeout": float(settings.session_timeout_s),
         "broker_heartbeat_interval": float(settings.heartbeat_interval_s),
         "broker_rebalance_timeout": float(settings.rebalance_timeout_s),
@@ -147,8 +147,3 @@ def _faust_settings(settings: Settings) -> dict[str, Any]:
         "producer_linger": 0.0,
         "worker_redirect_stdouts": False,
     }
-
-
-def client_id(settings: Settings) -> str:
-    """Worker id + incarnation: how the supervisor finds a dead member to evict."""
-    return f"{settings.worker_id}.{settings.incarnation}".rstrip(".")

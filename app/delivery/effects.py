@@ -24,6 +24,7 @@ from app.delivery.events import (
     FailureNotices,
     Handler,
     Reply,
+    RestoringHandler,
     Retry,
     Write,
 )
@@ -118,11 +119,27 @@ class Effects:
                     for event, one in zip(fresh, applied, strict=True)
                 ]
                 await self._claim(tx, claims)
-                known.update(
-                    (event.event_id, _finished(event, one))
+                applied_now = {
+                    event.event_id: _finished(event, one)
                     for event, one in zip(fresh, applied, strict=True)
-                )
-        return [known[event.event_id] for event in events]
+                }
+            else:
+                applied_now = {}
+            known = await self._restore(tx, events, known)
+        return [known.get(event.event_id) or applied_now[event.event_id] for event in events]
+
+    async def _restore(
+        self, tx: Transaction, events: Sequence[Event], known: dict[str, Finished]
+    ) -> dict[str, Finished]:
+        """Give events that were finished before the table entries they may still lack."""
+        again = [event for event in events if event.event_id in known]
+        if not again or not isinstance(self._handler, RestoringHandler):
+            return known
+        writes = await self._handler.restore(tx, again)
+        return {
+            event.event_id: known[event.event_id]._replace(writes=one)
+            for event, one in zip(again, writes, strict=True)
+        }
 
     async def _look_up(
         self, tx: Transaction, events: Sequence[Event]

@@ -156,6 +156,21 @@ class DueHandler(Protocol):
 
 
 @runtime_checkable
+class RestoringHandler(Protocol):
+    """A handler with a working copy in a table."""
+
+    async def restore(
+        self, tx: Transaction, events: Sequence[Event]
+    ) -> Sequence[tuple[Write, ...]]:
+        """Table entries of events that were finished before, read from PostgreSQL, one tuple each.
+
+        A worker can die between its commit and its table write; its successor finds the inbox row
+        and must bring the table up to date before it publishes the stored outputs again. Called in
+        the batch's transaction after `apply`, so it sees what `apply` wrote.
+        """
+
+
+@runtime_checkable
 class TableObserver(Protocol):
     """A handler that keeps something in memory about what it wrote."""
 

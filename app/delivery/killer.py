@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from app.delivery.app import App
+    from app.settings import Settings
 
 REFRESH_S = 5.0
 """How often an armed or unarmed consumer looks at the journal again."""
@@ -99,11 +100,11 @@ class KillerJournal:
 
     async def _open(self, consumer: str, spans: dict[TP, tuple[int, int]]) -> None:
         async with self._app.db.transaction() as tx:
-            await journal.open_spans(tx, consumer, self._app.settings.incarnation, spans)
+            await journal.open_spans(tx, consumer, run_id(self._app.settings), spans)
 
     async def _close(self, consumer: str, spans: dict[TP, tuple[int, int]]) -> None:
         async with self._app.db.transaction() as tx:
-            await journal.close_spans(tx, consumer, self._app.settings.incarnation, spans)
+            await journal.close_spans(tx, consumer, run_id(self._app.settings), spans)
 
     async def _look(self, consumer: str) -> None:
         patience = self._patience[consumer]
@@ -121,7 +122,7 @@ class KillerJournal:
             if not await journal.is_armed(tx, self._app.role.name, settings.killer_window_s):
                 return False, []
             tps = self._mine[consumer]
-            return True, await journal.suspects(tx, consumer, settings.incarnation, tps)
+            return True, await journal.suspects(tx, consumer, run_id(settings), tps)
 
 
 def _ends(suspects: Sequence[Suspect], offset: int) -> int | None:
@@ -142,19 +143,25 @@ def _spans(records: Sequence[ConsumerRecord]) -> dict[TP, tuple[int, int]]:
     return spans
 
 
+def run_id(settings: Settings) -> str:
+    """One start of one worker: worker id and incarnation, as the broker sees it too."""
+    return f"{settings.worker_id}.{settings.incarnation}"
+
+
 async def open_run(app: App, data_dir: Path) -> None:
     """Register this incarnation; close the runs its predecessors of this worker id left open,
     with the reason each left behind."""
     settings = app.settings
     async with app.db.transaction() as tx:
-        for incarnation in await journal.open_runs(tx, settings.worker_id):
+        for run in await journal.open_runs(tx, settings.worker_id):
+            incarnation = run.removeprefix(f"{settings.worker_id}.")
             reason = read_reason(data_dir, settings.worker_id, incarnation)
             counted = reason in (Reason.FAILURE, Reason.UNCLEAN)
-            await journal.end_run(tx, incarnation, reason, counted=counted)
-        await journal.start_run(tx, app.role.name, settings.worker_id, settings.incarnation)
+            await journal.end_run(tx, run, reason, counted=counted)
+        await journal.start_run(tx, app.role.name, settings.worker_id, run_id(settings))
 
 
 async def close_run(app: App) -> None:
     """This incarnation stops in good order."""
     async with app.db.transaction() as tx:
-        await journal.end_run(tx, app.settings.incarnation, Reason.STOPPED, counted=False)
+        await journal.end_run(tx, run_id(app.settings), Reason.STOPPED, counted=False)
