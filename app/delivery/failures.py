@@ -1,6 +1,7 @@
 """What becomes of an event that failed alone: pure rules.
 
-Poison is parked at once; anything else climbs the retry tiers and is parked after the last one.
+What a further try cannot change is parked at once; anything else, an overtaken command included,
+climbs the retry tiers and is parked after the last one.
 The world being down (database, broker) is never an event's failure and does not come here.
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from app.errors import Definite, Indefinite, Poison, SymphonyError
+from app.errors import Definite, Indefinite, Overtaken, Poison, SymphonyError
 
 
 class ToTier(NamedTuple):
@@ -29,7 +30,8 @@ def next_move(
 
     The n-th retry uses the n-th tier, later ones the last tier. `attempts_max` counts deliveries.
     """
-    if isinstance(error, Poison | Definite) or not tiers_s or attempt + 1 >= attempts_max:
+    hopeless = isinstance(error, Poison | Definite) and not isinstance(error, Overtaken)
+    if hopeless or not tiers_s or attempt + 1 >= attempts_max:
         return ToDeadLetter()
     return ToTier(tiers_s[min(attempt, len(tiers_s) - 1)])
 
