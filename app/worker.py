@@ -24,4 +24,5 @@ def run(settings: Settings) -> None:
         redirect_stdouts=False,
         quiet=True,
     )
+    worker.spinner = None  # its cursor codes do not belong into a log
     raise worker.execute_from_commandline()

@@ -72,6 +72,11 @@ class App(faust.App):
         if self._consumer is not None:
             await self.consumer.lease()
 
+    async def on_first_start(self) -> None:
+        """Extends App.on_first_start, which makes only the last directory of its path."""
+        self.conf.datadir.mkdir(parents=True, exist_ok=True)
+        await super().on_first_start()
+
     async def on_start(self) -> None:
         """Extends App.on_start: servers are reachable before any Faust service starts."""
         await self.lifecycle.before()
