@@ -53,7 +53,7 @@ class Settings(BaseSettings):
         "worker", "", "rules", "failpoints to arm at start, for the injector; lab only"
     )
     data_dir: Path = _setting(
-        "worker", Path(".lab/data"), "path", "where tables are kept, below <role>/<worker id>"
+        "worker", Path(".lab/data"), "path", "where tables are kept, below <worker id>"
     )
     log_level: Literal["debug", "info", "warning", "error"] = _setting(
         "worker", "info", "name", "debug, info, warning or error"
@@ -213,6 +213,9 @@ class Settings(BaseSettings):
     api_body_max_bytes: int = _setting("api", 65536, "bytes", "largest request body", ge=1024)
     api_items_max: int = _setting("api", 100, "count", "items of one order", ge=1, le=1000)
     api_batch_max: int = _setting("api", 64, "count", "orders written in one transaction", ge=1)
+    api_batch_pace_ms: float = _setting(
+        "api", 10, "ms", "least time from one batch's start to the next", ge=0, le=1000
+    )
     api_writers: int = _setting("api", 2, "count", "transactions at the same time", ge=1, le=64)
     api_queue_max: int = _setting("api", 2000, "count", "waiting writes, more get 503", ge=1)
     api_request_timeout_s: float = _setting("api", 5, "s", "one request", gt=0)
