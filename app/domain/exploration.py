@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any, NamedTuple, get_args, get_type_hints
 
 import msgspec
@@ -138,12 +139,14 @@ def vocabulary(
         yield "silence", Incoming(ORDER_ID, StepTimedOut(ORDER_ID, "payment", 0), ORDER_ID)
 
 
+@cache
 def explore(
     definition: str = "order.v1", *, late: bool = False, records_max: int = 20_000
-) -> list[Edge]:
+) -> tuple[Edge, ...]:
     """Return every decision on every record reachable from nothing, breadth first.
 
-    `late` adds late successes of steps that are over, which multiplies the records. Raises RuntimeError past `records_max` records: the saga would not be finite any more.
+    `late` adds late successes of steps that are over, which multiplies the records. Raises
+    RuntimeError past `records_max` records: the saga would not be finite any more.
     """
     policy = SMALL._replace(definition=definition)
     edges: list[Edge] = []
@@ -163,7 +166,7 @@ def explore(
                     pending.append(after)
         if len(seen) > records_max:
             raise RuntimeError(f"more than {records_max} records of {definition}")
-    return edges
+    return tuple(edges)
 
 
 def _bounded(saga: Saga) -> Saga:
