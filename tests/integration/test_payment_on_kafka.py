@@ -1,0 +1,198 @@
+"""Roles payment and dlq as worker processes on real Kafka, PostgreSQL and the real gateway.
+
+The story of an outage: the gateway fails, commands climb the retry tier, are dead-lettered and
+parked; the gateway recovers, an operator sends them back, and each order is charged once.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections import defaultdict
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from aiokafka.structs import ConsumerRecord
+from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from app import ids
+from app.messages import Cause, Decoded, Output, PaymentRequested, deadletter, decode, emit
+from app.topics import CATALOGUE, PAYMENT_REQUESTED, changelog_of
+from tests.integration.gateway_process import GatewayProcess
+from tests.integration.participants import order, rows
+from tests.waiting import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from chaos.lab.broker import Broker
+
+pytestmark = [pytest.mark.integration, pytest.mark.faults]
+
+ORDERS = 40
+PARTITIONS = 4
+WORKER = "from app import settings, worker; worker.run(settings.load_settings())"
+ROOT = Path(__file__).parents[2]
+
+
+class Topics:
+    """An independent reader and writer of the topics of this test's own broker namespace."""
+
+    def __init__(self, bootstrap: str) -> None:
+        self._consumer = Consumer(
+            {"bootstrap.servers": bootstrap, "group.id": "reader", "enable.auto.commit": False}
+        )
+        self._producer = Producer({"bootstrap.servers": bootstrap})
+        watched = ("payment.result", "payment.requested.dlt")
+        self._consumer.assign(
+            [TopicPartition(name, n, 0) for name in watched for n in range(PARTITIONS)]
+        )
+        self.results: dict[str, list[Decoded]] = defaultdict(list)
+        self.letters: list[ConsumerRecord] = []
+
+    def send(self, output: Output) -> None:
+        self._producer.produce(
+            output.topic, output.value, output.key, headers=list(output.headers),
+            **({} if output.partition is None else {"partition": output.partition}),
+        )  # fmt: skip
+
+    def flush(self) -> None:
+        assert self._producer.flush(10) == 0
+
+    def read(self) -> None:
+        for message in self._consumer.consume(500, timeout=0.2):
+            assert message.error() is None
+            headers: Any = message.headers() or []
+            if message.topic() == "payment.result":
+                said = decode("payment.result", headers, message.key(), message.value())
+                self.results[said.body.order_id].append(said)
+            else:
+                self.letters.append(
+                    ConsumerRecord(
+                        message.topic(), message.partition(), message.offset(),
+                        message.timestamp()[1], 0, message.key(), message.value(), None, 0, 0,
+                        tuple(headers),
+                    )
+                )  # fmt: skip
+
+    def outcomes(self, order_id: str) -> list[str]:
+        return [said.body.outcome for said in self.results[order_id]]
+
+    def close(self) -> None:
+        self._consumer.close()
+
+
+@pytest.fixture
+def topics(broker: Broker) -> Iterator[Topics]:
+    admin = AdminClient({"bootstrap.servers": broker.bootstrap})
+    changelog = changelog_of("outage", "payment", "payment_idempotency").name
+    wanted = [NewTopic(name, PARTITIONS, 1) for name in (*CATALOGUE, changelog)]
+    for future in admin.create_topics(wanted).values():
+        future.result(20)
+    with closing(Topics(broker.bootstrap)) as made:
+        yield made
+    for future in admin.delete_topics([topic.topic for topic in wanted]).values():
+        future.result(20)
+
+
+@pytest.fixture
+def gateway(tmp_path: Path) -> Iterator[GatewayProcess]:
+    process = GatewayProcess(tmp_path / "ledger.jsonl").start("--mode", "ERROR")
+    yield process
+    process.stop()
+
+
+@pytest.fixture
+def workers(
+    broker: Broker, database: str, gateway: GatewayProcess, topics: Topics, tmp_path: Path
+) -> Iterator[list[subprocess.Popen[bytes]]]:
+    shared = {
+        "NAMESPACE": "outage",
+        "LAB": "true",
+        "DATA_DIR": str(tmp_path / "data"),
+        "BROKER_BOOTSTRAP": broker.bootstrap,
+        "POSTGRES_DSN": database,
+        "GATEWAY_URL": gateway.url,
+        "TOPIC_PARTITIONS": str(PARTITIONS),
+        "RETRY_TIERS_S": "1",
+        "BREAKER_OPEN_S": "1",
+    }
+    started = []
+    for role in ("payment", "dlq"):
+        own = {**shared, "ROLE": role, "WORKER_ID": f"{role}-1", "INCARNATION": f"{role}-a"}
+        variables = {f"SYMPHONY_{name}": value for name, value in own.items()}
+        with (tmp_path / f"{role}.log").open("wb") as log:
+            started.append(
+                subprocess.Popen(
+                    [sys.executable, "-c", WORKER], env={**os.environ, **variables}, cwd=ROOT,
+                    stdout=log, stderr=log,
+                )
+            )  # fmt: skip
+    yield started
+    for process in started:
+        process.terminate()
+    assert [process.wait(30) for process in started] == [0, 0]
+    assert b"Unclosed" not in (tmp_path / "payment.log").read_bytes()
+
+
+def test_outage_of_the_gateway_from_first_error_to_redrive(
+    topics: Topics,
+    gateway: GatewayProcess,
+    workers: list[subprocess.Popen[bytes]],
+    database: str,
+) -> None:
+    """ERROR: every command is retried with notice, then dead-lettered and parked; after SUCCESS a
+    redrive charges every order exactly once."""
+    orders = [order() for _ in range(ORDERS)]
+    for one in orders:
+        now = datetime.now(UTC)
+        body = PaymentRequested(
+            order_id=one, amount_minor=1200, currency="EUR", not_after=now + timedelta(seconds=60)
+        )
+        identity = ids.command_id(one, "payment", "forward")
+        topics.send(
+            emit(
+                Cause(one, one), PAYMENT_REQUESTED, body, event_id=identity, now=now, source="test"
+            )
+        )
+    topics.flush()
+
+    def all_parked() -> bool:
+        topics.read()
+        return all(topics.outcomes(one)[-1:] == ["PARKED"] for one in orders)
+
+    wait_until(all_parked, timeout_s=90, what="every order parked")
+    for one in orders:
+        assert topics.outcomes(one) == ["RETRYING"] * 3 + ["PARKED"]
+        assert len({said.event_id for said in topics.results[one]}) == 4
+        assert all(said.body.due_at is not None for said in topics.results[one][:3])
+    wait_until(
+        lambda: topics.read() or len(topics.letters) == ORDERS, timeout_s=20, what="dead letters"
+    )
+    wait_until(
+        lambda: rows(database, "select count(*) from ops.dead_letter") == [(ORDERS,)],
+        timeout_s=20,
+        what="the index of dead letters",
+    )
+    assert gateway.lines(outcome="ok") == []
+
+    gateway.behave(mode="SUCCESS")
+    for letter in topics.letters:
+        again = datetime.now(UTC) + timedelta(seconds=60)
+        topics.send(deadletter.redrive(letter, not_after=again))
+    topics.flush()
+
+    def all_charged() -> bool:
+        topics.read()
+        return all(topics.outcomes(one)[-1:] == ["OK"] for one in orders)
+
+    wait_until(all_charged, timeout_s=60, what="every order charged")
+    charged = [line["order_id"] for line in gateway.lines(op="charge", outcome="ok")]
+    assert sorted(charged) == sorted(orders)
+    assert rows(database, "select distinct status from payments.payment_attempt") == [("CHARGED",)]
+    assert all(process.poll() is None for process in workers)
