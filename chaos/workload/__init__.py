@@ -1,0 +1,1 @@
+"""The load generator: orders at a constant rate, and a ledger the platform cannot write."""

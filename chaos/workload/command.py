@@ -1,0 +1,78 @@
+"""`symphony load`: orders at a constant rate, every request in a ledger."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+from secrets import token_hex
+from typing import Annotated
+
+import aiohttp
+import msgspec
+import typer
+
+from app.settings import load_settings
+from chaos.workload.generator import Load, read_catalogue
+from chaos.workload.ledger import LedgerFile
+from chaos.workload.mix import DEFAULT_MIX, Order, Outcome, UnusableMixError, parse_mix, plan
+from chaos.workload.summary import Summary, summarize, text
+from chaos.workload.target import NoLabError, running_lab
+
+EXIT_UNUSABLE = 2
+LEDGER_DIR = "ledgers"
+
+
+def register(root: typer.Typer) -> None:
+    """Add `symphony load`."""
+    root.command("load")(load)
+
+
+def load(
+    orders: Annotated[int, typer.Option(min=1, max=1_000_000, help="How many orders.")] = 200,
+    rate: Annotated[float, typer.Option(min=0.1, max=5_000, help="Orders per second.")] = 50.0,
+    seed: Annotated[int, typer.Option(help="Same seed, same orders.")] = 1,
+    mix: Annotated[
+        str, typer.Option(help=f"Shares by comma, NAME=SHARE; names: {', '.join(Outcome)}.")
+    ] = "",
+    ledger: Annotated[Path | None, typer.Option(help="Append the ledger to this file.")] = None,
+    url: Annotated[str, typer.Option(help="The API; default: the running lab's.")] = "",
+    in_flight: Annotated[int, typer.Option(min=1, max=20_000, help="Most at once.")] = 2_000,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Send ORDERS orders at RATE per second whatever the answers, and record every request.
+
+    Exit codes: 0 every request left (whatever its answer), 2 it could not begin.
+    """
+    try:
+        shares = parse_mix(mix) if mix else DEFAULT_MIX
+        url = url or running_lab().url
+        catalogue = asyncio.run(read_catalogue(url))
+        planned = plan(orders, rate, seed, shares, catalogue)
+    except (UnusableMixError, NoLabError) as error:
+        raise _unusable(str(error)) from None
+    except (aiohttp.ClientError, TimeoutError, msgspec.MsgspecError) as error:
+        raise _unusable(f"the API at {url} does not answer ({error})") from None
+    run = token_hex(5)
+    path = ledger or load_settings().lab_dir / LEDGER_DIR / f"load-{time.time_ns():d}-{run}.jsonl"
+    summary = asyncio.run(send(url, path, planned, run=run, in_flight_max=in_flight, quiet=as_json))
+    typer.echo(msgspec.json.encode(summary).decode() if as_json else text(summary))
+
+
+async def send(
+    url: str, path: Path, orders: list[Order], *, run: str, in_flight_max: int, quiet: bool
+) -> Summary:
+    """Send a plan and return its summary; progress about once a second unless `quiet`."""
+
+    def progress(load: Load) -> None:
+        typer.echo(f"  {load.sent}/{len(orders)} sent, {load.in_flight} in flight", err=True)
+
+    with LedgerFile(path) as file:
+        load = Load(url, file, run=run, in_flight_max=in_flight_max)
+        await load.run(orders, (lambda _: None) if quiet else progress)
+    return summarize(load.lines, str(path))
+
+
+def _unusable(message: str) -> typer.Exit:
+    typer.echo(f"symphony load: {message}", err=True)
+    return typer.Exit(EXIT_UNUSABLE)
