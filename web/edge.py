@@ -48,14 +48,11 @@ async def edge(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Answer `request` by `handler` within the request timeout, whatever happens inside."""
     started = time.monotonic()
     identity = request[REQUEST_ID] = request_id(request.headers.get("X-Request-ID"))
-    metrics.HTTP_INFLIGHT.child().inc()
     try:
         async with asyncio.timeout(request.app[CONTEXT].settings.api_request_timeout_s):
             response = await handler(request)
     except Exception as error:
         response = problem_of(error, identity).response(identity, request.path)
-    finally:
-        metrics.HTTP_INFLIGHT.child().dec()
     response.headers.update(SECURITY_HEADERS)
     response.headers["X-Request-ID"] = identity
     response.headers.setdefault("Cache-Control", "no-store")

@@ -220,7 +220,6 @@ HTTP_SECONDS = histogram(
     "route",
     buckets=SECONDS_SHORT,
 )
-HTTP_INFLIGHT = gauge("symphony_http_inflight_requests", "Requests being answered now.")
 API_ORDERS = counter(
     "symphony_api_orders_total",
     "Order requests by outcome: accepted, replayed, conflict, invalid, unavailable, overloaded.",

@@ -2,8 +2,8 @@
 
 Guarantees: an order is answered as accepted only after its COMMIT; a bad row fails alone; of all
 requests with one idempotency key one creates an order; the queue is bounded and a full one is
-refused at once. Order between concurrent requests is not kept. A batch forms while the writers
-are busy, so a lone request waits for nobody.
+refused at once. Order between concurrent requests is not kept. Batches start at most every
+`api_batch_pace_ms`: a lone request waits for nobody, a stream of them shares transactions.
 """
 
 from __future__ import annotations
@@ -54,6 +54,8 @@ class OrderWriter:
         self._source = f"{settings.namespace}/web"
         self._queue: asyncio.Queue[Waiting] = asyncio.Queue(settings.api_queue_max)
         self._tasks: list[asyncio.Task[None]] = []
+        self._turn = asyncio.Lock()
+        self._begun_at = 0.0
 
     async def start(self) -> None:
         """Start `api_writers` writers."""
@@ -87,15 +89,30 @@ class OrderWriter:
 
     async def _run(self) -> None:
         while True:
-            batch = [await self._queue.get()]
-            while len(batch) < self._settings.api_batch_max and not self._queue.empty():
-                batch.append(self._queue.get_nowait())
+            batch = await self._take()
             try:
                 await self._write([one for one in batch if not one.done.done()])
             finally:
                 for one in batch:
                     self._queue.task_done()
-                    _refuse(one, unavailable("stopping", "This server is stopping; try again."))
+                    _refuse(one, stopping())
+
+    async def _take(self) -> list[Waiting]:
+        """Return the next batch, at least one, not before its time unless it is full."""
+        loop = asyncio.get_running_loop()
+        async with self._turn:
+            batch = [await self._queue.get()]
+            pause_s = self._begun_at + self._settings.api_batch_pace_ms / 1000 - loop.time()
+            if pause_s > 0 and self._queue.qsize() < self._settings.api_batch_max:
+                try:
+                    await asyncio.sleep(pause_s)
+                except asyncio.CancelledError:
+                    _refuse(batch[0], stopping())
+                    raise
+            while len(batch) < self._settings.api_batch_max and not self._queue.empty():
+                batch.append(self._queue.get_nowait())
+            self._begun_at = loop.time()
+        return batch
 
     async def _write(self, batch: Sequence[Waiting]) -> None:
         if not batch:
@@ -167,6 +184,11 @@ class OrderWriter:
             order if isinstance(order, Problem) else _result(order, holders.get(order.key))
             for order in priced
         ]
+
+
+def stopping() -> Problem:
+    """Return the 503 of a draft that was still waiting when the writers stopped."""
+    return unavailable("stopping", "This server is stopping; try again.")
 
 
 def _result(order: intake.NewOrder, holder: intake.Claim | None) -> Stored | Problem:
