@@ -52,6 +52,14 @@ _EFFECTS = statement(
     """
 )
 
+# A stage leaves one row, so its rows tell the state without knowing the order of writes.
+_STATES = statement(
+    """
+    SELECT seq, max(stage), count(DISTINCT stage) FROM ops.probe_effect
+     WHERE seq = ANY(:seqs ::bigint[]) GROUP BY seq
+    """
+)
+
 
 def next_state(stage: int, old: bytes | None) -> bytes:
     """State of a number after `stage`: `<stage>:<writes>`; a repeated stage changes nothing."""
@@ -92,6 +100,16 @@ class ProbeHandler:
             had_states=had_states,
         )
         return applied
+
+    async def restore(self, tx: Transaction, events: Sequence[Event]) -> list[tuple[Write, ...]]:
+        """The state of each event's number as its effect rows tell it; nothing without rows."""
+        seqs = [int(event.body.seq) for event in events]
+        rows = await tx.fetch(_STATES, seqs=seqs)
+        states = {seq: b"%d:%d" % (stage, stages) for seq, stage, stages in rows}
+        return [
+            (Write(self._table.name, event.key, states[seq]),) if seq in states else ()
+            for event, seq in zip(events, seqs, strict=True)
+        ]
 
     def _passed_on(self, event: Event, now: datetime) -> Output:
         return emit(

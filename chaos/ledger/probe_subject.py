@@ -27,7 +27,8 @@ _TABLE = """
     CREATE TABLE IF NOT EXISTS ops.probe_effect (
         stage smallint NOT NULL, seq bigint NOT NULL, worker text NOT NULL,
         partition int NOT NULL, "offset" bigint NOT NULL, had_state boolean NOT NULL,
-        at timestamptz NOT NULL DEFAULT now())
+        at timestamptz NOT NULL DEFAULT now());
+    CREATE INDEX IF NOT EXISTS probe_effect_seq ON ops.probe_effect (seq);
 """
 _COUNTS = """
     SELECT seq, count(*), count(*) FILTER (WHERE NOT had_state)
