@@ -97,7 +97,8 @@ def partition_of(group: str, partitions: int) -> int:
     for unit in struct.unpack(f">{len(group)}H", group.encode("utf-16-be")):
         code = (31 * code + unit) & 0xFFFFFFFF
     signed = code - (1 << 32) if code & 0x80000000 else code
-    return abs(signed) % partitions
+    # Java's smallest int has no absolute value: the broker takes 0 for it.
+    return 0 if signed == -(1 << 31) else abs(signed) % partitions
 
 
 def decode_assignment(data: bytes) -> frozenset[Partition]:
