@@ -68,14 +68,15 @@ class Outputs:
         if partition is None:
             partition = await self._partition_of(topic, key)
         tp = (topic, partition)
+        listed = headers if isinstance(headers, list) else list(headers)
         size = len(key or b"") + len(value or b"")
+        size += sum(len(name) + len(content) for name, content in listed)
         batch = self._open.get(tp)
         if batch is not None and batch.size() + size > self._batch_max_bytes:
             await self._send(tp)
             batch = None
         if batch is None:
             batch = self._open[tp] = self._producer.create_batch()
-        listed = headers if isinstance(headers, list) else list(headers)
         if batch.append(timestamp=None, key=key, value=value, headers=listed) is None:
             raise OutputTooLarge(f"a record of {size} bytes for {topic} exceeds one batch")
 
