@@ -147,7 +147,7 @@ def decode(topic: str, headers: Headers, key: bytes | None, value: bytes | None)
         raise Poison("too_large", f"{len(value)} bytes")
     found = dict(headers)
     if len(found) != len(headers):
-        _refuse_duplicates(headers)
+        _refuse_duplicates(headers, found)
     if len(headers) > HEADERS_MAX:
         raise Poison("too_many_headers", str(len(headers)))
     get = found.get
@@ -264,12 +264,14 @@ def _has_nul(value: Any) -> bool:
     return isinstance(value, list) and any(_has_nul(item) for item in value)
 
 
-def _refuse_duplicates(headers: Headers) -> None:
+def _refuse_duplicates(headers: Headers, found: dict[str, bytes | None]) -> None:
     seen = set()
     for name, _ in headers:
-        ours = name.startswith(("ce_", "x-")) or name == "content-type"
-        if ours and name in seen:
-            raise Poison("duplicate_header", name[:100])
+        if name in seen:
+            if name.startswith(("ce_", "x-")) or name == "content-type":
+                raise Poison("duplicate_header", name[:100])
+            if name == "traceparent":
+                found[name] = None
         seen.add(name)
 
 
