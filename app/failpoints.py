@@ -7,10 +7,19 @@ the module that installs actions, and only a lab accepts it.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import MappingProxyType
+from typing import Any, NamedTuple
 
-Action = Callable[[str], Awaitable[None]]
+
+class Hit(NamedTuple):
+    """The code path came by: `events` are those under way (`key` is all one may use)."""
+
+    point: str
+    events: Sequence[Any]
+
+
+Action = Callable[[Hit], Awaitable[None]]
 
 POINTS: Mapping[str, str] = MappingProxyType(
     {
@@ -29,19 +38,27 @@ POINTS: Mapping[str, str] = MappingProxyType(
         "delivery.before_seek": "partitions assigned, positions not set yet",
         "delivery.after_resume": "a stock resume would have opened the partitions here",
         "delivery.tick_before_commit": "tick effects written, transaction not committed",
+        "payment.before_call": "one charge or refund is due, the gateway not called yet",
+        "payment.after_call": "the gateway answered one charge or refund, nothing recorded",
+        "payment.between_cancel_and_refund": "the charge was found captured, not refunded yet",
         "relay.before_publish": "outbox rows read, nothing sent",
         "relay.after_publish": "outbox rows acknowledged by the broker, not deleted",
         "relay.after_delete": "outbox rows deleted, transaction not committed",
     }
 )
 
+POINTS_WITH_EVENTS = frozenset(
+    {"delivery.before_transaction", "delivery.in_transaction", "delivery.after_commit"}
+)
+"""Where a fault can be aimed at the key of an event."""
+
 _actions: dict[str, Action] = {}
 
 
-async def failpoint(name: str) -> None:
+async def failpoint(name: str, events: Sequence[Any] = ()) -> None:
     """Run the action installed at `name`; free (one dictionary test) when none is installed."""
     if _actions and (action := _actions.get(name)) is not None:
-        await action(name)
+        await action(Hit(name, events))
 
 
 def install(name: str, action: Action) -> None:

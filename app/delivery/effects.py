@@ -81,9 +81,9 @@ class Effects:
         """Apply `events`; one Finished for each. Raises Abandoned on a revocation."""
         if not events:
             return []
-        await failpoint("delivery.before_transaction")
+        await failpoint("delivery.before_transaction", events)
         finished = await self._split(events, self._transact, self._isolate)
-        await failpoint("delivery.after_commit")
+        await failpoint("delivery.after_commit", events)
         return finished
 
     async def _split(
@@ -113,7 +113,7 @@ class Effects:
             known, fresh = await self._look_up(tx, events)
             if fresh:
                 applied = await handler.apply(tx, fresh, self._app.clock.now())
-                await failpoint("delivery.in_transaction")
+                await failpoint("delivery.in_transaction", fresh)
                 claims = [
                     _claim(event, Status.DONE, one.outputs)
                     for event, one in zip(fresh, applied, strict=True)
@@ -225,7 +225,7 @@ class CallingEffects(Effects):
         """As Effects.apply; calls run concurrently, at most `gateway_concurrency_max` at once."""
         if not events:
             return []
-        await failpoint("delivery.before_transaction")
+        await failpoint("delivery.before_transaction", events)
         begun = await self._split(events, self._begin, self._isolate)
         pending = [one for one in begun if isinstance(one, Pending)]
         finished = [one for one in begun if isinstance(one, Finished)]
@@ -234,7 +234,7 @@ class CallingEffects(Effects):
             replies = await self._call_all(pending)
             await failpoint("delivery.after_call")
             finished += await self._split(replies, self._complete, self._isolate_reply)
-        await failpoint("delivery.after_commit")
+        await failpoint("delivery.after_commit", events)
         return finished
 
     async def _begin(self, events: Sequence[Event]) -> list[Finished | Pending]:
@@ -244,7 +244,7 @@ class CallingEffects(Effects):
             begun: dict[str, Finished | Pending] = dict(known)
             if fresh:
                 results = await handler.begin(tx, fresh, self._app.clock.now())
-                await failpoint("delivery.in_transaction")
+                await failpoint("delivery.in_transaction", fresh)
                 claims = []
                 for event, one in zip(fresh, results, strict=True):
                     if isinstance(one, Call):
@@ -286,7 +286,7 @@ class CallingEffects(Effects):
         handler: CallingHandler = self._handler
         async with self._app.db.transaction() as tx:
             results = await handler.complete(tx, replies, self._app.clock.now())
-            await failpoint("delivery.in_transaction")
+            await failpoint("delivery.in_transaction", [reply.event for reply in replies])
             settled = [
                 self._settle(reply.event, one) for reply, one in zip(replies, results, strict=True)
             ]
