@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from zlib import crc32
 
 from app.db.statements import statement
-from app.messages.envelope import Output
+from app.messages.envelope import VALUE_BYTES_MAX, Output
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -118,7 +118,8 @@ def append(
 
     The record's key is the aggregate's id. A record whose event id stands in the outbox already
     is left out, so an unanswered COMMIT may be repeated. Raises ValueError for a record without
-    key or value, or with other headers than `app.messages.emit` writes.
+    key or value, one larger than any message may be, or with other headers than
+    `app.messages.emit` writes.
     """
     if not outputs:
         return
@@ -127,6 +128,8 @@ def append(
     for output in outputs:
         if output.key is None or output.value is None:
             raise ValueError("an outbox record needs a key and a value")
+        if len(output.value) > VALUE_BYTES_MAX:
+            raise ValueError(f"a value of {len(output.value)} bytes is larger than any message")
         headers = dict(output.headers)
         if headers.keys() != _HEADERS.keys():
             raise ValueError(f"not the headers of an event: {sorted(headers)}")

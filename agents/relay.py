@@ -1,0 +1,115 @@
+"""Role `relay`: publishes the outbox to Kafka; two or more share its shards.
+
+It reads no topic. Records of one aggregate leave in the order of their commits; each at least once.
+Debezium's event router on ops.outbox is its drop-in replacement.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING
+
+import mode
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaConnectionError
+
+from app.delivery.exits import Reason, end_process
+from app.delivery.outputs import Outputs
+from app.delivery.producer import MAX_REQUEST_BYTES
+from app.errors import OutageBudgetSpent
+from app.relay.relay import Relay
+
+if TYPE_CHECKING:
+    from app.delivery.app import App
+    from app.settings import Settings
+
+STOP_S = 2.0
+
+
+class KafkaOutlet:
+    """An idempotent producer of the relay's own, replaced when it is in doubt."""
+
+    def __init__(self, settings: Settings, client_id: str) -> None:
+        self._settings = settings
+        self._client_id = client_id
+        self._producer: AIOKafkaProducer | None = None
+
+    def open(self) -> Outputs:
+        """Return the way out of one round."""
+        if self._producer is None:
+            raise KafkaConnectionError("the producer is not connected")
+        return Outputs(self._producer)
+
+    async def reset(self) -> None:
+        """Replace the producer; raises KafkaError while there is no broker."""
+        await self.close()
+        settings = self._settings
+        producer = AIOKafkaProducer(
+            bootstrap_servers=settings.broker_bootstrap,
+            client_id=self._client_id,
+            acks="all",
+            enable_idempotence=True,
+            request_timeout_ms=int(settings.producer_request_timeout_s * 1000),
+            metadata_max_age_ms=int(settings.metadata_max_age_s * 1000),
+            max_batch_size=MAX_REQUEST_BYTES,
+            max_request_size=MAX_REQUEST_BYTES,
+        )
+        try:
+            await producer.start()
+        except BaseException:
+            await _stop(producer)
+            raise
+        self._producer = producer
+
+    async def close(self) -> None:
+        """Let the producer go; records it still holds may or may not be written."""
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            await _stop(producer)
+
+
+async def _stop(producer: AIOKafkaProducer) -> None:
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(producer.stop(), STOP_S)
+
+
+class RelayService(mode.Service):
+    """Runs one Relay between Faust's start and stop; ends the process when the relay fails."""
+
+    def __init__(self, app: App) -> None:
+        super().__init__()
+        self._app = app
+        self._outlet: KafkaOutlet | None = None
+        self._relay: Relay | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    async def on_start(self) -> None:
+        """Start publishing; broker and database were there when the worker started."""
+        app = self._app
+        self._outlet = KafkaOutlet(app.settings, app.settings.worker_id)
+        self._relay = Relay(app.settings, app.db, self._outlet, app.clock)
+        self._task = asyncio.create_task(self._run(self._relay), name="relay")
+
+    async def on_stop(self) -> None:
+        """Finish the round under way and give the leases back, within the drain grace."""
+        if self._relay is None or self._task is None or self._outlet is None:
+            return
+        self._relay.stop()
+        _, late = await asyncio.wait([self._task], timeout=self._app.settings.drain_grace_s)
+        if late:
+            end_process(Reason.DRAIN, "relay: a round outlived the drain grace")
+        await self._outlet.close()
+
+    async def _run(self, relay: Relay) -> None:
+        try:
+            await relay.run()
+        except OutageBudgetSpent as error:
+            end_process(Reason.OUTAGE, str(error))
+        except Exception as error:
+            end_process(Reason.FAILURE, f"relay: {type(error).__name__}: {error}")
+
+
+def register(app: App) -> None:
+    """Have `app` run the relay beside its Faust services."""
+    app.service(RelayService(app))

@@ -1,0 +1,1 @@
+"""The outbox relay: publishes committed rows to Kafka in order, as often as needed, never less."""
