@@ -13,6 +13,8 @@ from sqlalchemy import ClauseElement, text
 from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 from sqlalchemy.sql.compiler import SQLCompiler
 
+from app.db.arrays import array_literal
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -47,11 +49,14 @@ class Statement:
             raise TypeError(
                 f"parameters {sorted(params)} do not match {sorted(self.names)} of: {self.sql}"
             )
-        if not self._processors and not self._defaults:
-            return params
-        bound = {**self._defaults, **params}
-        for name, process in self._processors.items():
-            bound[name] = process(bound[name])
+        bound = {
+            name: array_literal(value) if isinstance(value, list) else value
+            for name, value in params.items()
+        }
+        if self._processors or self._defaults:
+            bound = {**self._defaults, **bound}
+            for name, process in self._processors.items():
+                bound[name] = process(bound[name])
         return bound
 
     def __repr__(self) -> str:
