@@ -17,6 +17,7 @@ class Role(NamedTuple):
 
     `tables` are the changelog-backed tables that the role owns; `consumes` makes it a member of
     the consumer group `<namespace>-<name>`, `produces` gives it a Kafka producer.
+    `fetch_max_wait_ms` replaces the setting for a role in which nobody waits for the next record.
     """
 
     name: str
@@ -26,6 +27,7 @@ class Role(NamedTuple):
     consumes: bool = True
     produces: bool = True
     lab_only: bool = False
+    fetch_max_wait_ms: int | None = None
 
 
 ROLES: Mapping[str, Role] = MappingProxyType(
@@ -73,6 +75,7 @@ ROLES: Mapping[str, Role] = MappingProxyType(
                 "dlq",
                 ("agents.dlq",),
                 "re-delivers due retries and indexes dead letters",
+                fetch_max_wait_ms=500,
             ),
             Role(
                 "probe",

@@ -88,6 +88,9 @@ class Consumer(driver.Consumer):
                 offset = assigned.committed.get(tp) or None
                 self._read_offset[tp] = self._committed_offset[tp] = offset
             self.generation = assigned.generation
+            await failpoint("delivery.after_resume")
+            if epoch != self.epoch:
+                return
         self._positioned = True
 
     def release(self) -> None:

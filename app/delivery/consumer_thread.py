@@ -45,7 +45,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         seams.set_fetch_linger(
             consumer,
             min_bytes=settings.fetch_min_bytes,
-            max_wait_ms=settings.fetch_max_wait_ms,
+            max_wait_ms=self.app.role.fetch_max_wait_ms or settings.fetch_max_wait_ms,
             prefetch_backoff_s=settings.prefetch_backoff_ms / 1000,
         )
 
