@@ -9,7 +9,7 @@ from aiohttp import web
 from app.observability.health import metrics_view
 from web.api import health, orders, products, sagas
 from web.api.writer import OrderWriter
-from web.context import CONTEXT, Context
+from web.context import CONTEXT, ERROR_PAGE, Context
 from web.edge import edge
 from web.ops import assets, pages
 
@@ -23,6 +23,7 @@ def build(context: Context) -> web.Application:
         middlewares=[edge], client_max_size=context.settings.api_body_max_bytes
     )
     application[CONTEXT] = context
+    application[ERROR_PAGE] = pages.error_page
     application[orders.WRITER] = OrderWriter(context.settings, context.db, context.clock)
     application.cleanup_ctx.append(_writers)
     _api_routes(application)

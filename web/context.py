@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -23,4 +24,8 @@ class Context:
     clock: Clock = field(default_factory=SystemClock)
 
 
+ErrorPage = Callable[[str, str, int], web.Response]
+"""Makes the HTML answer of a failed page: title, detail, status."""
+
+ERROR_PAGE: web.AppKey[ErrorPage] = web.AppKey("error_page", Callable)  # type: ignore[arg-type]
 CONTEXT: web.AppKey[Context] = web.AppKey("context", Context)

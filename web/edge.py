@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from http import HTTPStatus
 from typing import Final
 
 from aiohttp import web
@@ -17,7 +18,7 @@ from aiohttp import web
 from app.errors import DatabaseOutage, TransientDatabase
 from app.observability import metrics
 from app.observability.logging import bound, get_log
-from web.context import CONTEXT
+from web.context import CONTEXT, ERROR_PAGE
 from web.problems import Problem, of_http_error, unavailable
 from web.trace import request_id, traceparent
 
@@ -52,7 +53,7 @@ async def edge(request: web.Request, handler: Handler) -> web.StreamResponse:
         async with asyncio.timeout(request.app[CONTEXT].settings.api_request_timeout_s):
             response = await handler(request)
     except Exception as error:
-        response = problem_of(error, identity).response(identity, request.path)
+        response = failure(request, problem_of(error, identity), identity)
     response.headers.update(SECURITY_HEADERS)
     response.headers["X-Request-ID"] = identity
     response.headers.setdefault("Cache-Control", "no-store")
@@ -75,6 +76,16 @@ def problem_of(error: Exception, identity: str) -> Problem:
     with bound(correlation_id=identity):
         log.error("web.view_failed", error=error)
     return Problem(500, "internal_error", "The request failed; quote the request id.")
+
+
+def failure(request: web.Request, problem: Problem, identity: str) -> web.Response:
+    """Return a problem as JSON, or as a page to a browser that asked for a page."""
+    if request.path.startswith("/api/") or "text/html" not in request.headers.get("Accept", ""):
+        return problem.response(identity, request.path)
+    title = HTTPStatus(problem.status).phrase
+    page = request.app[ERROR_PAGE](title, problem.detail, problem.status)
+    page.headers.update(problem.headers)
+    return page
 
 
 def observe(request: web.Request, status: int, seconds: float) -> None:

@@ -156,6 +156,17 @@ async def test_pages_obey_the_content_security_policy(client: Client) -> None:
     await problem(await client.get("/static/style.000000000000.css"), 404)
 
 
+async def test_a_browser_gets_errors_as_pages_and_programs_get_problems(client: Client) -> None:
+    """The same address answers in the form that was asked for; the status is the same."""
+    path = "/orders/00000000-0000-4000-8000-000000000000"
+    page = await client.get(path, headers={"Accept": "text/html,*/*;q=0.8"})
+    assert page.status == 404
+    assert page.content_type == "text/html"
+    assert "There is no such order." in await page.text()
+    await problem(await client.get(path), 404)
+    await problem(await client.get(f"/api{path}", headers={"Accept": "text/html"}), 404)
+
+
 async def test_older_orders_are_one_link_away(client: Client) -> None:
     """Past fifty orders the page links to the next page by key."""
     for _ in range(51):

@@ -55,6 +55,11 @@ def render(template: str, values: dict[str, Any], status: int = 200) -> web.Resp
     return web.Response(text=text, content_type="text/html", charset="utf-8", status=status)
 
 
+def error_page(title: str, detail: str, status: int) -> web.Response:
+    """Return what a browser shows when a page cannot be made."""
+    return render("problem.html", {"page": "", "title": title, "detail": detail}, status)
+
+
 async def _orders(request: web.Request) -> dict[str, Any]:
     before = request.query.get("before", "")
     rows = await order_reads.recent(request.app[CONTEXT].db, ROWS, cursor_of(before))

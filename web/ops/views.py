@@ -20,11 +20,12 @@ class Status(NamedTuple):
 
 
 class Moment(NamedTuple):
-    """A time in UTC: for machines, in full, and as short as a list allows."""
+    """A time in UTC: for machines, in full, as short as a list allows, and to the millisecond."""
 
     iso: str
     full: str
     short: str
+    clock: str
 
 
 class OrderView(NamedTuple):
@@ -74,7 +75,7 @@ STATUSES: Final = {
     "SHIPPING_PENDING": Status("waiting for shipping", _CLOCK, "run"),
     "COMMIT_PENDING": Status("finishing", _CLOCK, "run"),
     "COMPENSATING": Status("being undone", _BACK, "warn"),
-    "PARKED": Status("parked: an operator must act", _PAUSE, "bad"),
+    "PARKED": Status("parked", _PAUSE, "bad"),
     "COMPLETED": Status("completed", _CHECK, "good"),
     "CANCELLED": Status("cancelled", _CROSS, "bad"),
     "REJECTED": Status("rejected", _CROSS, "bad"),
@@ -92,7 +93,12 @@ def status(name: str) -> Status:
 def moment(at: datetime) -> Moment:
     """Return a time as shown, in UTC."""
     utc = at.astimezone(UTC)
-    return Moment(utc.isoformat(), f"{utc:%Y-%m-%d %H:%M:%S.%f} UTC", f"{utc:%b %d %H:%M:%S}")
+    return Moment(
+        iso=utc.isoformat(),
+        full=f"{utc:%Y-%m-%d %H:%M:%S.%f} UTC",
+        short=f"{utc:%b %d %H:%M:%S}",
+        clock=f"{utc:%H:%M:%S}.{utc.microsecond // 1000:03d}",
+    )
 
 
 def duration(seconds: float) -> str:

@@ -51,7 +51,6 @@ function start() {
 
   async function refresh() {
     if (paused || document.hidden) {
-      report("");
       return;
     }
     try {
