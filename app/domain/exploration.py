@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, NamedTuple, get_args, get_type_hints
 
 import msgspec
@@ -71,9 +71,14 @@ def review(*, approved: bool) -> Incoming:
     return Incoming(ids.event_id(ORDER_ID, f"review:{approved}"), body, ORDER_ID)
 
 
+@cache
+def _outcomes(kind: type[Result]) -> tuple[str, ...]:
+    return get_args(get_type_hints(kind)["outcome"])
+
+
 def outcomes(step: Step) -> tuple[str, ...]:
     """Return every outcome that the step's result type can carry."""
-    return get_args(get_type_hints(step.result)["outcome"])
+    return _outcomes(step.result)
 
 
 def answer(
@@ -89,6 +94,18 @@ def answer(
     undo = step.compensation
     operation = step.operation if direction == FORWARD or undo is None else undo.operation
     command_id = ids.command_id(ORDER_ID, step.name, direction, attempt)
+    return _answer(step.result, command_id, operation, outcome, state_version, due_at)
+
+
+@lru_cache(maxsize=4096)
+def _answer(
+    kind: type[Result],
+    command_id: str,
+    operation: str,
+    outcome: str,
+    state_version: int,
+    due_at: datetime | None,
+) -> Incoming:
     fields: dict[str, Any] = {
         "order_id": ORDER_ID,
         "command_id": command_id,
@@ -97,7 +114,7 @@ def answer(
         "state_version": state_version,
         "due_at": due_at,
     }
-    body: Result = msgspec.convert(fields, step.result)
+    body: Result = msgspec.convert(fields, kind)
     name = f"{outcome}:{state_version}"
     return Incoming(ids.event_id(command_id, name), body, ORDER_ID)
 

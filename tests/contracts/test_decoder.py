@@ -14,6 +14,8 @@ from app.messages import CATALOGUE, Decoded, decode
 from app.messages.envelope import ATTEMPT_MAX, DEPTH_MAX, VALUE_BYTES_MAX
 from tests.contracts.samples import EVENT, ORDER, SAMPLES, record_of
 
+pytestmark = pytest.mark.unit
+
 TOPIC = "payment.requested"
 RECORD = record_of(next(body for body in SAMPLES if body.TOPICS[0] == TOPIC))
 KEY = ORDER.encode()

@@ -11,6 +11,8 @@ from app.messages import CATALOGUE, Body, Output, decode, pack, unpack
 from app.topics import MESSAGE_TOPICS
 from tests.contracts.samples import CAUSE, EVENT, GOLDEN, SAMPLES, golden_of, path_of, record_of
 
+pytestmark = pytest.mark.unit
+
 each_sample = pytest.mark.parametrize(
     "body", [pytest.param(body, id=body.ce_type()) for body in SAMPLES]
 )

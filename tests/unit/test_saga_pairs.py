@@ -20,6 +20,8 @@ from app.domain.exploration import (
 )
 from app.domain.saga import Applied, Ignored, Illegal, Incoming, Saga, decide, timeout, to_bytes
 
+pytestmark = pytest.mark.unit
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -219,6 +221,7 @@ def test_the_tables_name_only_events_that_exist() -> None:
 @pytest.fixture(scope="module", params=sorted(DEFINITIONS))
 def edges(request: pytest.FixtureRequest) -> tuple[Edge, ...]:
     """Every decision on every reachable record of one definition."""
+
     return explore(request.param)
 
 

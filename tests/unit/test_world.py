@@ -17,6 +17,8 @@ from hypothesis import strategies as st
 from app.domain.definition import DEFINITIONS
 from tests.unit.world import Violation, World, run
 
+pytestmark = pytest.mark.unit
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
@@ -349,7 +349,7 @@ class World:
         failures = message.failures + 1
         parked = failures > FAILURES_MAX
         due_at = None if parked else self.now + timedelta(seconds=5)
-        outcome = "PARKED" if parked else "RETRYING"
+        outcome: Literal["RETRYING", "PARKED"] = "PARKED" if parked else "RETRYING"
         body = payment.notice(
             message.event_id, message.body, outcome, reason="gateway_timeout", due_at=due_at
         )

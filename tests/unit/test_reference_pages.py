@@ -1,0 +1,25 @@
+"""The generated reference pages are those of the code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from app import errors
+from app.domain import diagram
+
+pytestmark = pytest.mark.unit
+
+REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
+
+
+def test_saga_pages_are_current() -> None:
+    """`python -m app.domain.diagram docs/reference` would change nothing."""
+    for name, text in diagram.pages().items():
+        assert (REFERENCE / name).read_text(encoding="utf-8") == text, name
+
+
+def test_the_errors_page_is_current() -> None:
+    """`python -m app.errors > docs/reference/errors.md` would change nothing."""
+    assert (REFERENCE / "errors.md").read_text(encoding="utf-8") == errors.reference()
