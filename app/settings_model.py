@@ -12,6 +12,8 @@ from typing import Any, Literal, Self
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+WEB_POOL_MAX = 6
+
 
 def _setting(
     group: str, default: Any, unit: str, description: str, *, production: Any = None, **bounds: Any
@@ -187,7 +189,9 @@ class Settings(BaseSettings):
     )
 
     db_pool_min: int = _setting("database", 1, "count", "connections kept open", ge=0, le=100)
-    db_pool_max: int = _setting("database", 2, "count", "connections at most", ge=1, le=100)
+    db_pool_max: int = _setting(
+        "database", 2, "count", "connections at most; role web: 6", ge=1, le=100
+    )
     db_connect_timeout_s: float = _setting("database", 5, "s", "one attempt to connect", gt=0)
     db_statement_timeout_s: float = _setting("database", 5, "s", "one statement", gt=0)
     db_lock_timeout_s: float = _setting("database", 3, "s", "waiting for one lock", gt=0)
@@ -271,6 +275,9 @@ class Settings(BaseSettings):
                 derived.setdefault(name, value)
         if derived.get("role") and not derived.get("worker_id"):
             derived["worker_id"] = f"{derived['role']}-1"
+        if derived.get("role") == "web":
+            # Readers must not queue behind the order writers.
+            derived.setdefault("db_pool_max", WEB_POOL_MAX)
         return derived
 
     @model_validator(mode="after")

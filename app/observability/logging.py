@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _BOUND: ContextVar[Mapping[str, Any]] = ContextVar("symphony_log_fields", default={})  # noqa: B039
 _RESERVED: Final = frozenset(RESERVED_ATTRS) | {"asctime", "message", "symphony_fields"}
+_EVENT: Final = re.compile(r"[a-z][a-z0-9_]*(?:\.[a-z0-9_]+)+")
 _URL_PASSWORD: Final = re.compile(r"(://[^:/@\s\"]*:)[^@\s\"]+@")
 # Libraries whose lower records are never worth creating: aiokafka's debug records alone were a
 # third of a consumer's cost per poll.
@@ -115,7 +116,7 @@ class JsonFormatter(MsgspecFormatter):
         data: dict[str, Any] = {
             "ts": _timestamp(record),
             "level": record.levelname.lower(),
-            "event": record.getMessage(),
+            **_event_of(record),
             "logger": record.name,
             **self._static,
             **fields_of(record),
@@ -144,6 +145,14 @@ class HumanFormatter(logging.Formatter):
         if record.exc_info and record.exc_info[1] is not None:
             line += "\n" + self.formatException(record.exc_info)
         return redact(line.rstrip())
+
+
+def _event_of(record: logging.LogRecord) -> dict[str, str]:
+    """Return our event's name, or for a library's sentence one common name and the sentence."""
+    text = record.getMessage()
+    if _EVENT.fullmatch(text):
+        return {"event": text}
+    return {"event": "library.message", "message": text}
 
 
 def _timestamp(record: logging.LogRecord) -> str:

@@ -123,7 +123,8 @@ def test_plain_loggers_extra_fields_and_exceptions_are_kept(lines: list[dict[str
     assert lines[0]["error_class"] == "ValueError"
     assert lines[0]["error_message"] == "no such order"
     assert "test_observability.py" in lines[0]["stack"]
-    assert lines[1]["event"] == "from a library"
+    assert lines[1]["event"] == "library.message"
+    assert lines[1]["message"] == "from a library"
     assert lines[1]["shard"] == 2
 
 
