@@ -7,6 +7,7 @@ import json
 import logging
 import logging.config
 import re
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,9 +18,11 @@ from app.observability import metrics
 from app.observability.families import CATALOGUE, one_of, render
 from app.observability.health import Verdict, application
 from app.observability.logging import JsonFormatter, bound, get_log, logging_config
-from app.observability.reference import page
+from app.observability.reference import PAGE, page
 
 pytestmark = pytest.mark.unit
+
+ROOT = Path(__file__).parents[2]
 
 
 def settings(**changes: Any) -> Any:
@@ -68,9 +71,10 @@ def test_every_metric_is_prefixed_documented_and_has_no_unbounded_label() -> Non
 
 
 def test_the_reference_page_lists_every_metric() -> None:
-    """The generated page has one row per metric of the catalogue."""
+    """The committed page is the generated one, with one row per metric."""
     text = page()
     assert all(f"| `{name}` |" in text for name in CATALOGUE)
+    assert (ROOT / PAGE).read_text() == text, "run python -m app.observability.reference"
 
 
 def test_a_child_is_created_once_and_can_be_forgotten() -> None:
