@@ -17,10 +17,9 @@ from chaos.workload.generator import Load, read_catalogue
 from chaos.workload.ledger import LedgerFile
 from chaos.workload.mix import DEFAULT_MIX, Order, Outcome, UnusableMixError, parse_mix, plan
 from chaos.workload.summary import Summary, summarize, text
-from chaos.workload.target import NoLabError, running_lab
+from chaos.workload.target import LEDGER_DIR, NoLabError, running_lab
 
 EXIT_UNUSABLE = 2
-LEDGER_DIR = "ledgers"
 
 
 def register(root: typer.Typer) -> None:
@@ -54,9 +53,14 @@ def load(
     except (aiohttp.ClientError, TimeoutError, msgspec.MsgspecError) as error:
         raise _unusable(f"the API at {url} does not answer ({error})") from None
     run = token_hex(5)
-    path = ledger or load_settings().lab_dir / LEDGER_DIR / f"load-{time.time_ns():d}-{run}.jsonl"
+    path = ledger or ledger_path(load_settings().lab_dir, run)
     summary = asyncio.run(send(url, path, planned, run=run, in_flight_max=in_flight, quiet=as_json))
     typer.echo(msgspec.json.encode(summary).decode() if as_json else text(summary))
+
+
+def ledger_path(lab_dir: Path, run: str) -> Path:
+    """Return where the ledger of `run` belongs: a reconciliation of the lab reads it there."""
+    return lab_dir / LEDGER_DIR / f"load-{time.time_ns():d}-{run}.jsonl"
 
 
 async def send(

@@ -10,7 +10,10 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from app.settings import load_settings
+
 STATUS_TIMEOUT_S = 30.0
+LEDGER_DIR = "ledgers"
 
 
 class NoLabError(Exception):
@@ -34,12 +37,18 @@ class Target(NamedTuple):
     bootstrap: str
     dsn: str
     gateway_ledger: Path
+    lab_dir: Path
     processes: tuple[Process, ...]
 
     def process(self, name: str) -> Process | None:
         """Return the process called `name`, else the first of that role, else None."""
         named = [p for p in self.processes if p.name == name]
         return next(iter(named + [p for p in self.processes if p.role == name]), None)
+
+
+def ledgers_of(target: Target) -> list[Path]:
+    """Return the ledgers of all loads of this lab, oldest first."""
+    return sorted((target.lab_dir / LEDGER_DIR).glob("*.jsonl"))
 
 
 def symphony() -> list[str]:
@@ -50,9 +59,8 @@ def symphony() -> list[str]:
 
 def running_lab(lab_dir: Path | None = None) -> Target:
     """Return the lab of `lab_dir` (default: the setting's). Raises NoLabError when none runs."""
-    environment = dict(os.environ)
-    if lab_dir is not None:
-        environment["SYMPHONY_LAB_DIR"] = str(lab_dir)
+    directory = (lab_dir or load_settings().lab_dir).absolute()
+    environment = {**os.environ, "SYMPHONY_LAB_DIR": str(directory)}
     try:
         done = subprocess.run(
             [*symphony(), "status", "--json"],
@@ -65,10 +73,10 @@ def running_lab(lab_dir: Path | None = None) -> Target:
         raise NoLabError(f"`symphony status` did not answer in {STATUS_TIMEOUT_S:g} s") from None
     if done.returncode != 0 or not done.stdout.strip():
         raise NoLabError("no lab is running here: start one with `symphony up`")
-    return parse(done.stdout)
+    return parse(done.stdout, directory)
 
 
-def parse(raw: bytes) -> Target:
+def parse(raw: bytes, lab_dir: Path) -> Target:
     """Return the target of a status document; raises NoLabError when it has no addresses."""
     try:
         document: dict[str, Any] = msgspec.json.decode(raw, type=dict[str, Any])
@@ -77,6 +85,7 @@ def parse(raw: bytes) -> Target:
             bootstrap=str(document["broker"]["bootstrap"]),
             dsn=str(document["postgres"]["dsn"]),
             gateway_ledger=Path(document["gateway"]["ledger"]),
+            lab_dir=lab_dir,
             processes=tuple(msgspec.convert(document["processes"], list[Process])),
         )
     except (msgspec.MsgspecError, KeyError, TypeError) as error:

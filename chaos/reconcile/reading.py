@@ -1,0 +1,49 @@
+"""Reading all sources; one that cannot be read is named, and the others are still judged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+from chaos.reconcile.database import read_snapshot
+from chaos.reconcile.evidence import Evidence, Request
+from chaos.reconcile.ledgers import UnreadableError, read_gateway, read_requests
+from chaos.reconcile.topics import TopicReader, read_topics
+
+Facts = TypeVar("Facts")
+
+
+class Sources(NamedTuple):
+    """Where the books are. Without load ledgers nothing is known of what was accepted."""
+
+    dsn: str
+    topics: TopicReader
+    gateway_ledger: Path
+    load_ledgers: Sequence[Path]
+
+
+def read(sources: Sources) -> Evidence:
+    """Return all evidence. The ledgers of requests are read first and the topics last, so that
+    nothing can be missing merely because it was written between two readings.
+    """
+    unread: dict[str, str] = {}
+    requests = _attempt(unread, "requests", lambda: _requests(sources.load_ledgers))
+    snapshot = _attempt(unread, "postgres", lambda: read_snapshot(sources.dsn))
+    gateway = _attempt(unread, "gateway", lambda: read_gateway(sources.gateway_ledger))
+    topics = _attempt(unread, "topics", lambda: read_topics(sources.topics))
+    return Evidence(requests, snapshot, topics, gateway, unread)
+
+
+def _requests(paths: Sequence[Path]) -> list[Request]:
+    if not paths:
+        raise UnreadableError("there is no load ledger: send orders by `symphony load`")
+    return read_requests(paths)
+
+
+def _attempt(unread: dict[str, str], name: str, reader: Callable[[], Facts]) -> Facts | None:
+    try:
+        return reader()
+    except UnreadableError as error:
+        unread[name] = str(error)
+        return None
