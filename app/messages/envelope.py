@@ -31,6 +31,7 @@ ATTEMPT_MAX = 9999
 SPECVERSION = b"1.0"
 CONTENT_TYPE = b"application/json"
 
+_READ_ONCE = frozenset({"content-type", "x-attempt", "x-retry-role"})
 _UUID = re.compile(rb"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _TOKEN = re.compile(rb"[^\x00-\x1f\x7f]{1,256}")
 _ATTEMPT = re.compile(rb"[0-9]{1,4}")
@@ -268,7 +269,7 @@ def _refuse_duplicates(headers: Headers, found: dict[str, bytes | None]) -> None
     seen = set()
     for name, _ in headers:
         if name in seen:
-            if name.startswith(("ce_", "x-")) or name == "content-type":
+            if name.startswith("ce_") or name in _READ_ONCE:
                 raise Poison("duplicate_header", name[:100])
             if name == "traceparent":
                 found[name] = None
