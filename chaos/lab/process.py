@@ -25,6 +25,8 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from app.errors import SymphonyError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
@@ -40,8 +42,14 @@ _PR_SET_PDEATHSIG = 1
 _spawner = ThreadPoolExecutor(max_workers=1, thread_name_prefix="lab-spawner")
 
 
-class LabError(Exception):
-    """The lab cannot do what was asked; the message says what to do about it."""
+class LabError(SymphonyError):
+    """The lab cannot do what was asked; `detail`, its text, says what to do about it."""
+
+    code = "lab"
+    doc = "The lab cannot do what was asked; the message says what to do."
+
+    def __str__(self) -> str:
+        return self.detail
 
 
 def spawn(
