@@ -161,7 +161,7 @@ def decode(topic: str, headers: Headers, key: bytes | None, value: bytes | None)
     if not (get("content-type") or CONTENT_TYPE).startswith(CONTENT_TYPE):
         raise Poison("bad_header", "content-type")
     event_id = _identifier(get("ce_id"))
-    source = _token("ce_source", get("ce_source"))
+    source = _source(get("ce_source"))
     correlation = get("ce_correlationid")
     causation = get("ce_causationid")
     attempt = get("x-attempt")
@@ -295,6 +295,12 @@ def _identifier(raw: bytes | None) -> str:
         if _UUID.fullmatch(raw) is None:
             raise Poison("bad_id", raw[:100].decode("utf-8", "replace"))
     return raw.decode()
+
+
+@lru_cache(maxsize=256)
+def _source(raw: bytes | None) -> str:
+    """A handful of producers exist, so their names are checked once."""
+    return _token("ce_source", raw)
 
 
 def _token(name: str, raw: bytes | None) -> str:
