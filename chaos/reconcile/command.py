@@ -9,13 +9,14 @@ from typing import Annotated, Any, NamedTuple
 
 import typer
 
+from chaos.lab.process import LabError
 from chaos.reconcile.judge import judge
 from chaos.reconcile.quiescence import wait_quiet
 from chaos.reconcile.reading import Sources, read
 from chaos.reconcile.report import document, sentence, text
 from chaos.reconcile.topics import FAMILIES, KafkaReader
 from chaos.reconcile.verdict import EXIT_CODES, Verdict
-from chaos.workload.target import NoLabError, Target, ledgers_of, running_lab
+from chaos.workload.target import Target, running_lab
 
 
 class Reconciled(NamedTuple):
@@ -43,6 +44,10 @@ def reconcile_command(
         float, typer.Option(min=0, max=3_600, help="Longest wait for rest, seconds.")
     ] = 60.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    lab_dir: Annotated[
+        Path | None,
+        typer.Option("--lab-dir", help="Directory of the lab; default setting lab_dir."),
+    ] = None,
 ) -> None:
     """Compare what the load generator, PostgreSQL, the topics and the gateway have recorded.
 
@@ -50,13 +55,13 @@ def reconcile_command(
     checked or there was nothing to examine.
     """
     try:
-        target = running_lab()
-    except NoLabError as error:
-        typer.echo(f"symphony reconcile: {error}", err=True)
+        target = running_lab(lab_dir)
+    except LabError as error:
+        typer.echo(f"symphony reconcile: {error.detail}", err=True)
         raise typer.Exit(EXIT_CODES["unknown"]) from None
     done = reconcile(
         target,
-        ledger or ledgers_of(target),
+        ledger or target.ledgers(),
         deadline_s=deadline,
         progress=lambda line: typer.echo(f"  {line}", err=True),
     )

@@ -12,14 +12,17 @@ import aiohttp
 import msgspec
 import typer
 
-from app.settings import load_settings
+from chaos.lab.process import LabError
 from chaos.workload.generator import Load, read_catalogue
 from chaos.workload.ledger import LedgerFile
 from chaos.workload.mix import DEFAULT_MIX, Order, Outcome, UnusableMixError, parse_mix, plan
 from chaos.workload.summary import Summary, summarize, text
-from chaos.workload.target import LEDGER_DIR, NoLabError, running_lab
+from chaos.workload.target import Target, running_lab
 
 EXIT_UNUSABLE = 2
+LabDir = Annotated[
+    Path | None, typer.Option("--lab-dir", help="Directory of the lab; default setting lab_dir.")
+]
 
 
 def register(root: typer.Typer) -> None:
@@ -36,6 +39,7 @@ def load(
     ] = "",
     ledger: Annotated[Path | None, typer.Option(help="Append the ledger to this file.")] = None,
     url: Annotated[str, typer.Option(help="The API; default: the running lab's.")] = "",
+    lab_dir: LabDir = None,
     in_flight: Annotated[int, typer.Option(min=1, max=20_000, help="Most at once.")] = 2_000,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
@@ -43,24 +47,27 @@ def load(
 
     Exit codes: 0 every request left (whatever its answer), 2 it could not begin.
     """
+    run = token_hex(5)
     try:
         shares = parse_mix(mix) if mix else DEFAULT_MIX
-        url = url or running_lab().url
+        if not url or ledger is None:
+            target = running_lab(lab_dir)
+            url, ledger = url or target.url, ledger or ledger_path(target, run)
         catalogue = asyncio.run(read_catalogue(url))
         planned = plan(orders, rate, seed, shares, catalogue)
-    except (UnusableMixError, NoLabError) as error:
-        raise _unusable(str(error)) from None
+    except (UnusableMixError, LabError) as error:
+        raise _unusable(getattr(error, "detail", "") or str(error)) from None
     except (aiohttp.ClientError, TimeoutError, msgspec.MsgspecError) as error:
         raise _unusable(f"the API at {url} does not answer ({error})") from None
-    run = token_hex(5)
-    path = ledger or ledger_path(load_settings().lab_dir, run)
-    summary = asyncio.run(send(url, path, planned, run=run, in_flight_max=in_flight, quiet=as_json))
+    summary = asyncio.run(
+        send(url, ledger, planned, run=run, in_flight_max=in_flight, quiet=as_json)
+    )
     typer.echo(msgspec.json.encode(summary).decode() if as_json else text(summary))
 
 
-def ledger_path(lab_dir: Path, run: str) -> Path:
+def ledger_path(target: Target, run: str) -> Path:
     """Return where the ledger of `run` belongs: a reconciliation of the lab reads it there."""
-    return lab_dir / LEDGER_DIR / f"load-{time.time_ns():d}-{run}.jsonl"
+    return target.ledger_dir / f"load-{time.time_ns():d}-{run}.jsonl"
 
 
 async def send(
