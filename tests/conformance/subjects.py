@@ -1,0 +1,244 @@
+"""Every agent that stands on the delivery core, as the conformance suite sees it.
+
+A subject says how its N-th input looks, which facts its effects leave behind, and where a batch may
+be cut short. The suite itself knows nothing of any agent: adding one here puts it under all tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import psycopg2
+
+from agents.probe import PROBE_IN, ProbeIn, ProbeOut
+from app import ids
+from app.messages import (
+    Body,
+    Cause,
+    InventoryRelease,
+    InventoryRequested,
+    Item,
+    OrderCreated,
+    Output,
+    PaymentRefund,
+    PaymentRequested,
+    ShippingCancel,
+    ShippingRequested,
+    StockLine,
+    emit,
+)
+from app.messages.envelope import register
+from app.topics import CATALOGUE, TopicSpec
+from chaos.ledger import probe_subject
+
+for _body in (ProbeIn, ProbeOut):
+    register(_body)
+
+NOW = datetime.now(UTC)
+LATER = NOW + timedelta(hours=1)
+NAMESPACE = "9d9d3f0e-3a52-4f0c-8a55-0f6d2f9d8f10"
+
+Facts = dict[str, tuple[Any, ...]]
+
+STEP_POINTS = (
+    "delivery.before_seek",
+    "delivery.before_step",
+    "delivery.before_transaction",
+    "delivery.in_transaction",
+    "delivery.before_commit",
+    "delivery.after_commit",
+    "delivery.after_changelog",
+    "delivery.after_tables",
+    "delivery.after_outputs",
+    "delivery.after_watermark",
+    "delivery.before_offset_commit",
+)
+CALL_POINTS = (
+    "delivery.after_intent",
+    "payment.before_call",
+    "payment.after_call",
+    "delivery.after_call",
+)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One agent on trial.
+
+    `facts` is SQL that gives one row (key, fact, ...) for each key of :keys that had an effect;
+    `once` is the rest of that row after exactly one effect. `tables` maps each table to the key
+    and value (None: any) that input `key` leaves in it. `undo` is the command that must commute
+    with the input, `undone` tells from a fact that the pair left nothing behind. `others` are
+    further topics that outputs go to.
+    """
+
+    role: str
+    topics: tuple[str, ...]
+    outputs: str
+    body: Callable[[str], Body]
+    facts: str
+    once: tuple[Any, ...]
+    effect_table: str
+    effect_key: str
+    tables: Mapping[str, Callable[[str, str], tuple[bytes, bytes | None]]]
+    points: tuple[str, ...] = STEP_POINTS
+    undo: Callable[[str], Body] | None = None
+    undone: Callable[[tuple[Any, ...]], bool] = lambda fact: False
+    schema: str = ""
+    others: tuple[str, ...] = ()
+
+    @property
+    def input(self) -> str:
+        """The topic of the input."""
+        return self.topics[0]
+
+    def key(self, number: int) -> str:
+        """Key of input `number`: the number itself, or an order id."""
+        return str(number) if self.role == "probe" else ids.uuid5(NAMESPACE, f"order:{number}")
+
+    def event_id(self, key: str, name: str = "input") -> str:
+        """Id of the event called `name` of a key."""
+        return ids.uuid5(NAMESPACE, f"{self.role}:{key}:{name}")
+
+    def message(self, key: str) -> Output:
+        """The input of a key; the same bytes every time."""
+        return self._emitted(self.body(key), self.event_id(key))
+
+    def undoing(self, key: str) -> Output:
+        """The command that undoes the input of a key."""
+        assert self.undo is not None
+        return self._emitted(self.undo(key), self.event_id(key, "undo"))
+
+    def _emitted(self, body: Body, event_id: str) -> Output:
+        spec = CATALOGUE.get(body.TOPICS[0]) or TopicSpec(body.TOPICS[0], "", (type(body),), None)
+        cause = Cause(event_id, event_id)
+        return emit(cause, spec, body, event_id=event_id, now=NOW, source="/conformance")
+
+    def effects(self, dsn: str, keys: list[str]) -> Facts:
+        """The facts of those keys that had an effect, read past the product."""
+        rows = query(dsn, self.facts, keys=keys)
+        return {row[0]: tuple(row[1:]) for row in rows}
+
+
+def query(dsn: str, sql: str, **params: Any) -> list[tuple[Any, ...]]:
+    """Run a statement on a connection of its own."""
+    with closing(psycopg2.connect(dsn)) as connection, connection, connection.cursor() as cursor:
+        cursor.execute(sql, params)
+        return cursor.fetchall() if cursor.description else []
+
+
+def _seen(key: str, event_id: str) -> tuple[bytes, None]:
+    del key
+    return ids.to_bytes(event_id), None
+
+
+PROBE = Subject(
+    role="probe",
+    topics=(PROBE_IN.name, "probe.out"),
+    outputs="probe.out",
+    body=lambda key: ProbeIn(seq=key),
+    facts="""
+        SELECT seq::text, count(*) FILTER (WHERE stage = 1), count(*) FILTER (WHERE stage = 2)
+          FROM ops.probe_effect WHERE seq::text = ANY(%(keys)s) GROUP BY seq
+    """,
+    once=(1, 1),
+    effect_table="ops.probe_effect",
+    effect_key="seq::text",
+    tables={"probe": lambda key, _: (key.encode(), b"2:2"), "probe_idempotency": _seen},
+    schema=probe_subject._TABLE,
+)
+PAYMENT = Subject(
+    role="payment",
+    topics=("payment.requested", "payment.refund"),
+    outputs="payment.result",
+    body=lambda key: PaymentRequested(
+        order_id=key, amount_minor=1250, currency="EUR", not_after=LATER
+    ),
+    facts="""
+        SELECT order_id::text, status, version FROM payments.payment_attempt
+         WHERE order_id::text = ANY(%(keys)s)
+    """,
+    once=("CHARGED", 2),
+    effect_table="payments.payment_attempt",
+    effect_key="order_id::text",
+    tables={"payment_idempotency": _seen},
+    points=(*STEP_POINTS, *CALL_POINTS),
+    undo=lambda key: PaymentRefund(
+        order_id=key,
+        amount_minor=1250,
+        currency="EUR",
+        charge_id=ids.uuid5(NAMESPACE, f"payment:{key}:input"),
+    ),
+    undone=lambda fact: fact[0] in ("REFUNDED", "CANCELLED"),
+)
+INVENTORY = Subject(
+    role="inventory",
+    topics=("inventory.requested", "inventory.release", "inventory.commit"),
+    outputs="inventory.result",
+    body=lambda key: InventoryRequested(
+        order_id=key, lines=[StockLine(sku="ROSIN", quantity=1)], not_after=LATER
+    ),
+    facts="""
+        SELECT order_id::text, status, version FROM inventory.reservation
+         WHERE order_id::text = ANY(%(keys)s)
+    """,
+    once=("HELD", 1),
+    effect_table="inventory.reservation",
+    effect_key="order_id::text",
+    tables={"inventory_idempotency": _seen},
+    others=("stock.low",),
+    undo=lambda key: InventoryRelease(order_id=key),
+    undone=lambda fact: fact[0] == "RELEASED",
+)
+SHIPPING = Subject(
+    role="shipping",
+    topics=("shipping.requested", "shipping.cancel"),
+    outputs="shipping.result",
+    body=lambda key: ShippingRequested(
+        order_id=key,
+        address="1 Main Street, 53111 Bonn",
+        not_after=LATER,
+    ),
+    facts="""
+        SELECT order_id::text, status, version FROM shipping.shipment
+         WHERE order_id::text = ANY(%(keys)s)
+    """,
+    once=("SHIPPED", 1),
+    effect_table="shipping.shipment",
+    effect_key="order_id::text",
+    tables={"shipping_idempotency": _seen},
+    undo=lambda key: ShippingCancel(order_id=key),
+    undone=lambda fact: fact[0] == "CANCELLED",
+)
+ORCHESTRATOR = Subject(
+    role="orchestrator",
+    topics=(
+        "order.created", "order.cancel", "order.reviewed", "payment.result", "inventory.result",
+        "shipping.result",
+    ),
+    outputs="payment.requested",
+    body=lambda key: OrderCreated(
+        order_id=key,
+        customer_id="conformance",
+        items=[Item(product_id="ROSIN", quantity=1, unit_price_minor=990)],
+        total_minor=990,
+        currency="EUR",
+        created_at=NOW,
+    ),
+    facts="""
+        SELECT s.order_id::text, s.version, s.state,
+               (SELECT count(*) FROM orders.order_history h WHERE h.order_id = s.order_id)
+          FROM orders.saga s WHERE s.order_id::text = ANY(%(keys)s)
+    """,
+    once=(1, "PAYMENT_PENDING", 1),
+    effect_table="orders.saga",
+    effect_key="order_id::text",
+    tables={"sagas": lambda key, _: (key.encode(), None)},
+    others=("order.status_changed",),
+)  # fmt: skip
+
+SUBJECTS = {one.role: one for one in (PROBE, PAYMENT, INVENTORY, SHIPPING, ORCHESTRATOR)}

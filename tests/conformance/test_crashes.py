@@ -1,0 +1,37 @@
+"""The worker dies at every point of its path: effects once, outputs there, tables as they were."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.conformance.stage import CRASHED, Stage
+from tests.waiting import wait_until
+
+pytestmark = [pytest.mark.integration, pytest.mark.faults]
+
+PER_LIFE = 20
+
+
+def test_a_crash_at_any_point_repeats_harmlessly(stage: Stage) -> None:
+    """One life after the other dies at the next point, with the last one's batch still open; the
+    last life finishes everything exactly once."""
+    points = stage.subject.points
+    before = stage.ends()[CRASHED]
+    keys = stage.keys(PER_LIFE)
+    stage.topics.send(stage.messages(keys))
+    stage.restart(*(f"{point}=crash" for point in points))
+    for lives, point in enumerate(points, start=1):
+        more = stage.keys(PER_LIFE)
+        stage.topics.send(stage.messages(more))
+        keys += more
+        wait_until(
+            lambda lives=lives: stage.ends()[CRASHED] - before >= lives,  # type: ignore[misc]
+            timeout_s=60,
+            what=f"the crash at {point}; {stage.fleet.log_tail()}",
+        )
+        facts = stage.subject.effects(stage.dsn, keys)
+        assert stage.excess(facts) == [], f"after the crash at {point}"
+    assert stage.struck() == list(points)
+    stage.ready()
+    stage.assert_once(keys)
+    assert stage.ends()[CRASHED] - before == len(points)

@@ -1,0 +1,89 @@
+"""PostgreSQL goes away and comes back: batches are held, not failed, and nothing happens twice."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from typing import Literal
+
+import pytest
+
+from chaos.lab.postgres import Postgres
+from tests.conformance.stage import Stage
+from tests.waiting import wait_until
+
+pytestmark = [pytest.mark.integration, pytest.mark.faults]
+
+HELD = ("held", "database")
+
+
+@pytest.fixture
+def server(postgres: Postgres) -> Iterator[Postgres]:
+    """The database server; it runs again after the test."""
+    yield postgres
+    postgres.start()
+
+
+@pytest.mark.parametrize("mode", ["fast", "immediate"])
+def test_a_batch_is_held_while_the_database_is_away(
+    stage: Stage, server: Postgres, mode: Literal["fast", "immediate"]
+) -> None:
+    """The worker lives on and says why it waits; afterwards every effect happened once."""
+    pid, ends = stage.fleet.pid("worker-1"), stage.ends()
+    first, second = stage.keys(200), stage.keys(50)
+    stage.topics.send(stage.messages(first))
+    server.stop(mode)
+    stage.topics.send(stage.messages(second))
+    wait_until(lambda: stage.state() == HELD, timeout_s=30, what="a held batch")
+    assert stage.status()["ready"]
+    server.start()
+    stage.assert_once(first + second)
+    assert stage.state() == ("idle", "")
+    assert (stage.fleet.pid("worker-1"), stage.ends()) == (pid, ends)
+
+
+def test_a_rebalance_abandons_a_held_batch(stage: Stage, server: Postgres) -> None:
+    """Two workers hold their batches; one is told to stop, the other takes over its partitions;
+    neither finishes what it began, and nothing is lost or doubled."""
+    stage.fleet.start("worker-2")
+    stage.ready("worker-2")
+    stage.ready()
+    server.stop("fast")
+    keys = stage.keys(200)
+    stage.topics.send(stage.messages(keys))
+    for worker in ("worker-1", "worker-2"):
+        wait_until(
+            lambda worker=worker: stage.state(worker) == HELD,  # type: ignore[misc]
+            timeout_s=30,
+            what=f"{worker} holds its batch",
+        )
+    epoch = stage.status()["epoch"]
+    ended = stage.fleet.stop("worker-2", grace_s=20)
+    assert ended.code == 0, "a held worker stops in good order"
+    wait_until(
+        lambda: (stage.status().get("epoch") or 0) > epoch and stage.status()["ready"],
+        timeout_s=30,
+        what="a new assignment",
+    )
+    assert stage.status()["guard"]["abandoned"] >= 1
+    server.start()
+    stage.assert_once(keys)
+    assert stage.fleet.exit_of(stage.fleet.pid("worker-1")) is None
+
+
+def test_a_worker_killed_while_holding_leaves_its_batch(stage: Stage, server: Postgres) -> None:
+    """A worker that dies on a held batch, and starts while the database is still away, loses
+    nothing: its successor waits for PostgreSQL and takes the batch up."""
+    keys = stage.keys(100)
+    server.stop("immediate")
+    stage.topics.send(stage.messages(keys))
+    wait_until(lambda: stage.state() == HELD, timeout_s=30, what="a held batch")
+    pid = stage.fleet.signal("worker-1", signal.SIGKILL)
+    assert stage.fleet.wait_restarted("worker-1", pid, 20)
+    wait_until(
+        lambda: stage.status().get("waiting_for") == "PostgreSQL",
+        timeout_s=30,
+        what="the successor waits for PostgreSQL",
+    )
+    server.start()
+    stage.assert_once(keys)
