@@ -222,7 +222,7 @@ HTTP_SECONDS = histogram(
 )
 API_ORDERS = counter(
     "symphony_api_orders_total",
-    "Order requests by outcome: accepted, replayed, conflict, invalid, unavailable, overloaded.",
+    "Order requests answered with an order: accepted, replayed (Idempotency-Key).",
     "outcome",
 )
 API_QUEUE = gauge("symphony_api_queue_orders", "Orders waiting for a writer.")

@@ -13,6 +13,7 @@ from app.domain.definition import FINAL
 from app.messages import Cause
 from app.observability import metrics
 from app.observability.health import json_response
+from app.topics import ORDER_CANCEL
 from web.api.bodies import idempotency_key, read_cancel, read_order
 from web.api.drafts import Draft, cancel_event, new_order_id
 from web.api.money import format_minor
@@ -136,6 +137,8 @@ async def cancel(request: web.Request) -> web.Response:
             raise Problem(409, "already_final", f"The order is {order.status}.")
         if not order.requested:
             intake.request_cancel(tx, order_id, event, event_id, body.reason, now)
+    if not order.requested:
+        metrics.OUTBOX_WRITTEN.child(ORDER_CANCEL.name).inc()
     answer = {"orderId": order_id, "status": order.status, "cancelRequested": True}
     return json_response(answer, status=202)
 

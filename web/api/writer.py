@@ -21,6 +21,7 @@ from app.errors import DatabaseOutage, SymphonyError, TransientDatabase
 from app.observability import metrics
 from app.observability.logging import get_log
 from app.settings import Settings
+from app.topics import ORDER_CREATED
 from web.api.drafts import Draft, price
 from web.problems import Problem, unavailable
 
@@ -180,6 +181,7 @@ class OrderWriter:
         if new:
             intake.insert(tx, new, now)
         await tx.commit()
+        metrics.OUTBOX_WRITTEN.child(ORDER_CREATED.name).inc(len(new))
         return [
             order if isinstance(order, Problem) else _result(order, holders.get(order.key))
             for order in priced
