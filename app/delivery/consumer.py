@@ -48,11 +48,10 @@ class Consumer(driver.Consumer):
         self.epoch = 0
         self.generation = -1
         self.released = False
-        self.draining = False
         self._positioned = False
         self._serial = itertools.count(1)
         self._pending: dict[int, Any] = {}
-        self._running: dict[int, float] = {}
+        self._running: set[int] = set()
         self._since_commit = 0
         super().__init__(*args, **kwargs)
         self._commit_mutex = asyncio.Lock()
@@ -113,17 +112,13 @@ class Consumer(driver.Consumer):
     async def quiesce(self) -> None:
         """W4: let the running steps end, commit what they finished, end the epoch."""
         self.released = False
-        self.draining = True
         began, grace_s = monotonic(), self.app.settings.drain_grace_s
-        try:
-            while self._running:
-                if monotonic() - began > grace_s:
-                    end_process(Reason.DRAIN, f"a step still runs {grace_s} s after a revocation")
-                await asyncio.sleep(0.005)
-            await self.commit_batches()
-            self._end_epoch()
-        finally:
-            self.draining = False
+        while self._running:
+            if monotonic() - began > grace_s:
+                end_process(Reason.DRAIN, f"a step still runs {grace_s} s after a revocation")
+            await asyncio.sleep(0.005)
+        await self.commit_batches()
+        self._end_epoch()
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Extends Consumer.on_partitions_revoked, which forgets acks before it commits.
@@ -260,7 +255,7 @@ class Consumer(driver.Consumer):
         if not self.released or message.epoch != self.epoch:
             self.positions.stat["stale"] += 1
             return False
-        self._running[message.offset] = monotonic()
+        self._running.add(message.offset)
         return True
 
     def finish(self, message: BatchMessage) -> None:
@@ -282,7 +277,7 @@ class Consumer(driver.Consumer):
         self._settle(message)
 
     def _settle(self, message: BatchMessage) -> None:
-        self._running.pop(message.offset, None)
+        self._running.discard(message.offset)
         self._pending.pop(message.offset, None)
         self._room.set()
 
@@ -291,16 +286,12 @@ class Consumer(driver.Consumer):
         if not self.released:
             return None
         ticket = next(self._serial)
-        self._running[ticket] = monotonic()
+        self._running.add(ticket)
         return ticket
 
     def end_tick(self, ticket: int) -> None:
         """The tick is over, done or given up."""
-        self._running.pop(ticket, None)
-
-    def running_since(self) -> float | None:
-        """Monotonic start of the oldest running step, None when none runs."""
-        return min(self._running.values(), default=None)
+        self._running.discard(ticket)
 
     async def force_commit(self, topics: Any = None, start_new_transaction: bool = True) -> bool:
         """Extends Consumer.force_commit: stock topics as before, batch topics by watermark."""
