@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -16,9 +16,13 @@ from pathlib import Path
 from chaos.lab.broker import Broker
 from chaos.lab.postgres import Postgres
 from chaos.ledger.campaign import Campaign, Plan, Result
+from chaos.ledger.departure import Evictor
 from chaos.ledger.probe_subject import ProbeSubject, create_database
 from chaos.ledger.stock_subject import StockSubject
 from chaos.ledger.trial import Limits, Trial
+from chaos.rules import parse_rules
+
+INJECTOR = "chaos.injector"
 
 
 class Arena:
@@ -49,8 +53,25 @@ class Arena:
         subject = StockSubject(mode, self.broker.bootstrap, place, limits)
         return self._started(Trial(subject, self.broker.bootstrap, place, limits))
 
-    def probe(self, name: str = "probe", plugins: tuple[str, ...] = ()) -> Trial:
-        """Start our core, with `plugins` installed; returns when its group owns every partition."""
+    def probe(
+        self,
+        plugins: tuple[str, ...] = (),
+        failpoints: str = "",
+        *,
+        evict: bool = True,
+        settings: Mapping[str, str] | None = None,
+    ) -> Trial:
+        """Start our core; returns when its group owns every partition.
+
+        `plugins` are installed in its workers and `failpoints` (rules of chaos.rules) armed;
+        `settings` are environment names without prefix that differ from the defaults. With `evict`
+        a dead worker is evicted from its group, as the laboratory's supervisor does. One probe per
+        arena: its topics have fixed names.
+        """
+        if failpoints:
+            parse_rules(failpoints)
+            plugins = (*plugins, INJECTOR)
+            settings = {**(settings or {}), "FAILPOINTS": failpoints}
         if self._postgres is None:
             self._postgres = Postgres(self.directory / "postgres", fsync=False)
             self._ends.callback(self._postgres.kill)
@@ -58,11 +79,14 @@ class Arena:
         database = f"ledger_{uuid.uuid4().hex[:8]}"
         dsn = self._postgres.dsn_of(database)
         create_database(dsn, self._postgres.dsn_of("postgres"), database)
-        place = self.directory / name
+        place = self.directory / "probe"
         subject = ProbeSubject(
-            self.broker.bootstrap, dsn, place, self.limits, plugins=plugins, name=name
+            self.broker.bootstrap, dsn, place, self.limits, plugins=plugins, settings=settings
         )
-        return self._started(Trial(subject, self.broker.bootstrap, place, self.limits))
+        evictor = Evictor(self.broker.bootstrap, subject.group) if evict else None
+        if evictor is not None:
+            self._ends.callback(evictor.close)
+        return self._started(Trial(subject, self.broker.bootstrap, place, self.limits, evictor))
 
     def _started(self, trial: Trial) -> Trial:
         self._ends.callback(trial.close)
@@ -86,15 +110,17 @@ def run(
     *,
     stock_mode: str | None = None,
     probe: bool = True,
+    failpoints: str = "",
     keep: Path | None = None,
     limits: Limits | None = None,
 ) -> list[Result]:
     """Run `plan` over our core and, when a mode is named, stock Faust beside it.
 
-    `plan.rates` has one rate per subject, ours first. Logs and ledgers stay in `keep`.
+    `plan.rates` has one rate per subject, ours first. `failpoints` are rules for our core's
+    workers. Logs and ledgers stay in `keep`. Raises BadRule.
     """
     with temporary_directory(keep) as directory, Arena(directory, limits or Limits()) as arena:
-        trials = [arena.probe()] if probe else []
+        trials = [arena.probe(failpoints=failpoints)] if probe else []
         if stock_mode is not None:
             trials.append(arena.stock(stock_mode))
         return Campaign(trials, arena.broker, plan, say).run()

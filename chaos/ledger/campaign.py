@@ -39,7 +39,11 @@ class Plan:
 
 @dataclass(frozen=True)
 class Round:
-    """One fault on one subject."""
+    """One fault on one subject.
+
+    `in_flight` counts acknowledged events that had not left stage 2 when the group was disturbed:
+    before the fault, but for a join when the new member owned partitions.
+    """
 
     subject: str
     fault: str
@@ -141,6 +145,8 @@ class Campaign:
             index = self._target(fault)
             act = WORKER_FAULTS[fault]
             proofs = list(self._pool.map(lambda t: act(t, t.names[index]), self._trials))
+        if fault == "join":
+            in_flight = [trial.in_flight() for trial in self._trials]
         recoveries = list(self._pool.map(_recovery, self._trials, proofs))
         rows = zip(self.results, proofs, in_flight, recoveries, strict=True)
         for result, proof, flying, recovery_s in rows:

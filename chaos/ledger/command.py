@@ -14,6 +14,7 @@ from chaos.ledger.arena import run
 from chaos.ledger.campaign import Plan, Result
 from chaos.ledger.faults import ALL_FAULTS
 from chaos.ledger.stock import MODES
+from chaos.rules import BadRule, parse_rules
 
 EXIT_FOUND = 1
 
@@ -31,7 +32,7 @@ def _ledger() -> None:
 
 
 @ledger.command("run")
-def run_ledger(
+def run_ledger(  # noqa: PLR0917 (typer gives every option by name)
     rounds: Annotated[int, typer.Option(min=1, max=10_000, help="Faults that must prove.")] = 12,
     rate: Annotated[float, typer.Option(min=1, max=5_000, help="Events per second.")] = 200.0,
     seed: Annotated[int, typer.Option(help="Order of faults.")] = 1,
@@ -41,6 +42,9 @@ def run_ledger(
         str, typer.Option(help=f"Run stock Faust beside it: {', '.join(MODES)}.")
     ] = "",
     stock_rate: Annotated[float, typer.Option(min=1, help="Its events per second.")] = 120.0,
+    failpoints: Annotated[
+        str, typer.Option(help="Faults inside our workers, like delivery.after_commit=crash;p=0.01")
+    ] = "",
     only_stock: Annotated[bool, typer.Option(help="Leave our core out.")] = False,
     keep: Annotated[Path | None, typer.Option(help="Keep logs and ledgers here.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
@@ -55,6 +59,10 @@ def run_ledger(
         raise typer.BadParameter(f"unknown faults {unknown}; known: {', '.join(ALL_FAULTS)}")
     if stock and stock not in MODES:
         raise typer.BadParameter(f"unknown mode {stock!r}; known: {', '.join(MODES)}")
+    try:
+        parse_rules(failpoints)
+    except BadRule as error:
+        raise typer.BadParameter(str(error)) from None
     if only_stock and not stock:
         raise typer.BadParameter("--only-stock needs --stock")
     rates = (*(() if only_stock else (rate,)), *((stock_rate,) if stock else ()))
@@ -64,6 +72,7 @@ def run_ledger(
         lambda line: typer.echo(f"{time.strftime('%H:%M:%S')} {line}", err=as_json),
         stock_mode=stock or None,
         probe=not only_stock,
+        failpoints=failpoints,
         keep=keep.absolute() if keep else None,
     )
     if as_json:

@@ -54,10 +54,9 @@ class ProbeSubject:
         partitions: int = 4,
         plugins: tuple[str, ...] = (),
         settings: Mapping[str, str] | None = None,
-        name: str = "probe",
     ) -> None:
-        self.name = name
-        self.namespace = f"ledger-{name}"
+        self.name = "probe"
+        self.namespace = "ledger"
         self.group = f"{self.namespace}-probe"
         self.changelog_topic = f"{self.group}-probe-changelog"
         self.partitions = partitions
