@@ -10,6 +10,7 @@ from app.delivery.batch import BatchTopic
 from app.delivery.events import TickHandler
 from app.delivery.exits import Reason, end_process
 from app.delivery.patience import Abandoned
+from app.delivery.reporting import REPORT_S, Reporter
 from app.delivery.state import BatchState
 from app.delivery.step import ConsumerSpec, Step
 from app.delivery.tables import Table
@@ -31,6 +32,7 @@ class StepRunner:
         self.step = Step(app, spec)
         handler = spec.handler if isinstance(spec.handler, TickHandler) else None
         self._ticker = Ticker(app, spec.name, self.step, handler)
+        self.reporter = Reporter(app, spec.name, spec.topics, self.step.state)
         self._lock = asyncio.Lock()
         self._prepared = -1
 
@@ -84,31 +86,11 @@ class StepRunner:
         await self._ticker.recovered(sorted({tp.partition for tp in mine}))
         self._prepared = epoch
 
-    def status(self) -> dict[str, Any]:
-        """Batch state and per-partition positions, for /status."""
-        consumer, view = self._app.consumer, self.step.state.view()
-        partitions = []
-        for tp, done in sorted(consumer.positions.done.items()):
-            if tp.topic not in self.spec.topics:
-                continue
-            end = consumer.highwater(tp)
-            partitions.append(
-                {
-                    "topic": tp.topic,
-                    "partition": tp.partition,
-                    "watermark": done,
-                    "committed": consumer.positions.committed(tp),
-                    "end": end,
-                    "lag_records": max(0, end - done) if end is not None else None,
-                }
-            )
-        return {
-            "consumer": self.spec.name,
-            "state": view.state,
-            "hold_reason": view.reason,
-            "state_age_s": round(view.age_s, 3),
-            "partitions": partitions,
-        }
+    async def report_forever(self) -> None:
+        """Keep the gauges fresh, a held or long step included, until the worker stops."""
+        while not self._app.should_stop:
+            await self._app.sleep(REPORT_S)
+            self.reporter.refresh()
 
 
 def consume(
@@ -126,7 +108,7 @@ def consume(
 
     `name` is the consumer's name in the inbox and must never change. Within a batch, topics
     earlier in `topics` come first. `handler` is a Handler or CallingHandler, and may also be a
-    FailureNotices, TickHandler, DueHandler or TableObserver (app.delivery.events). With `raw` the
+    FailureNotices, TickHandler, DueHandler, RestoringHandler or TableObserver. With `raw` the
     records are not read: events have an id by position and no body, and none is poison.
     """
     names = tuple(topic.name for topic in topics)
@@ -145,4 +127,8 @@ def consume(
     async def ticks() -> None:
         await runner.tick_forever()
 
+    async def reports() -> None:
+        await runner.report_forever()
+
     app.task(ticks)
+    app.task(reports)

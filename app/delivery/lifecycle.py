@@ -21,7 +21,6 @@ from app.delivery.exits import Reason
 from app.delivery.killer import close_run, open_run
 from app.delivery.watchdog import Watchdog
 from app.errors import DatabaseOutage, TransientDatabase
-from app.observability import metrics
 from app.observability.health import HealthServer, Verdict
 from app.observability.logging import get_log
 
@@ -69,7 +68,7 @@ class WorkerProbe:
         }
         if app.consumes and app._consumer is not None and app.consumer.started:
             consumer = app.consumer
-            said["consumers"] = [runner.status() for runner in app.runners]
+            said["consumers"] = [runner.reporter.status() for runner in app.runners]
             said["epoch"] = consumer.epoch
             said["generation"] = consumer.generation
             said["lease_age_s"] = round(consumer.lease_age_s(), 3)
@@ -168,13 +167,3 @@ class Lifecycle:
         finally:
             await client.close()
         return None
-
-
-def note_positions(app: App) -> None:
-    """Refresh the per-partition gauges; called by the metrics view through the probe."""
-    for runner in app.runners:
-        for one in runner.status()["partitions"]:
-            if one["lag_records"] is not None:
-                metrics.LAG.child(runner.spec.name, one["topic"], str(one["partition"])).set(
-                    one["lag_records"]
-                )
