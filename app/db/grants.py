@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sqlalchemy import text
+from sqlalchemy.engine import make_url
 
 from app.db.schema import SCHEMAS
 
@@ -86,6 +87,12 @@ def login_of(role: str) -> str:
     if name not in GRANTS:
         raise KeyError(f"no PostgreSQL login is declared for role {role!r}")
     return f"symphony_{name}"
+
+
+def dsn_of(dsn: str, role: str) -> str:
+    """Return `dsn` with the role's login as its user; a password in it is kept."""
+    url = make_url(dsn).set(username=login_of(role))
+    return url.render_as_string(hide_password=False)
 
 
 def apply_grants(connection: Connection) -> None:

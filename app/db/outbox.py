@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 SHARDS = 8
 """Fixed: rows carry their shard, and an aggregate must never change it."""
 
-CHANNEL = "symphony_outbox"
-"""Notified when rows are committed, so that an idle relay need not wait for its next poll."""
-
 LAG_ROWS_MAX = 100_000
 
 # The header's name on the wire and its column, in the order `emit` writes them.

@@ -1,8 +1,9 @@
 """The relay's loops: rounds as long as there is work, leases renewed beside them, lag observed.
 
-Guarantees: while its leases hold it looks at least every `relay_poll_ms` for rows (five times as
-long while PostgreSQL wakes it up); it goes on at once while rounds are full; outages of broker and
-database are waited for up to `outage_budget_s`, then `run` raises OutageBudgetSpent.
+Guarantees: while its leases hold it looks every `relay_poll_ms` for rows, and goes on at once while
+rounds are full; outages of broker and database are waited for up to `outage_budget_s`, then `run`
+raises OutageBudgetSpent. It does not LISTEN: a NOTIFY in every writer's transaction serialises
+their commits (8 writers fell from 900 to 300 transactions/s), a look costs next to nothing.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from app.clock import Clock
-    from app.db.engine import Database, Listener
+    from app.db.engine import Database
     from app.relay.publisher import Outlet
     from app.settings import Settings
 
@@ -35,7 +36,6 @@ T = TypeVar("T")
 
 BACKOFF_FIRST_S = 0.05
 BACKOFF_MAX_S = 2.0
-LISTENING_POLL_FACTOR = 5
 
 
 class Relay:
@@ -56,7 +56,6 @@ class Relay:
         self._batch_max = settings.relay_batch_max
         self._ownership = Ownership(db, settings.worker_id, settings.relay_lease_ttl_s)
         self._rounds = Rounds(db, self._ownership, outlet, clock, self._batch_max)
-        self._listener: Listener | None = None
         self._stopping = asyncio.Event()
 
     async def run(self) -> None:
@@ -91,18 +90,13 @@ class Relay:
         return {
             "shards": sorted(self._ownership.shards),
             "leases_valid": self._ownership.is_valid(),
-            "listening": self._listener is not None,
         }
 
     async def _publish_rows(self) -> None:
         while not self._stopping.is_set():
             taken = await self._patiently("publish", self._rounds.run)
-            if taken >= self._batch_max:
-                continue
-            if taken:
+            if taken < self._batch_max:
                 await self._sleep(self._poll_s)
-            else:
-                await self._wait_for_rows()
 
     async def _keep_leases(self) -> None:
         while True:
@@ -117,16 +111,6 @@ class Relay:
             age_s = 0.0 if oldest is None else (self._clock.now() - oldest).total_seconds()
             metrics.RELAY_LAG_AGE.child().set(max(0.0, age_s))
             await asyncio.sleep(self._settings.relay_lease_renew_s)
-
-    async def _wait_for_rows(self) -> None:
-        """Wait until rows were committed, or until it is time to look anyway."""
-        try:
-            if self._listener is None:
-                self._listener = await self._db.listen(outbox.CHANNEL)
-            await self._listener.wait(self._poll_s * LISTENING_POLL_FACTOR)
-        except DatabaseOutage:
-            await self._stop_listening()
-            await self._sleep(self._poll_s)
 
     async def _patiently(self, what: str, attempt: Callable[[], Awaitable[T]]) -> T:
         """Await `attempt()` until neither PostgreSQL nor the way to the broker is at fault."""
@@ -150,13 +134,7 @@ class Relay:
             async with asyncio.timeout(duration_s):
                 await self._stopping.wait()
 
-    async def _stop_listening(self) -> None:
-        if self._listener is not None:
-            await self._listener.close()
-            self._listener = None
-
     async def _leave(self) -> None:
-        await self._stop_listening()
         try:
             await self._ownership.leave()
         except (DatabaseOutage, TransientDatabase) as error:

@@ -16,7 +16,7 @@ from pydantic import SecretStr
 
 from app.db.engine import Database, Transaction, classify, statement
 from app.errors import DatabaseOutage, TransientDatabase
-from tests.integration.local_postgres import Postgres
+from chaos.lab.postgres import Postgres
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -35,15 +35,12 @@ TERMINATE = statement("select pg_terminate_backend(:pid)")
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
-    root = tmp_path_factory.mktemp("engine")
-    for parent in [root, *root.parents]:
-        if parent != Path("/tmp"):
-            parent.chmod(0o755) if parent.is_relative_to("/tmp") else None
-    postgres = Postgres(root / "data")
+def server(servers_dir: Path) -> Iterator[Postgres]:
+    """A server of this module's own: the tests stop and kill it."""
+    postgres = Postgres(servers_dir / "engine-postgres", fsync=False)
     postgres.start()
     yield postgres
-    postgres.stop()
+    postgres.kill()
 
 
 def settings(server: Postgres, **changes: Any) -> Any:

@@ -12,7 +12,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from app.db.grants import GRANTS, login_of
+from app.db.grants import GRANTS, dsn_of, login_of
 from app.db.migrate import connect, seed, upgrade
 from app.db.schema import metadata
 
@@ -125,7 +125,7 @@ def test_each_login_may_do_its_own_and_no_more(database: str) -> None:
         ("relay", "orders.orders", False),
         ("relay", "ops.outbox", True),
     ]:
-        login = database.replace("//symphony@", f"//{login_of(role)}@")
+        login = dsn_of(database, role)
         if allowed:
             run(login, f"select count(*) from {table}")
             continue

@@ -17,6 +17,7 @@ from app import failpoints
 from app.clock import SystemClock
 from app.db import leases, outbox
 from app.db.engine import Database, statement
+from app.db.grants import dsn_of
 from app.relay.ownership import Ownership
 from app.relay.relay import Relay
 from chaos.lab.broker import Broker
@@ -214,7 +215,7 @@ async def test_eight_writers_and_killed_relays_lose_nothing(
             "SYMPHONY_WORKER_ID": name,
             "SYMPHONY_INCARNATION": str(number),
             "SYMPHONY_BROKER_BOOTSTRAP": broker.bootstrap,
-            "SYMPHONY_POSTGRES_DSN": database,
+            "SYMPHONY_POSTGRES_DSN": dsn_of(database, "relay"),
             "SYMPHONY_RELAY_LEASE_TTL_S": "2",
             "SYMPHONY_RELAY_LEASE_RENEW_S": "0.3",
             "SYMPHONY_DATA_DIR": str(public_dir / "data"),
