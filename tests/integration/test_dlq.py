@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from agents.dlq import DeadLetterIndex, Redelivery, letter
 from app.clock import ManualClock
 from app.db import deadletters
+from app.db.engine import statement
 from app.delivery.decoding import bury, raw_events
 from app.errors import GatewayUnavailable, Poison
 from app.messages import Cause, PaymentRequested, deadletter, decode, emit
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.integration
 
 DELAY_S = 5
+TRUNCATE = statement("truncate ops.dead_letter")
 
 
 def consumed(output: Output, *, offset: int = 7) -> ConsumerRecord:
@@ -197,5 +199,5 @@ async def test_index_takes_any_record(database: str, junk: list[ConsumerRecord])
                 await deadletters.record(tx, [one._replace(offset=number)])
         found = await deadletters.recent(db, 100)
         assert len(found) == len(letters)
-        await db.execute(deadletters.statement("truncate ops.dead_letter"))
+        await db.execute(TRUNCATE)
     assert rows(database, "select 1 from ops.dead_letter") == []

@@ -28,6 +28,8 @@ from tests.integration.participants import (
 )
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from app.delivery import Applied, Event
 
 pytestmark = pytest.mark.integration
@@ -47,9 +49,13 @@ def stock(dsn: str, sku: str) -> tuple[int, int, int]:
     return available, held, consumed
 
 
-def reserve(order_id: str, *, late: bool = False, **lines: int) -> Event:
+def reserve(order_id: str, **lines: int) -> Event:
+    return reserve_until(SOON, order_id, lines)
+
+
+def reserve_until(not_after: datetime, order_id: str, lines: dict[str, int]) -> Event:
     listed = [StockLine(sku=sku, quantity=quantity) for sku, quantity in lines.items()]
-    body = InventoryRequested(order_id=order_id, lines=listed, not_after=PAST if late else SOON)
+    body = InventoryRequested(order_id=order_id, lines=listed, not_after=not_after)
     return event(body, "reserve")
 
 
@@ -162,7 +168,7 @@ async def test_late_reserve_leaves_a_tombstone(database: str) -> None:
     stocked(database, A=10)
     one = order()
     async with opened(database) as db:
-        assert outcomes(await apply(db, HANDLER, reserve(one, late=True, A=1))) == ["EXPIRED"]
+        assert outcomes(await apply(db, HANDLER, reserve_until(PAST, one, {"A": 1}))) == ["EXPIRED"]
         assert outcomes(await apply(db, HANDLER, reserve(one, A=1))) == ["EXPIRED"]
     assert stock(database, "A") == (10, 0, 0)
 

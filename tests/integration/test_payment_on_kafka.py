@@ -7,6 +7,7 @@ parked; the gateway recovers, an operator sends them back, and each order is cha
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections import defaultdict
@@ -14,6 +15,7 @@ from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import pytest
 from aiokafka.structs import ConsumerRecord
@@ -28,13 +30,12 @@ from tests.integration.participants import order, rows
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from chaos.lab.broker import Broker
 
 pytestmark = [pytest.mark.integration, pytest.mark.faults]
 
-ORDERS = 40
 PARTITIONS = 4
 WORKER = "from app import settings, worker; worker.run(settings.load_settings())"
 ROOT = Path(__file__).parents[2]
@@ -88,9 +89,15 @@ class Topics:
 
 
 @pytest.fixture
-def topics(broker: Broker) -> Iterator[Topics]:
+def namespace() -> str:
+    """Consumer groups of this test alone; the topics are deleted and made again."""
+    return f"test-{uuid4().hex[:8]}"
+
+
+@pytest.fixture
+def topics(broker: Broker, namespace: str) -> Iterator[Topics]:
     admin = AdminClient({"bootstrap.servers": broker.bootstrap})
-    changelog = changelog_of("outage", "payment", "payment_idempotency").name
+    changelog = changelog_of(namespace, "payment", "payment_idempotency").name
     wanted = [NewTopic(name, PARTITIONS, 1) for name in (*CATALOGUE, changelog)]
     for future in admin.create_topics(wanted).values():
         future.result(20)
@@ -102,65 +109,105 @@ def topics(broker: Broker) -> Iterator[Topics]:
 
 @pytest.fixture
 def gateway(tmp_path: Path) -> Iterator[GatewayProcess]:
-    process = GatewayProcess(tmp_path / "ledger.jsonl").start("--mode", "ERROR")
+    process = GatewayProcess(tmp_path / "ledger.jsonl").start()
     yield process
     process.stop()
 
 
+class Workers:
+    """The worker processes of one test; each start is a new incarnation."""
+
+    def __init__(self, directory: Path, **settings: str) -> None:
+        self._directory, self._settings = directory, settings
+        self._incarnations = 0
+        self.running: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start(self, role: str) -> None:
+        self._incarnations += 1
+        incarnation = f"i{self._incarnations}"
+        own = {"ROLE": role, "WORKER_ID": f"{role}-1", "INCARNATION": incarnation}
+        settings = {**self._settings, **own, "DATA_DIR": str(self._directory / "data")}
+        variables = {f"SYMPHONY_{name}": value for name, value in settings.items()}
+        with (self._directory / f"{role}-{incarnation}.log").open("wb") as log:
+            self.running[role] = subprocess.Popen(
+                [sys.executable, "-c", WORKER],
+                env={**os.environ, **variables},
+                cwd=ROOT,
+                stdout=log,
+                stderr=log,
+            )
+
+    def kill(self, role: str) -> None:
+        process = self.running.pop(role)
+        process.kill()
+        assert process.wait(10) == -signal.SIGKILL
+
+    def stop(self) -> dict[str, int]:
+        for process in self.running.values():
+            process.terminate()
+        return {role: process.wait(30) for role, process in self.running.items()}
+
+
 @pytest.fixture
 def workers(
-    broker: Broker, database: str, gateway: GatewayProcess, topics: Topics, tmp_path: Path
-) -> Iterator[list[subprocess.Popen[bytes]]]:
-    shared = {
-        "NAMESPACE": "outage",
-        "LAB": "true",
-        "DATA_DIR": str(tmp_path / "data"),
-        "BROKER_BOOTSTRAP": broker.bootstrap,
-        "POSTGRES_DSN": database,
-        "GATEWAY_URL": gateway.url,
-        "TOPIC_PARTITIONS": str(PARTITIONS),
-        "RETRY_TIERS_S": "1",
-        "BREAKER_OPEN_S": "1",
-    }
-    started = []
-    for role in ("payment", "dlq"):
-        own = {**shared, "ROLE": role, "WORKER_ID": f"{role}-1", "INCARNATION": f"{role}-a"}
-        variables = {f"SYMPHONY_{name}": value for name, value in own.items()}
-        with (tmp_path / f"{role}.log").open("wb") as log:
-            started.append(
-                subprocess.Popen(
-                    [sys.executable, "-c", WORKER], env={**os.environ, **variables}, cwd=ROOT,
-                    stdout=log, stderr=log,
-                )
-            )  # fmt: skip
-    yield started
-    for process in started:
-        process.terminate()
-    assert [process.wait(30) for process in started] == [0, 0]
-    assert b"Unclosed" not in (tmp_path / "payment.log").read_bytes()
-
-
-def test_outage_of_the_gateway_from_first_error_to_redrive(
-    topics: Topics,
-    gateway: GatewayProcess,
-    workers: list[subprocess.Popen[bytes]],
+    broker: Broker,
     database: str,
-) -> None:
-    """ERROR: every command is retried with notice, then dead-lettered and parked; after SUCCESS a
-    redrive charges every order exactly once."""
-    orders = [order() for _ in range(ORDERS)]
+    gateway: GatewayProcess,
+    topics: Topics,
+    namespace: str,
+    tmp_path: Path,
+) -> Iterator[Workers]:
+    made = Workers(
+        tmp_path,
+        NAMESPACE=namespace,
+        LAB="true",
+        BROKER_BOOTSTRAP=broker.bootstrap,
+        POSTGRES_DSN=database,
+        GATEWAY_URL=gateway.url,
+        TOPIC_PARTITIONS=str(PARTITIONS),
+        SESSION_TIMEOUT_S="6",
+        RETRY_TIERS_S="1",
+        BREAKER_OPEN_S="1",
+    )
+    made.start("payment")
+    made.start("dlq")
+    yield made
+    assert made.stop() == {"payment": 0, "dlq": 0}
+    assert not any(b"Unclosed" in log.read_bytes() for log in tmp_path.glob("payment*.log"))
+
+
+def request_payment(topics: Topics, orders: Sequence[str]) -> None:
     for one in orders:
         now = datetime.now(UTC)
         body = PaymentRequested(
             order_id=one, amount_minor=1200, currency="EUR", not_after=now + timedelta(seconds=60)
         )
         identity = ids.command_id(one, "payment", "forward")
-        topics.send(
-            emit(
-                Cause(one, one), PAYMENT_REQUESTED, body, event_id=identity, now=now, source="test"
-            )
-        )
+        cause = Cause(one, one)
+        topics.send(emit(cause, PAYMENT_REQUESTED, body, event_id=identity, now=now, source="test"))
     topics.flush()
+
+
+def charges_made(gateway: GatewayProcess, count: int) -> None:
+    """Return as soon as the gateway's ledger shows `count` charges."""
+
+    def enough() -> bool:
+        return len(gateway.lines(outcome="ok")) >= count
+
+    wait_until(enough, timeout_s=60, what=f"{count} charges", every_s=0.005)
+
+
+def test_outage_of_the_gateway_from_first_error_to_redrive(
+    topics: Topics,
+    gateway: GatewayProcess,
+    workers: Workers,
+    database: str,
+) -> None:
+    """ERROR: every command is retried with notice, then dead-lettered and parked; after SUCCESS a
+    redrive charges every order exactly once."""
+    gateway.behave(mode="ERROR")
+    orders = [order() for _ in range(40)]
+    request_payment(topics, orders)
 
     def all_parked() -> bool:
         topics.read()
@@ -171,11 +218,14 @@ def test_outage_of_the_gateway_from_first_error_to_redrive(
         assert topics.outcomes(one) == ["RETRYING"] * 3 + ["PARKED"]
         assert len({said.event_id for said in topics.results[one]}) == 4
         assert all(said.body.due_at is not None for said in topics.results[one][:3])
+
+    def all_dead_letters() -> bool:
+        topics.read()
+        return len(topics.letters) == len(orders)
+
+    wait_until(all_dead_letters, timeout_s=20, what="every dead letter")
     wait_until(
-        lambda: topics.read() or len(topics.letters) == ORDERS, timeout_s=20, what="dead letters"
-    )
-    wait_until(
-        lambda: rows(database, "select count(*) from ops.dead_letter") == [(ORDERS,)],
+        lambda: rows(database, "select count(*) from ops.dead_letter") == [(len(orders),)],
         timeout_s=20,
         what="the index of dead letters",
     )
@@ -195,4 +245,31 @@ def test_outage_of_the_gateway_from_first_error_to_redrive(
     charged = [line["order_id"] for line in gateway.lines(op="charge", outcome="ok")]
     assert sorted(charged) == sorted(orders)
     assert rows(database, "select distinct status from payments.payment_attempt") == [("CHARGED",)]
-    assert all(process.poll() is None for process in workers)
+    assert all(process.poll() is None for process in workers.running.values())
+
+
+def test_worker_killed_between_charges_and_replies(
+    topics: Topics, gateway: GatewayProcess, workers: Workers, database: str
+) -> None:
+    """kill -9 of the payment worker with calls in flight and replies being lost: its successor
+    calls again with the same keys, every order is charged exactly once."""
+    gateway.behave(latency_ms_min=20, latency_ms_max=60, reply_lost_rate=0.2)
+    orders = [order() for _ in range(400)]
+    request_payment(topics, orders)
+    for wanted in (40, 200):
+        charges_made(gateway, wanted)
+        workers.kill("payment")
+        workers.start("payment")
+    intents = rows(database, "select count(*) from ops.inbox where status = 1")
+    assert intents > [(0,)], "the kill came when no call was in flight"
+
+    def all_charged() -> bool:
+        topics.read()
+        return all(topics.outcomes(one)[-1:] == ["OK"] for one in orders)
+
+    wait_until(all_charged, timeout_s=90, what="every order charged")
+    charged = [line["order_id"] for line in gateway.lines(op="charge", outcome="ok")]
+    assert sorted(charged) == sorted(orders)
+    assert gateway.lines(outcome="replayed"), "no key was used twice: nothing was proven"
+    sql = "select status, count(*) from payments.payment_attempt group by status"
+    assert rows(database, sql) == [("CHARGED", len(orders))]
