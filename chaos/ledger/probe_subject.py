@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from chaos.ledger.group import Partition
     from chaos.ledger.trial import Limits
 
 INPUT, MIDDLE = "probe.in", "probe.out"
@@ -29,12 +30,17 @@ _TABLE = """
         partition int NOT NULL, "offset" bigint NOT NULL, had_state boolean NOT NULL,
         at timestamptz NOT NULL DEFAULT now());
     CREATE INDEX IF NOT EXISTS probe_effect_seq ON ops.probe_effect (seq);
+    CREATE INDEX IF NOT EXISTS probe_effect_at ON ops.probe_effect (at);
 """
 _COUNTS = """
     SELECT seq, count(*), count(*) FILTER (WHERE NOT had_state)
       FROM ops.probe_effect WHERE stage = %s GROUP BY seq
 """
 _FINISHED = "SELECT count(*) FROM ops.probe_effect WHERE stage = 2"
+_FIRST_SINCE = """
+    SELECT stage, partition, extract(epoch FROM min(at)) FROM ops.probe_effect
+     WHERE at > to_timestamp(%s) GROUP BY stage, partition
+"""
 
 
 class ProbeSubject:
@@ -127,6 +133,13 @@ class ProbeSubject:
             cursor.execute(_FINISHED)
             row = cursor.fetchone()
         return int(row[0]) if row else 0
+
+    def first_effects(self, since_s: float) -> dict[Partition, float]:
+        """First effect per input partition after Unix time `since_s`, as Unix time in seconds."""
+        with self._connection.cursor() as cursor:
+            cursor.execute(_FIRST_SINCE, (since_s,))
+            rows = cursor.fetchall()
+        return {(INPUT if stage == 1 else MIDDLE, p): float(at_s) for stage, p, at_s in rows}
 
     def close(self) -> None:
         """Close the connection."""
