@@ -1,0 +1,1 @@
+"""`symphony order` and `symphony saga`: the public API of a running lab from the command line."""
