@@ -85,17 +85,24 @@ class _Aiopg(aiopg.connection.Connection):  # type: ignore[misc]
     `_poll`: theirs turns a server-side statement timeout into CancelledError, and its wait_for
     loses a cancellation that meets a reply (CPython 3.11). `_close`: theirs forgets to forget the
     descriptor, so a second close would unregister somebody else's. `_ready`: theirs leaves a lost
-    idle connection registered, and fails in select() above descriptor 1023.
-    Red without them: tests/integration/test_db_engine.py.
+    idle connection registered, and a refused one its writer, so that uvloop fails on the next
+    connection with that descriptor; it also fails in select() above descriptor 1023.
+    Red without them: tests/integration/test_db_engine.py, test_db_on_uvloop.py.
     """
 
     @staticmethod
     def _ready(weak_self: weakref.ref[Any]) -> None:
+        session = weak_self()
+        writing_to = session._fileno if session is not None and session._writing else None
         # ValueError: select() above descriptor 1023, reached only for a connection that is lost.
         with contextlib.suppress(ValueError):
             aiopg.connection.Connection._ready(weak_self)
-        session = weak_self()
-        if session is not None and session.closed:
+        if session is None:
+            return
+        if writing_to is not None and session._fileno is None:
+            with contextlib.suppress(OSError):
+                session._loop.remove_writer(writing_to)
+        if session.closed:
             session._close()
 
     def _close(self) -> None:
