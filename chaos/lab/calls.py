@@ -161,5 +161,7 @@ async def _row(keeper: Keeper, delivery: bool) -> dict[str, Any]:
     if isinstance(part, WorkerPart):
         row["incarnation"] = part.incarnation
         if delivery and keeper.state is not State.PAUSED and part.pid is not None:
-            row["delivery"] = await part.status()
+            document = row["delivery"] = await part.status()
+            if document is not None and keeper.state is State.READY and not document.get("ready"):
+                row["reason"] = document.get("waiting_for") or "not ready now"
     return row

@@ -163,24 +163,18 @@ def status(as_json: Json = False, lab_dir: LabDir = None) -> None:
 
 
 def delivery_line(delivery: dict[str, Any]) -> str:
-    """A worker's delivery status in a few words: lag, oldest watermark, held batches."""
-    consumers = delivery.get("consumers") or []
-    partitions = [p for consumer in consumers for p in _rows(consumer.get("partitions"))]
+    """A worker's delivery status in a few words: batch state, reason of a hold, lag, age."""
     words = []
-    if lags := [p["lag"] for p in partitions if p.get("lag") is not None]:
-        words.append(f"lag {sum(lags)}")
-    if ages := [p["watermark_age_s"] for p in partitions if p.get("watermark_age_s") is not None]:
-        words.append(f"watermark {max(ages):.1f} s")
-    words += [str(c["batch"]) for c in consumers if c.get("batch") not in (None, "", "idle")]
-    words += [f"held: {c['hold_reason']}" for c in consumers if c.get("hold_reason")]
-    return ", ".join(words) or (delivery.get("waiting_for") or "")
-
-
-def _rows(partitions: Any) -> list[dict[str, Any]]:
-    """Partitions of a status document, whether it lists them or maps them by name."""
-    if isinstance(partitions, dict):
-        return [row for row in partitions.values() if isinstance(row, dict)]
-    return list(partitions or [])
+    for consumer in delivery.get("consumers") or []:
+        words.append(str(consumer.get("state", "")))
+        if consumer.get("hold_reason"):
+            words.append(f"because {consumer['hold_reason']}")
+        partitions = consumer.get("partitions") or []
+        words.append(f"lag {sum(row.get('lag_records') or 0 for row in partitions)}")
+        ages = [row["watermark_age_s"] for row in partitions if row.get("watermark_age_s")]
+        if ages:
+            words.append(f"watermark {max(ages):.1f} s old")
+    return ", ".join(word for word in words if word)
 
 
 def logs(

@@ -39,6 +39,8 @@ from chaos.lab.plan import Plan
 from chaos.lab.process import HOST, LabError, free_port, spawn, sweep, tail
 
 EVICTION_S = 8.0
+EVICTION_AGAIN_S = 0.5
+EVICTION_GIVE_UP_S = 120.0
 DISK_LOOK_S = 5.0
 DISK_RESUME_SHARE = 0.9
 SERVER_GRACE_S = 20.0
@@ -137,13 +139,18 @@ class Supervisor:
             self.spawn_task(self._evict(part.name, part.group, part.client_id))
 
     async def _evict(self, name: str, group: str, client_id: str) -> None:
+        """Evict a dead member; while the broker is away, try again: sessions outlive brokers."""
         started = time.monotonic()
-        try:
-            async with asyncio.timeout(EVICTION_S):
-                count = await evict(self.addresses.bootstrap, group, client_id)
-        except (KafkaError, TimeoutError, OSError) as error:
-            log(f"{name} was not evicted, its session has to time out: {error!r}")
-            return
+        while True:
+            try:
+                async with asyncio.timeout(EVICTION_S):
+                    count = await evict(self.addresses.bootstrap, group, client_id)
+                break
+            except (KafkaError, TimeoutError, OSError) as error:
+                if time.monotonic() - started > EVICTION_GIVE_UP_S:
+                    log(f"{name} was not evicted, its session has to time out: {error!r}")
+                    return
+                await asyncio.sleep(EVICTION_AGAIN_S)
         log(f"{name}: {count} members of {group} evicted in {time.monotonic() - started:.2f} s")
 
     async def _bring_up(self) -> None:
