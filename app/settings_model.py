@@ -188,7 +188,6 @@ class Settings(BaseSettings):
         "saga", 30, "s", "a saga without transition for longer is reloaded from PostgreSQL", gt=0
     )
 
-    db_pool_min: int = _setting("database", 1, "count", "connections kept open", ge=0, le=100)
     db_pool_max: int = _setting(
         "database", 2, "count", "connections at most; role web: 6", ge=1, le=100
     )
@@ -227,7 +226,6 @@ class Settings(BaseSettings):
         "api", 168, "h", "an Idempotency-Key is remembered for", ge=1
     )
 
-    relay_shards: int = _setting("relay", 8, "count", "shards of the outbox", ge=1, le=256)
     relay_batch_max: int = _setting("relay", 500, "count", "rows published at once", ge=1, le=5000)
     relay_poll_ms: int = _setting("relay", 50, "ms", "pause after an empty look", ge=1)
     relay_lease_ttl_s: float = _setting("relay", 8, "s", "a shard's lease without renewal", gt=0)
@@ -294,8 +292,6 @@ class Settings(BaseSettings):
                 "watchdog_no_progress_s must exceed rebalance_timeout_s + drain_grace_s:"
                 " otherwise a rebalance ends innocent workers"
             )
-        if self.db_pool_min > self.db_pool_max:
-            raise ValueError("db_pool_min must not exceed db_pool_max")
         if (self.plugins or self.failpoints) and not self.lab:
             raise ValueError("plugins and failpoints are allowed in a lab only: set lab = true")
         return self

@@ -330,6 +330,8 @@ class Consumer(driver.Consumer):
         settings = self.app.settings
         limit_s = settings.session_timeout_s - settings.lease_margin_s
         began = monotonic()
+        if self._running and self.lease_age_s() > limit_s:
+            metrics.LEASE_WAITS.child(self.app.role.name).inc()
         while self._running and self.lease_age_s() > limit_s:
             if self.app.rebalancing or monotonic() - began > settings.session_timeout_s:
                 end_process(Reason.LEASE, "group lease lost under a running step")

@@ -43,6 +43,7 @@ class Reporter:
         self._state = state
         self._progress = Progress()
         self._shown: set[TP] = set()
+        self._guarded: dict[str, int] = {}
 
     def partitions(self) -> list[PartitionReport]:
         """The assigned partitions, in order."""
@@ -84,6 +85,10 @@ class Reporter:
             metrics.WATERMARK_AGE.child(*labels).set(one.watermark_age_s)
             one_of(metrics.BATCH_STATE, labels, metrics.BATCH_STATES, view.state)
             one_of(metrics.HELD, labels, metrics.HOLD_REASONS, view.reason)
+        for action, count in self._app.consumer.positions.stat.items():
+            seen = self._guarded.get(action, 0)
+            metrics.POSITION_GUARD.child(self._name, action).inc(count - seen)
+            self._guarded[action] = count
         now = {TP(one.topic, one.partition) for one in reports}
         for tp in self._shown - now:
             labels = (self._name, tp.topic, str(tp.partition))

@@ -74,6 +74,8 @@ class Step:
         await failpoint("delivery.before_step")
         by_tp = message.value
         metrics.BATCH_RECORDS.child(self._spec.name).observe(sum(map(len, by_tp.values())))
+        for tp, listed in by_tp.items():
+            metrics.RECORDS_READ.child(self._spec.name, tp.topic).inc(len(listed))
         ordered = sorted(by_tp, key=lambda tp: (self._precedence[tp.topic], tp.partition))
         records = [record for tp in ordered for record in by_tp[tp]]
         for group in await self._app.killer.plan(self._spec.name, message, records):

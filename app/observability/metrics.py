@@ -64,9 +64,6 @@ STEP_SECONDS = histogram(
 RECORDS_READ = counter(
     "symphony_delivery_records_total", "Records taken up by steps.", "consumer", "topic"
 )
-APPLIED = counter(
-    "symphony_delivery_applied_total", "Events whose effects were committed.", "consumer", "topic"
-)
 DUPLICATES = counter(
     "symphony_delivery_duplicates_total",
     "Events already finished, by where it was seen: table, inbox, batch.",
@@ -96,7 +93,7 @@ HOLDS = counter(
 )
 POSITION_GUARD = counter(
     "symphony_delivery_position_guard_total",
-    "What the position guard did with out-of-order fetches: dropped, rewound, hole (in records).",
+    "What became of fetches out of place: dropped, rewound, hole, stale, abandoned.",
     "consumer",
     "action",
 )
@@ -113,23 +110,11 @@ REBALANCES = counter(
     "consumer",
     "event",
 )
-REBALANCE_SECONDS = histogram(
-    "symphony_delivery_rebalance_seconds",
-    "From revocation to flow on the new assignment.",
-    "consumer",
-    buckets=SECONDS_LONG,
-)
 LEASE_WAITS = counter(
     "symphony_delivery_lease_waits_total",
     "Steps that had to wait for a fresh heartbeat.",
     "consumer",
 )
-TABLE_RECOVERY = gauge(
-    "symphony_table_recovery_remaining_records",
-    "Changelog records a table still has to read.",
-    "table",
-)
-TABLE_ENTRIES = gauge("symphony_table_entries", "Entries held in a table's local store.", "table")
 
 # Outbox and its relay.
 OUTBOX_WRITTEN = counter(
@@ -228,20 +213,6 @@ API_ORDERS = counter(
 API_QUEUE = gauge("symphony_api_queue_orders", "Orders waiting for a writer.")
 API_BATCH = histogram(
     "symphony_api_batch_orders", "Orders that shared one transaction.", buckets=RECORDS
-)
-
-# Database facade.
-DB_TRANSACTIONS = counter(
-    "symphony_db_transactions_total",
-    "Transactions by outcome: committed, rolled_back, transient, outage, cancelled.",
-    "outcome",
-)
-DB_SECONDS = histogram(
-    "symphony_db_transaction_seconds", "Time a transaction was open.", buckets=SECONDS_SHORT
-)
-DB_CONNECTIONS = gauge("symphony_db_connections", "Pool connections: idle, used.", "state")
-DB_DISCARDED = counter(
-    "symphony_db_discarded_connections_total", "Connections closed because their state is unknown."
 )
 
 # Laboratory and process.

@@ -49,7 +49,6 @@ def settings(server: Postgres, **changes: Any) -> Any:
         "db_connect_timeout_s": 2,
         "db_statement_timeout_s": 1.5,
         "db_lock_timeout_s": 0.5,
-        "db_pool_min": 1,
         "db_pool_max": 2,
     }
     return SimpleNamespace(**{**values, **changes})

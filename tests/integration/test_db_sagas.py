@@ -42,7 +42,6 @@ async def db(database: str) -> AsyncIterator[Database]:
         db_connect_timeout_s=5,
         db_statement_timeout_s=5,
         db_lock_timeout_s=3,
-        db_pool_min=1,
         db_pool_max=2,
     )
     facade = await Database.open(settings, application_name="sagas-test")

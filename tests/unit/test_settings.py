@@ -51,10 +51,10 @@ def test_stronger_sources_win_and_are_named(
     empty_place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Command line beats environment beats .env beats faust.ini beats default."""
-    keys = ("redrives_max", "db_retries_max", "relay_shards", "api_writers")
+    keys = ("redrives_max", "db_retries_max", "relay_batch_max", "api_writers")
     (empty_place / "faust.ini").write_text("[a]\n" + "".join(f"{key} = 11\n" for key in keys))
     (empty_place / ".env").write_text("".join(f"SYMPHONY_{key.upper()}=12\n" for key in keys[1:]))
-    monkeypatch.setenv("SYMPHONY_RELAY_SHARDS", "13")
+    monkeypatch.setenv("SYMPHONY_RELAY_BATCH_MAX", "13")
     monkeypatch.setenv("SYMPHONY_API_WRITERS", "13")
     loaded = load(api_writers=14, topic_partitions=None)
     assert [getattr(loaded.settings, key) for key in keys] == [11, 12, 13, 14]
@@ -168,7 +168,6 @@ def test_worker_id_defaults_to_the_role() -> None:
         {"watchdog_no_progress_s": 19},
         {"relay_lease_renew_s": 9},
         {"stop_grace_s": 7},
-        {"db_pool_min": 5},
         {"plugins": "chaos.injector"},
         {"failpoints": "payment.after_call=crash"},
     ],
