@@ -1,6 +1,6 @@
 """The only file that touches private parts of aiokafka (written for 0.14.0, pinned).
 
-aiokafka offers no seam for these four, so an instance's attribute is set or wrapped. Each function
+aiokafka offers no seam for these, so an instance's attribute is set or wrapped. Each function
 says what it replaces and which test goes red without it.
 """
 
@@ -93,6 +93,19 @@ def before_each_produce(producer: Any, before: Callable[[], Awaitable[None]]) ->
         return await send(node_id, request, **kwargs)
 
     client.send = fenced
+
+
+def take_turns(consumer: Any, served: Iterable[Any]) -> None:
+    """Replaces the order in which aiokafka serves its buffered partitions: served ones go last.
+
+    A poll takes all it may from the first buffered partition, so a backlog of 1 MiB is served
+    alone for some 20 polls while the others stand still, for half a minute on a busy machine.
+    The watchdog then ends a worker that works. Red without it: tests/unit/test_fetch_turns.py.
+    """
+    buffered = consumer._fetcher._records
+    for tp in served:
+        if tp in buffered:
+            buffered[tp] = buffered.pop(tp)
 
 
 async def heartbeat_now(consumer: Any) -> None:

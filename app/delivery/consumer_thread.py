@@ -63,6 +63,18 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
     def _note_heartbeat(self, sent_at: float) -> None:
         self.lease_at = sent_at
 
+    async def _fetch_records(
+        self,
+        consumer: Any,
+        active_partitions: set[TP],
+        timeout: float | None = None,
+        max_records: int | None = None,
+    ) -> Any:
+        """Extends the driver's: partitions with a backlog take turns, poll by poll."""
+        records = await super()._fetch_records(consumer, active_partitions, timeout, max_records)
+        seams.take_turns(consumer, records)
+        return records
+
     async def position_all(self, tps: set[TP]) -> Assigned:
         """Seek `tps` to their committed offsets, else to the reset position, in one request."""
         consumer = self._ensure_consumer()
