@@ -10,6 +10,7 @@ from typing import Annotated, Any, NamedTuple
 import typer
 
 from chaos.lab.process import LabError
+from chaos.reconcile.evidence import Evidence
 from chaos.reconcile.judge import judge
 from chaos.reconcile.quiescence import wait_quiet
 from chaos.reconcile.reading import Sources, read
@@ -22,6 +23,7 @@ from chaos.workload.target import Target, running_lab
 class Reconciled(NamedTuple):
     """A verdict, and why the system did not come to rest before it (empty when it did)."""
 
+    evidence: Evidence
     verdict: Verdict
     unrest: str
 
@@ -88,7 +90,8 @@ def reconcile(
     if unrest:
         progress(f"not at rest after {deadline_s:g} s ({unrest}): judged as it stands")
     sources = Sources(target.dsn, reader, target.gateway_ledger, ledgers)
-    return Reconciled(judge(read(sources)), unrest)
+    evidence = read(sources)
+    return Reconciled(evidence, judge(evidence), unrest)
 
 
 def _records(reader: Any) -> int:

@@ -151,7 +151,8 @@ def outcomes(requests: Sequence[Request], snapshot: Snapshot) -> Mapping[tuple[s
         order = snapshot.orders.get(order_id)
         place = (request.expected or "other", _end(order) if order else "lost")
         table[place] = table.get(place, 0) + 1
-    return dict(sorted(table.items()))
+    ranks = {name: rank for rank, name in enumerate(EXPECTED_ENDS)}
+    return dict(sorted(table.items(), key=lambda row: (ranks.get(row[0][0], len(ranks)), row[0])))
 
 
 def _as_expected(order: Order, expected: str, cancel: str | None, snapshot: Snapshot) -> bool:

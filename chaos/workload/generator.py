@@ -66,6 +66,11 @@ class Load:
             finally:
                 ticker.cancel()
 
+    @property
+    def answered(self) -> int:
+        """How many orders were accepted so far."""
+        return sum(line.outcome == "ok" and line.kind == "create" for line in self.lines)
+
     async def _dispatch(
         self, group: asyncio.TaskGroup, session: aiohttp.ClientSession, orders: Sequence[Order]
     ) -> None:

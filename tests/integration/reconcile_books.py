@@ -56,6 +56,10 @@ class FakeTopics:
         """Names of all topics."""
         return sorted({"order.created", "order.status_changed", *(r.topic for r in self.records)})
 
+    def ends(self, topics: Iterable[str]) -> dict[tuple[str, int], int]:
+        """The end of everything, as one partition."""
+        return {("all", 0): len(self.records)}
+
     def read(self, topics: Iterable[str]) -> Iterator[Record]:
         """Every record of `topics`."""
         wanted = set(topics)

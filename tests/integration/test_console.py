@@ -7,8 +7,7 @@ import json
 
 import pytest
 import typer
-from click.testing import Result
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from app.errors import SymphonyError
 from chaos.console.command import register

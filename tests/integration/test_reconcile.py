@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import typer
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient, NewTopic
+from typer.testing import CliRunner
 
+from chaos.lab.broker import Broker
+from chaos.reconcile import command
 from chaos.reconcile.judge import judge
+from chaos.reconcile.ledgers import UnreadableError
 from chaos.reconcile.quiescence import wait_quiet
 from chaos.reconcile.reading import read
 from chaos.reconcile.report import document, sentence, text
-from chaos.reconcile.topics import Record
+from chaos.reconcile.topics import KafkaReader, Record
 from chaos.reconcile.verdict import EXIT_CODES, State, Verdict
+from chaos.workload.target import Target
 from tests.integration.reconcile_books import TOTAL, Books
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -346,3 +356,60 @@ def test_rest_is_seen_and_unrest_is_told_after_the_deadline(books: Books) -> Non
     unrest = wait_quiet(books.dsn, lambda: 7, deadline_s=0.05, pause_s=0.01, progress=told.append)
     assert unrest == "1 of 6 orders on their way"
     assert told[0] == unrest
+
+
+def test_the_command_waits_reads_all_books_and_exits_by_the_verdict(
+    books: Books, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`symphony reconcile --json` prints the verdict; its exit codes are 0, then 1, then 2."""
+    target = Target(
+        "http://unused", "unused:9", books.dsn, books.gateway_ledger, books.load_ledger.parent
+    )
+    monkeypatch.setattr(command, "running_lab", lambda _: target)
+    monkeypatch.setattr(command, "KafkaReader", lambda _: books.fake)
+    root = typer.Typer()
+    root.callback()(lambda: None)
+    command.register(root)
+    arguments = ["reconcile", "--json", "--ledger", str(books.load_ledger), "--deadline", "5"]
+    holds = CliRunner().invoke(root, arguments)
+    assert holds.exit_code == 0
+    assert json.loads(holds.stdout)["result"] == "holds"
+    _charge_twice(books)
+    books.write()
+    violated = CliRunner().invoke(root, arguments)
+    assert violated.exit_code == 1
+    assert books.orders["happy"] in violated.stdout
+    books.gateway_ledger.unlink()
+    assert CliRunner().invoke(root, arguments).exit_code == 2
+
+
+def test_the_topic_reader_returns_every_record_of_real_topics(broker: Broker) -> None:
+    """All partitions are read from offset 0 to the end, keys, headers and null values included."""
+    topic = "order.reconcile-reader"
+    admin = AdminClient({"bootstrap.servers": broker.bootstrap})
+    wanted = [NewTopic(topic, 3, 1), NewTopic(f"{topic}-empty", 2, 1)]
+    for created in admin.create_topics(wanted).values():
+        created.result(20)
+    reader = KafkaReader(broker.bootstrap)
+    topics = [topic, f"{topic}-empty"]
+    wait_until(lambda: len(reader.ends(topics)) == 5, timeout_s=20, what="five partitions")
+    producer = Producer({"bootstrap.servers": broker.bootstrap})
+    for number in range(300):
+        producer.produce(topic, b"v%d" % number, b"k%d" % (number % 7), headers={"ce_id": b"x"})
+    producer.produce(topic, None, b"tombstone", partition=2)
+    assert producer.flush(20) == 0
+    assert topic in reader.topics()
+    assert sum(reader.ends([topic]).values()) == 301
+    records = list(reader.read([topic, f"{topic}-empty"]))
+    assert len(records) == 301
+    assert {record.value for record in records} == {None, *(b"v%d" % n for n in range(300))}
+    assert {record.headers.get("ce_id") for record in records} == {b"x", None}
+    for partition in range(3):
+        offsets = [record.offset for record in records if record.partition == partition]
+        assert offsets == list(range(len(offsets)))
+
+
+def test_a_broker_that_is_away_makes_the_topics_unread() -> None:
+    """No answer from Kafka is an unread source, not an empty topic."""
+    with pytest.raises(UnreadableError, match="Kafka"):
+        KafkaReader("127.0.0.1:1").topics()
