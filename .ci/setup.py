@@ -38,7 +38,7 @@ def main():
         if not system_java():
             step("installing a Java runtime", install_java)
         step("installing chaos-symphony", install_project)
-    fetch = subprocess.call([PYTHON, "-m", "chaos.lab.jars", "fetch"], cwd=ROOT)
+    fetch = subprocess.call([PYTHON, "-m", "chaos.lab.install"], cwd=ROOT)
     if fetch:
         stop("Apache Kafka could not be fetched; the reason is above")
     if not installed(digest):

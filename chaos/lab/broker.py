@@ -12,13 +12,14 @@ import subprocess
 import time
 import uuid
 from base64 import urlsafe_b64encode
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from chaos.lab.jars import classpath
-from chaos.lab.java import find_java
+from chaos.lab.java import class_archive, find_java
 from chaos.lab.process import (
     HOST,
     LabError,
@@ -85,9 +86,11 @@ _STOP_GRACE_S = 20.0
 class Broker:
     """An embedded broker whose files live in `directory`; `port` is chosen free when None."""
 
-    def __init__(self, directory: Path, *, port: int | None = None) -> None:
+    def __init__(
+        self, directory: Path, *, port: int | None = None, jvm_options: Sequence[str] = ()
+    ) -> None:
         self._directory = directory.absolute()
-        self._chosen_port = port
+        self._jvm_options = tuple(jvm_options)
         self._port = port or 0
         self._controller_port = 0
         self._process: subprocess.Popen[bytes] | None = None
@@ -125,8 +128,7 @@ class Broker:
         """Start the process only; `wait_ready` tells when it serves."""
         if port_in_use(int(self.bootstrap.rpartition(":")[2])):
             raise port_taken(self._port, "the Kafka broker", "--broker-port")
-        self._write_configuration()
-        self._format_storage()
+        self.prepare()
         self._process = spawn(
             [*self._java(), "kafka.Kafka", str(self._directory / "server.properties")],
             log=self.log,
@@ -180,8 +182,11 @@ class Broker:
             raise LabError("the Kafka broker does not run")
         self._process.send_signal(sig)
 
-    def _java(self, *options: str) -> list[str]:
+    def _java(self) -> list[str]:
         logging = f"-Dlog4j2.configurationFile={self._directory / 'log4j2.properties'}"
+        options = list(self._jvm_options)
+        if not options and class_archive().exists():
+            options = [f"-XX:SharedArchiveFile={class_archive()}", "-Xlog:cds=off"]
         return [str(find_java()), *_JVM, *options, logging, "-cp", classpath()]
 
     def _write_configuration(self) -> None:
@@ -198,8 +203,9 @@ class Broker:
             )
         )
 
-    def _format_storage(self) -> None:
-        """Give empty storage its cluster id; formatted storage is left alone."""
+    def prepare(self) -> None:
+        """Write the configuration and give empty storage its cluster id. Raises LabError."""
+        self._write_configuration()
         if (self._directory / "data" / "meta.properties").exists():
             return
         cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").lstrip("-") or "lab"

@@ -121,30 +121,15 @@ def _download(jar: Jar, scratch: Path) -> Path:
 
 
 def lock() -> None:
-    """Resolve ENDPOINT anew and rewrite the lock file."""
+    """Resolve ENDPOINT anew and rewrite the lock file; `make lock` runs it."""
     import jgo
 
-    lines = ["# Apache Kafka for the embedded lab; written by `python -m chaos.lab.jars lock`."]
+    lines = ["# Apache Kafka for the embedded lab; written by `python -m chaos.lab.jars`."]
     for artifact in sorted(jgo.resolve(ENDPOINT), key=lambda a: (a.groupId, a.artifactId)):
         digest = hashlib.sha256(Path(artifact.resolve()).read_bytes()).hexdigest()
         lines.append(f"{digest}  {artifact.groupId}:{artifact.artifactId}:{artifact.version}")
     LOCK_FILE.write_text("\n".join(lines) + "\n")
 
 
-def main(argv: list[str]) -> int:
-    """`fetch` (used by make setup) or `lock`; exit code 1 with one line on failure."""
-    try:
-        if argv == ["lock"]:
-            lock()
-        elif argv == ["fetch"]:
-            fetch()
-        else:
-            raise LabError("usage: python -m chaos.lab.jars fetch|lock")
-    except LabError as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    lock()
