@@ -18,6 +18,17 @@ ORDER_RETENTION_S = 7 * DAY_S
 DEAD_LETTER_RETENTION_S = 30 * DAY_S
 INBOX_RETENTION_S = 35 * DAY_S
 
+BATCH_BYTES_MAX = 1024 * 1024
+"""Largest record batch of an ordinary topic, so the largest record as well."""
+FAILURE_BYTES_MAX = 128 * 1024
+"""What a record may grow by when it fails: our headers, and foreign header names made printable."""
+RETRY_BATCH_BYTES_MAX = BATCH_BYTES_MAX + FAILURE_BYTES_MAX
+DEAD_LETTER_BATCH_BYTES_MAX = RETRY_BATCH_BYTES_MAX + FAILURE_BYTES_MAX
+"""A record that fails on a retry tier grows once more."""
+FETCH_BYTES_MAX = 2 * 1024 * 1024
+"""What a consumer asks for per partition: above every limit, as aiokafka (0.14) takes a batch that
+was cut off for one that it can never read."""
+
 DLT_SUFFIX = ".dlt"
 RETRY_TIERS_S = (1, 5, 30)
 
@@ -25,7 +36,10 @@ _FOREIGN_DLT = re.compile(r"(?:\.dlt|-dlt|\.DLT|-DLT|\.dlq|-dlq)$")
 
 
 class TopicSpec(NamedTuple):
-    """One topic; `partitions` None means the common count of all keyed saga topics."""
+    """One topic; `partitions` None means the common count of all keyed saga topics.
+
+    `bytes_max` bounds a record batch and with it each record.
+    """
 
     name: str
     key: str
@@ -33,14 +47,23 @@ class TopicSpec(NamedTuple):
     retention_s: int | None
     cleanup: Literal["delete", "compact"] = "delete"
     partitions: int | None = None
+    bytes_max: int = BATCH_BYTES_MAX
 
     def partition_count(self, keyed: int) -> int:
         """Return how many partitions the topic has when keyed saga topics have `keyed`."""
         return keyed if self.partitions is None else self.partitions
 
     def config(self) -> dict[str, str]:
-        """Return the topic's configuration as Kafka names it."""
-        config: dict[str, str] = {"cleanup.policy": self.cleanup}
+        """Return the topic's configuration as Kafka names it.
+
+        The broker unpacks what producers compress: a worker needs no codecs, and a small batch
+        cannot hold a record that is too large for its dead letter.
+        """
+        config: dict[str, str] = {
+            "cleanup.policy": self.cleanup,
+            "compression.type": "uncompressed",
+            "max.message.bytes": str(self.bytes_max),
+        }
         if self.retention_s is not None:
             config["retention.ms"] = str(self.retention_s * 1000)
         return config
@@ -81,11 +104,15 @@ def _declared() -> dict[str, TopicSpec]:
 
 MESSAGE_TOPICS: dict[str, TopicSpec] = _declared()
 RETRY_TIERS: dict[int, TopicSpec] = {
-    delay_s: TopicSpec(f"retry.{delay_s}s", "order_id", (), ORDER_RETENTION_S)
+    delay_s: TopicSpec(
+        f"retry.{delay_s}s", "order_id", (), ORDER_RETENTION_S, bytes_max=RETRY_BATCH_BYTES_MAX
+    )
     for delay_s in RETRY_TIERS_S
 }
 DEAD_LETTER_TOPICS: dict[str, TopicSpec] = {
-    dlt_of(name): TopicSpec(dlt_of(name), spec.key, (), DEAD_LETTER_RETENTION_S)
+    dlt_of(name): TopicSpec(
+        dlt_of(name), spec.key, (), DEAD_LETTER_RETENTION_S, bytes_max=DEAD_LETTER_BATCH_BYTES_MAX
+    )
     for name, spec in {**MESSAGE_TOPICS, **{t.name: t for t in RETRY_TIERS.values()}}.items()
 }
 CATALOGUE: dict[str, TopicSpec] = {

@@ -1,15 +1,23 @@
 """The only file that touches private parts of aiokafka (written for 0.14.0, pinned).
 
-aiokafka offers no seam for these, so an instance's attribute is set or wrapped. Each function
-says what it replaces and which test goes red without it.
+aiokafka offers no seam for these, so an instance's attribute is set or wrapped, or a class of its
+fetcher replaced. Each function says what it replaces and which test goes red without it.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from time import monotonic
 from typing import Any
+
+from aiokafka.consumer import fetcher
+from aiokafka.structs import ConsumerRecord
+
+from app.delivery import record_batch
+from app.observability.logging import get_log
+
+log = get_log(__name__)
 
 METADATA_TRIES_MAX = 50
 METADATA_RETRY_S = 0.1
@@ -127,3 +135,75 @@ async def committed_offsets(consumer: Any, tps: Iterable[Any]) -> dict[Any, int]
 def seek(consumer: Any, tp: Any, offset: int) -> None:
     """Move the fetch position; the caller checked that `tp` is assigned."""
     consumer._fetcher.seek_to(tp, offset)
+
+
+def read_misnamed_headers() -> None:
+    """Replace the fetcher's MemoryRecords and PartitionRecords by those below, once per process.
+
+    aiokafka raises UnicodeDecodeError for a header name that is not UTF-8, at every attempt, and
+    loses the records that it had read before it: one such record ends every worker it reaches.
+    Red without it: tests/integration/test_misnamed_headers.py.
+    """
+    fetcher.MemoryRecords = _RawRecords
+    fetcher.PartitionRecords = _TolerantRecords
+
+
+class _RawRecords(fetcher.MemoryRecords):
+    """Extends MemoryRecords, which does not show the bytes of a fetch response that it reads."""
+
+    def __init__(self, raw: bytes) -> None:
+        super().__init__(raw)
+        self.raw = raw
+
+
+class _TolerantRecords(fetcher.PartitionRecords):
+    """Extends PartitionRecords: a batch it cannot read is read again by `record_batch`.
+
+    Any other failure (wrong checksum, codec that is not installed) is raised, but only once the
+    records before it were handed out: the first time the iteration just ends, and the next fetch
+    begins at the batch that fails. Nothing is ever skipped.
+    """
+
+    next_fetch_offset: int
+    _records_iterator: Any
+
+    def __init__(self, tp: Any, records: _RawRecords, aborted: Any, offset: int, *args: Any):
+        super().__init__(tp, records, aborted, offset, *args)
+        self._fetched_from = offset
+        self._raw_position = 0
+
+    def __next__(self) -> ConsumerRecord:
+        """Replaces PartitionRecords.__next__; as long as nothing fails it does the same."""
+        try:
+            return next(self._records_iterator)
+        except StopIteration:
+            self._records_iterator = None
+            raise
+        except UnicodeDecodeError:
+            self._records_iterator = self._read_tolerantly()
+            return next(self)
+        except Exception as error:
+            if self.next_fetch_offset == self._fetched_from:
+                raise
+            log.error("fetch.failed", error=error, offset=self.next_fetch_offset, **self._where)
+            self._records_iterator = None
+            raise StopIteration from None
+
+    def _read_tolerantly(self) -> Iterator[ConsumerRecord]:
+        """Read the batch in which the stock iterator failed, then go on with the stock iterator."""
+        if not self._raw_position:
+            log.warning("fetch.misnamed_header", offset=self.next_fetch_offset, **self._where)
+        batch = record_batch.find_batch(
+            self._records.raw, self._raw_position, self.next_fetch_offset
+        )
+        self._raw_position = batch.end
+        for record in record_batch.records(batch, self._tp):
+            if record.offset >= self.next_fetch_offset:
+                self.next_fetch_offset = record.offset + 1
+                yield record
+        self.next_fetch_offset = batch.next_offset
+        yield from self._unpack_records()
+
+    @property
+    def _where(self) -> dict[str, Any]:
+        return {"topic": self._tp.topic, "partition": self._tp.partition}

@@ -18,6 +18,7 @@ from app.delivery.producer import MAX_REQUEST_BYTES, Producer
 from app.observability import metrics
 from app.roles import Role
 from app.settings import Settings
+from app.topics import FETCH_BYTES_MAX
 
 if TYPE_CHECKING:
     from app.delivery.agent import StepRunner
@@ -145,6 +146,7 @@ def _faust_settings(settings: Settings) -> dict[str, Any]:
         "broker_commit_interval": float(settings.commit_interval_s),
         "broker_commit_every": settings.commit_every_records,
         "broker_max_poll_records": settings.max_batch_records,
+        "consumer_max_fetch_size": FETCH_BYTES_MAX,
         "consumer_metadata_max_age_ms": int(settings.metadata_max_age_s * 1000),
         "producer_request_timeout": float(settings.producer_request_timeout_s),
         "producer_max_batch_size": MAX_REQUEST_BYTES,

@@ -35,7 +35,8 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
     """Monotonic time at which the last accepted heartbeat was sent."""
 
     def _create_worker_consumer(self, transport: Any) -> Any:
-        """Extends the driver's: fetch settings that Faust fixes are ours."""
+        """Extends the driver's: fetch settings that Faust fixes are ours, and so is the reader."""
+        seams.read_misnamed_headers()
         consumer = super()._create_worker_consumer(transport)
         self._set_linger(consumer)
         return consumer

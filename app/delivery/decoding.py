@@ -9,6 +9,7 @@ from aiokafka.structs import ConsumerRecord
 
 from app.delivery.effects import Finished
 from app.delivery.events import Event
+from app.delivery.record_batch import MisnamedRecord
 from app.errors import Poison, SymphonyError
 from app.ids import uuid5
 from app.messages import deadletter, decode
@@ -31,6 +32,8 @@ def decode_records(
     dead: list[Finished] = []
     for record in records:
         try:
+            if isinstance(record, MisnamedRecord):
+                raise Poison("bad_header", "a header name is not UTF-8")
             decoded = decode(record.topic, record.headers, record.key, record.value)
         except Poison as error:
             dead.append(bury(record, error, role=role, now=now))
