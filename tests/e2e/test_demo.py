@@ -1,0 +1,106 @@
+"""The demo as a newcomer runs it: one command, in a fresh lab, to its end."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from chaos.lab.plan import LabFiles
+from tests.waiting import wait_until
+
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(420)]
+
+CLASSES = {
+    "happy": "COMPLETED",
+    "declined": "CANCELLED (payment_declined)",
+    "out_of_stock": "CANCELLED (out_of_stock)",
+    "shipping_refused": "CANCELLED (shipping_refused)",
+    "cancelled": "CANCELLED (customer)",
+}
+VICTIMS = ("orchestrator-1", "payment-1", "relay-1")
+
+
+def processes_of(lab_dir: Path) -> list[str]:
+    """Command lines of live processes that know the directory of the lab, our own left out."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            known = " ".join([*process.cmdline(), *process.environ().values()])
+            alive = process.status() != psutil.STATUS_ZOMBIE
+        except psutil.Error:
+            continue
+        if alive and str(lab_dir) in known and process.pid != os.getpid():
+            found.append(" ".join(process.cmdline()))
+    return found
+
+
+def demo(lab_dir: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """Run `symphony demo --exit` in `lab_dir` with small numbers."""
+    arguments = ["demo", "--exit", "--lab-dir", str(lab_dir), "--orders", "120", "--rate", "15"]
+    return subprocess.run(
+        [sys.executable, "-m", "app.cli", *arguments, *options],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=400,
+    )
+
+
+def test_the_demo_kills_reconciles_and_leaves_nothing_behind(public_dir: Path) -> None:
+    """Exit code 0, every class ended as it must, each kill is proved, no process is left."""
+    lab_dir = public_dir / "lab"
+    done = demo(lab_dir, "--json")
+    assert done.returncode == 0, done.stderr[-8_000:]
+    told = done.stderr
+    assert "Verdict: HOLDS: 120 orders, at-least-once delivery, effects once, audited" in told
+    assert "exactly" not in told.lower()
+    document = json.loads(done.stdout)
+    assert document["load"]["ok"] == 120
+    ends = {(row["class"], row["end"]): row["orders"] for row in document["outcomes"]}
+    for name, end in CLASSES.items():
+        assert ends[name, end] > 0
+        assert name in told
+    assert ends["happy", "COMPLETED"] == 84
+    assert [kill["name"] for kill in document["kills"]] == list(VICTIMS)
+    for kill in document["kills"]:
+        assert kill["problem"] == ""
+        assert kill["old_pid"] != kill["new_pid"] > 0
+        assert 0 < kill["ready_s"] < 45
+        assert kill["effect_s"] > 0
+        assert f"kill -9 {kill['name']} (pid {kill['old_pid']})" in told
+    assert document["reconciliation"]["result"] == "holds"
+    assert {check["state"] for check in document["reconciliation"]["checks"]} <= {
+        "holds",
+        "nothing to check",
+    }
+    wait_until(lambda: not processes_of(lab_dir), timeout_s=10, what="no process is left")
+    assert not list(LabFiles(lab_dir).run.glob("*.json"))
+
+
+def test_a_second_demo_beside_a_running_lab_is_refused(public_dir: Path) -> None:
+    """The demo never takes over, or takes down, a lab that somebody else has started."""
+    lab_dir = public_dir / "lab"
+    files = LabFiles(lab_dir)
+    files.root.mkdir(parents=True)
+    holder = (
+        "import sys; from chaos.lab.supervisor import only_one; from pathlib import Path\n"
+        "with only_one(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", holder, str(files.lock)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"held\n"
+        refused = demo(lab_dir)
+        assert refused.returncode == 1
+        assert "a lab already runs in" in refused.stderr
+        assert other.poll() is None
+        other.communicate()
