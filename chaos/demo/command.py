@@ -161,8 +161,11 @@ async def _send_and_kill(
     with LedgerFile(ledger) as file:
         load = Load(target.url, file, run=token_hex(5))
         assassin.schedule(orders / rate)
-        await load.run(planned, progress)
-        kills = await asyncio.to_thread(assassin.results)
+        try:
+            await load.run(planned, progress)
+            kills = await asyncio.to_thread(assassin.results)
+        finally:
+            assassin.call_off()
     return summarize(load.lines, str(ledger)), kills
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from datetime import datetime
+from threading import Event
 from typing import NamedTuple
 
 import psutil
@@ -72,12 +73,16 @@ class Kill(NamedTuple):
 
 
 class Assassin:
-    """Kills victims at given times, beside the load; `results` waits for their successors."""
+    """Kills victims at given times, beside the load; `results` waits for their successors.
+
+    `call_off` makes kills that are still to come not happen, and `results` return soon.
+    """
 
     def __init__(self, lab: Lab, dsn: str, tell: Callable[[str], None]) -> None:
         self._lab, self._dsn, self._tell = lab, dsn, tell
         self._pool = ThreadPoolExecutor(len(VICTIMS), thread_name_prefix="kill")
         self._pending: list[Future[Kill]] = []
+        self._called_off = Event()
 
     def schedule(self, over_s: float, victims: Sequence[Victim] = VICTIMS) -> None:
         """Kill the victims at even distances inside the next `over_s` seconds."""
@@ -91,8 +96,13 @@ class Assassin:
         self._pool.shutdown()
         return kills
 
+    def call_off(self) -> None:
+        """Kill nobody any more."""
+        self._called_off.set()
+
     def _kill_after(self, victim: Victim, delay_s: float) -> Kill:
-        time.sleep(delay_s)
+        if self._called_off.wait(delay_s):
+            return Kill(victim.name, problem="called off")
         try:
             return self._kill(victim)
         except (LabError, psycopg2.Error) as error:
@@ -116,7 +126,7 @@ class Assassin:
         deadline = time.monotonic() + RECOVERY_TIMEOUT_S
         with closing(psycopg2.connect(self._dsn)) as connection:
             connection.set_session(readonly=True, autocommit=True)
-            while time.monotonic() < deadline:
+            while time.monotonic() < deadline and not self._called_off.is_set():
                 with connection.cursor() as cursor:
                     cursor.execute(victim.first_effect, (killed_at,))
                     row: tuple[datetime | None] | None = cursor.fetchone()
