@@ -9,6 +9,7 @@ from pathlib import Path
 import psycopg2
 import pytest
 
+from app.db.migrate import seed
 from chaos.lab.broker import Broker
 from chaos.lab.postgres import Postgres
 from tests.conformance.stage import Stage
@@ -41,6 +42,7 @@ def running(
         with connection.cursor() as cursor:
             cursor.execute(f"create database {database} template {migrated_template}")
     dsn = postgres.dsn_of(database)
+    seed(dsn)
     if subject.schema:
         query(dsn, subject.schema)
     directory: Path = tmp_path_factory.mktemp(subject.role)
@@ -58,3 +60,11 @@ def stage(running: Stage) -> Iterator[Stage]:
     yield running
     if not running.status().get("ready"):
         running.heal()
+
+
+@pytest.fixture
+def whole_path(stage: Stage) -> Stage:
+    """The stage of a subject that stands for its kind of handler; skips for the others."""
+    if not stage.subject.whole_path:
+        pytest.skip("the core alone decides here; proven on the subjects of its two paths")
+    return stage

@@ -314,11 +314,16 @@ class Stage:
         """Every key had its effect exactly once, said so in one output event, and stands in every
         table as it should."""
         self.settled()
-        assert self.subject.effects(self.dsn, keys) == dict.fromkeys(keys, self.subject.once)
+        facts, once = self.subject.effects(self.dsn, keys), self.subject.once
+        wrong = {key: facts.get(key) for key in keys if facts.get(key) != once}
+        assert not wrong, (
+            f"{len(wrong)} of {len(keys)} inputs had other effects than {once}: {wrong}"
+        )
         self.assert_outputs(keys)
         self.assert_tables(keys)
         if self.subject.role == "payment":
-            assert self.captured(keys) == dict.fromkeys(keys, 1)
+            money = {key: net for key, net in self.captured(keys).items() if net != 1}
+            assert not money, f"charged otherwise than once: {money}"
 
     def captured(self, keys: list[str]) -> dict[str, int]:
         """Charges minus refunds of each order, by the gateway's own ledger."""
@@ -331,8 +336,8 @@ class Stage:
         events: dict[bytes, set[tuple[str, bytes | None]]] = defaultdict(set)
         for one in self.topics.read(self.subject.outputs):
             events[one.key or b""].add((one.header("ce_id"), one.value))
-        got = {key: len(events[key.encode()]) for key in keys}
-        assert got == dict.fromkeys(keys, 1)
+        several = {key: events[key.encode()] for key in keys if len(events[key.encode()]) != 1}
+        assert not several, f"{len(several)} of {len(keys)} inputs have not one output: {several}"
 
     def assert_tables(self, keys: list[str]) -> None:
         """The changelogs hold what each input leaves in each table."""

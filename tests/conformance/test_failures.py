@@ -104,9 +104,10 @@ def test_a_refused_output_ends_the_worker_and_loses_nothing(stage: Stage) -> Non
     stage.assert_once(keys)
 
 
-def test_a_record_that_kills_its_worker_is_dead_lettered(stage: Stage) -> None:
+def test_a_record_that_kills_its_worker_is_dead_lettered(whole_path: Stage) -> None:
     """A record whose batches of one ended the process often enough is parked as killed_worker,
     and its neighbours have their effects."""
+    stage = whole_path
     keys = stage.keys(12)
     killer = keys[5]
     before = stage.ends()[CRASHED]
