@@ -101,14 +101,15 @@ class Lifecycle:
         if app.consumes:
             await open_run(app, data_dir)
         self.probe.waiting_for = ""
+        # From here on, not from App.on_started: that waits for the first recovery to end.
+        if self._watchdog is not None:
+            self._watchdog.start()
 
     async def after_start(self) -> None:
-        """Faust's services run: watch them, and take the start-up's objects out of collection."""
+        """Faust's services run: take the start-up's objects out of collection."""
         gc.collect()
         gc.freeze()
         gc.set_threshold(GC_THRESHOLD)
-        if self._watchdog is not None:
-            self._watchdog.start()
 
     async def after_stop(self) -> None:
         """Faust's services have stopped in good order."""

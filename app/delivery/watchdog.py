@@ -61,6 +61,7 @@ class Watchdog(threading.Thread):
 
     def run(self) -> None:
         """Look once a second until closed."""
+        self._beat = monotonic()
         while not self._quit.wait(LOOK_S):
             if not self._app.should_stop:
                 why = self.verdict(monotonic())
@@ -93,7 +94,8 @@ class Watchdog(threading.Thread):
 
     def _assignment_mark(self) -> tuple[Any, ...]:
         app = self._app
-        offsets = app.tables.recovery.active_offsets
+        recovery = app.tables._recovery  # the property would make one in this thread
+        offsets = recovery.active_offsets if recovery is not None else {}
         read = sum(offset or 0 for offset in list(offsets.values()))
         return app.consumer.epoch, app.consumer_generation_id, read
 

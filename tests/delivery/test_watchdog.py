@@ -60,7 +60,7 @@ class World:
             settings=SimpleNamespace(
                 watchdog_no_progress_s=LIMIT_S, watchdog_loop_silent_s=SILENT_S
             ),
-            tables=SimpleNamespace(recovery=SimpleNamespace(active_offsets=self.active_offsets)),
+            tables=SimpleNamespace(_recovery=SimpleNamespace(active_offsets=self.active_offsets)),
         )
         self.dog = Watchdog(cast(Any, self.app))
 
@@ -100,6 +100,21 @@ def test_start_up_is_exempt(world: World) -> None:
     world.consumer.started = False
     world.consumer.hears = False
     assert world.after(10 * LIMIT_S) is None
+
+
+def test_a_first_look_long_after_it_was_made_ends_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What counts as silence begins when the thread does, not when the application was made."""
+    world.now_s += 80.0
+    world.consumer.hears = False  # the loop has not come round to the first look's call yet
+    ended: list[str] = []
+    looks = iter([False, True])
+    monkeypatch.setattr(world.dog._quit, "wait", lambda _: next(looks))
+    monkeypatch.setattr(watchdog, "end_process", lambda _, why: ended.append(why))
+    world.app.should_stop = False
+    world.dog.run()
+    assert ended == []
 
 
 def test_a_watermark_that_stands_ends_the_worker(world: World) -> None:
