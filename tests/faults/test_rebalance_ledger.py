@@ -20,7 +20,7 @@ pytestmark = pytest.mark.faults
 IN_FLIGHT_MIN = 2_000
 BURST = 8_000
 # Only so that a burst outlasts the start of a joining worker.
-SLOW = "delivery.before_step=delay:50ms"
+SLOW = "delivery.before_step=delay:80ms"
 
 
 @pytest.fixture(scope="module")
