@@ -41,9 +41,10 @@ class LineRow(NamedTuple):
 
 
 class HistoryRow(NamedTuple):
-    """One entry of an order's history, oldest first."""
+    """One entry of an order's history, oldest first; `status` is the state after `event`."""
 
     saga_version: int
+    event: str
     status: str
     reason: str
     at: datetime
@@ -86,8 +87,8 @@ _LINES = statement(
     " where order_id = :order_id order by line"
 )
 _HISTORY = statement(
-    "select saga_version, status, reason, at from orders.order_history"
-    " where order_id = :order_id order by id limit :limit"
+    "select saga_version, case event when '' then status else event end, status, reason, at"
+    " from orders.order_history where order_id = :order_id order by id limit :limit"
 )
 _RECENT = statement(
     f"select {_ORDER_COLUMNS} from orders.orders o"

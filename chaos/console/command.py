@@ -164,7 +164,7 @@ def saga_watch(
     told = 0
     for last in _looks(api, order_id, timeout):
         for entry in last["history"][told:]:
-            typer.echo(_line(entry) if as_json else "  ".join(_history_row(entry).values()))
+            typer.echo(_line(entry) if as_json else _told(entry))
         told = len(last["history"])
     if as_json and last:
         typer.echo(_line(last))
@@ -247,9 +247,16 @@ def _item(text: str) -> dict[str, Any]:
 def _history_row(entry: dict[str, Any]) -> dict[str, str]:
     return {
         "at": _clock(entry["at"]),
+        "event": entry["event"],
         "state": entry["status"],
         "reason": entry["reason"],
     }
+
+
+def _told(entry: dict[str, Any]) -> str:
+    """One line of a watched history, in columns that need not know the lines to come."""
+    row = _history_row(entry)
+    return f"{row['at']}  {row['event']:<18}  {row['state']:<17}  {row['reason']}".rstrip()
 
 
 def _state(found: dict[str, Any], name: str) -> str:

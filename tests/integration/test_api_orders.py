@@ -261,7 +261,7 @@ async def test_a_cancel_request_is_recorded_once_and_pollable(
     bare = await client.post(f"/api/orders/{order_id}/cancel")
     assert bare.status == 202
     order = await (await client.get(f"/api/orders/{order_id}")).json()
-    assert [(entry["status"], entry["reason"]) for entry in order["history"]] == [
+    assert [(entry["event"], entry["reason"]) for entry in order["history"]] == [
         ("cancel_requested", "changed my mind")
     ]
     rows = query(

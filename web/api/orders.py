@@ -36,8 +36,12 @@ class LineOut(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class HistoryOut(msgspec.Struct, frozen=True, rename="camel"):
-    """One thing that happened to an order."""
+    """One thing that happened to an order: `event`, and the status it left the order in.
 
+    A cancellation is told by `cancel_requested`, then `cancelled` or `cancel_refused`.
+    """
+
+    event: str
     status: str
     reason: str
     at: datetime
@@ -151,6 +155,11 @@ def order_id_of(request: web.Request) -> str:
     return order_id
 
 
+def history_out(row: order_reads.HistoryRow) -> HistoryOut:
+    """Return the JSON form of one entry of a history."""
+    return HistoryOut(row.event, row.status, row.reason, row.at, row.saga_version)
+
+
 def order_out(
     row: order_reads.OrderRow,
     lines: list[order_reads.LineRow] | None = None,
@@ -169,9 +178,7 @@ def order_out(
         created_at=row.created_at,
         updated_at=row.updated_at,
         items=None if lines is None else [_line_out(line, row.currency) for line in lines],
-        history=None
-        if history is None
-        else [HistoryOut(e.status, e.reason, e.at, e.saga_version) for e in history],
+        history=None if history is None else [history_out(entry) for entry in history],
     )
 
 

@@ -11,7 +11,7 @@ from app.db import order_reads
 from app.domain.record import Saga, from_bytes
 from app.errors import Poison
 from app.observability.health import json_response
-from web.api.orders import HistoryOut, order_id_of
+from web.api.orders import HistoryOut, history_out, order_id_of
 from web.api.paging import next_cursor, page_of
 from web.context import CONTEXT
 from web.problems import not_found
@@ -55,8 +55,7 @@ async def show(request: web.Request) -> web.Response:
     if row is None:
         raise not_found("saga")
     entries = await order_reads.history(db, order_id)
-    history = [HistoryOut(e.status, e.reason, e.at, e.saga_version) for e in entries]
-    return json_response(saga_out(row, history))
+    return json_response(saga_out(row, [history_out(entry) for entry in entries]))
 
 
 async def recent(request: web.Request) -> web.Response:
