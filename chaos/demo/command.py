@@ -11,8 +11,10 @@ from pathlib import Path
 from secrets import token_hex
 from typing import Annotated, Any, NamedTuple
 
+import aiohttp
 import typer
 
+from app.cli import Failure
 from app.settings import load_settings
 from chaos.demo import story
 from chaos.demo.kills import Assassin, Kill
@@ -147,7 +149,11 @@ async def _send_and_kill(
     seed: int,
     say: Callable[[str], None],
 ) -> tuple[Summary, list[Kill]]:
-    planned = plan(orders, rate, seed, DEFAULT_MIX, await read_catalogue(target.url))
+    try:
+        catalogue = await read_catalogue(target.url)
+    except (aiohttp.ClientError, TimeoutError) as error:
+        raise Failure(f"the API at {target.url} does not answer ({error})") from None
+    planned = plan(orders, rate, seed, DEFAULT_MIX, catalogue)
     started = time.monotonic()
 
     def tell(line: str) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from hashlib import blake2b
 from typing import Any, Literal
 
@@ -23,6 +23,7 @@ from chaos.workload.mix import Order, Product
 #: Problem codes of a 503 by which the API says that it did not begin.
 NOT_BEGUN = frozenset({"overloaded"})
 PRODUCTS_MAX = 200
+CATALOGUE_PAUSE_S = 0.5
 
 
 class Load:
@@ -51,7 +52,7 @@ class Load:
         self.in_flight = 0
 
     async def run(
-        self, orders: Sequence[Order], progress: Callable[[Load], None] = lambda _: None
+        self, orders: Iterable[Order], progress: Callable[[Load], None] = lambda _: None
     ) -> None:
         """Send all orders at their due times, then wait for the answers; bounded by the timeout.
 
@@ -72,7 +73,7 @@ class Load:
         return sum(line.outcome == "ok" and line.kind == "create" for line in self.lines)
 
     async def _dispatch(
-        self, group: asyncio.TaskGroup, session: aiohttp.ClientSession, orders: Sequence[Order]
+        self, group: asyncio.TaskGroup, session: aiohttp.ClientSession, orders: Iterable[Order]
     ) -> None:
         start_s = time.monotonic()
         for order in orders:
@@ -199,8 +200,22 @@ def judge(status: int, answer: bytes) -> tuple[Literal["ok", "fail", "unknown"],
     return "unknown", "", detail
 
 
-async def read_catalogue(url: str, timeout_s: float = 10.0) -> list[Product]:
-    """Return the products on sale. Raises aiohttp.ClientError, TimeoutError or msgspec errors."""
+async def read_catalogue(url: str, timeout_s: float = 20.0) -> list[Product]:
+    """Return the products on sale; an API that does not answer is asked again meanwhile.
+
+    Raises aiohttp.ClientError, TimeoutError or msgspec errors, the last seen.
+    """
+    deadline_s = time.monotonic() + timeout_s
+    while True:
+        try:
+            return await _catalogue(url, max(1.0, deadline_s - time.monotonic()))
+        except (aiohttp.ClientError, TimeoutError):
+            if time.monotonic() > deadline_s:
+                raise
+        await asyncio.sleep(CATALOGUE_PAUSE_S)
+
+
+async def _catalogue(url: str, timeout_s: float) -> list[Product]:
     timeout = aiohttp.ClientTimeout(total=timeout_s)
     address = f"{url.rstrip('/')}/api/products?limit={PRODUCTS_MAX}"
     async with (

@@ -14,7 +14,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from chaos.workload.generator import Load, judge
+from chaos.workload.generator import Load, judge, read_catalogue
 from chaos.workload.ledger import LedgerFile, Line
 from chaos.workload.mix import (
     DEFAULT_MIX,
@@ -33,9 +33,9 @@ CATALOGUE = [Product("A", 50_000), Product("B", 20_000), Product("GONE", 0), Pro
 async def serving(
     answer: Callable[[web.Request], Awaitable[web.StreamResponse]],
 ) -> AsyncIterator[str]:
-    """Serve every POST by `answer`; yield the address."""
+    """Serve every request by `answer`; yield the address."""
     application = web.Application()
-    application.router.add_post("/{path:.*}", answer)
+    application.router.add_route("*", "/{path:.*}", answer)
     server = TestServer(application)
     await server.start_server()
     yield str(server.make_url("/"))
@@ -200,3 +200,16 @@ async def test_a_refused_connection_is_a_sure_failure(tmp_path: Path) -> None:
         load = Load(url, ledger, run="no-server-run")
         await load.run(plan(3, 100, 1, {Outcome.HAPPY: 1}, CATALOGUE))
     assert [line.outcome for line in load.lines] == ["fail"] * 3
+
+
+async def test_the_catalogue_is_asked_for_again_while_the_api_is_away() -> None:
+    """A load that begins during an outage waits a while instead of giving up at once."""
+    answers = [503, 503, 200]
+
+    async def answer(_: web.Request) -> web.StreamResponse:
+        products = [{"productId": "A", "available": 3, "name": "more than is read"}]
+        return web.json_response({"products": products}, status=answers.pop(0))
+
+    async with serving(answer) as url:
+        assert await read_catalogue(url) == [Product("A", 3)]
+    assert not answers
