@@ -7,7 +7,6 @@ group in the middle of its work.
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.client import AIOKafkaClient, ConnectionGroup, CoordinationType
@@ -17,6 +16,7 @@ from aiokafka.protocol.group import LeaveGroupRequest
 _LOOKS = 4
 _LOOK_AGAIN_S = 0.3
 _REQUEST_MS = 5000
+_GROUP_ID_NOT_FOUND = 69
 
 
 async def evict(bootstrap: str, group: str, client_id: str) -> int:
@@ -54,7 +54,10 @@ async def _members(admin: AIOKafkaAdminClient, group: str, client_id: str) -> li
     found: list[str] = []
     for response in await admin.describe_consumer_groups([group]):
         for described in response.groups:
-            members: list[Any] = described[5]
+            code, *_, members = described[:6]
+            if code == _GROUP_ID_NOT_FOUND:
+                continue
+            _check(code, f"{group} cannot be described")
             found += [
                 member[0]
                 for member in members
@@ -69,5 +72,9 @@ async def _leave(client: AIOKafkaClient, group: str, member: str) -> None:
     answer = await client.send(
         node, LeaveGroupRequest(group, member), group=ConnectionGroup.COORDINATION
     )
-    if answer.error_code:
-        raise for_code(answer.error_code)(f"{member} could not be removed from {group}")
+    _check(answer.error_code, f"{member} could not be removed from {group}")
+
+
+def _check(code: int, what: str) -> None:
+    if code:
+        raise for_code(code)(what)

@@ -25,7 +25,7 @@ from chaos.lab.postgres import Postgres
 from chaos.lab.process import HOST, free_port, port_in_use, port_taken, spawn
 
 StopMode = Literal["fast", "immediate"]
-_HTTP_TIMEOUT = aiohttp.ClientTimeout(total=1.5)
+_HTTP_TIMEOUT = aiohttp.ClientTimeout(total=5.0)
 
 
 class Readiness(NamedTuple):
