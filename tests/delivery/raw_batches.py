@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from time import time
 from typing import NamedTuple
 
 from aiokafka.codec import gzip_encode
 from aiokafka.record.util import calc_crc32c
 
 GZIP, APPEND_TIME, CONTROL = 0x01, 0x08, 0x20
-FIRST_MS, MAX_MS = 1_767_268_800_000, 1_767_268_900_000
+FIRST_MS = int(time() * 1000)
+"""The present: a broker deletes at once what is older than its topic's retention."""
+MAX_MS = FIRST_MS + 100_000
 OVERHEAD = 96
 """More than a batch of one record needs besides its key, value and headers."""
 
