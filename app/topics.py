@@ -57,7 +57,8 @@ class TopicSpec(NamedTuple):
         """Return the topic's configuration as Kafka names it.
 
         The broker unpacks what producers compress: a worker needs no codecs, and a small batch
-        cannot hold a record that is too large for its dead letter.
+        cannot hold a record that is too large for its dead letter. Retention counts from the
+        broker's time: a producer's old timestamp must not let a record vanish unread.
         """
         config: dict[str, str] = {
             "cleanup.policy": self.cleanup,
@@ -65,6 +66,7 @@ class TopicSpec(NamedTuple):
             "max.message.bytes": str(self.bytes_max),
         }
         if self.retention_s is not None:
+            config["message.timestamp.type"] = "LogAppendTime"
             config["retention.ms"] = str(self.retention_s * 1000)
         return config
 

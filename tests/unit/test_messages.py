@@ -125,6 +125,7 @@ def test_topics_have_their_retention_and_partitions() -> None:
         "cleanup.policy": "delete",
         "compression.type": "uncompressed",
         "max.message.bytes": "1048576",
+        "message.timestamp.type": "LogAppendTime",
         "retention.ms": "604800000",
     }
     assert dead.config()["retention.ms"] == "2592000000"
