@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from app.messages import Output
 from app.messages.envelope import DEPTH_MAX, HEADERS_MAX, VALUE_BYTES_MAX
+from app.topics import BATCH_BYTES_MAX
 
 
 class Kind(NamedTuple):
@@ -51,6 +52,7 @@ POISON = {
     "wrong types": Kind("bad_body", _wrong_types),
     "an empty object": Kind("bad_body", _value(b"{}")),
     "huge": Kind("too_large", _value(b'"' + b"x" * VALUE_BYTES_MAX + b'"')),
+    "as large as it can be": Kind("too_large", _value(b"x" * (BATCH_BYTES_MAX - 1024))),
     "nested": Kind("too_deep", _value(b"[" * (100 * DEPTH_MAX))),
     "null value": Kind("null_value", _value(None)),
     "null key": Kind("null_key", lambda good: Output(good.topic, None, good.value, good.headers)),

@@ -28,7 +28,7 @@ from confluent_kafka.admin import (
 )
 
 from app.messages import Output
-from app.topics import changelog_of, dlt_of
+from app.topics import CATALOGUE, TopicSpec, changelog_of, dlt_of
 from chaos.lab.eviction import evict
 from chaos.lab.process import free_port
 from chaos.ledger.fleet import Fleet
@@ -373,16 +373,20 @@ class Stage:
             future.result(20)
 
     def _create_topics(self) -> None:
-        compact = set(self._changelogs.values())
-        wanted = [
-            NewTopic(
-                name,
-                PARTITIONS,
-                1,
-                config={"cleanup.policy": "compact"} if name in compact else {},
-            )
-            for name in self._names
-        ]
+        declared = {
+            **CATALOGUE,
+            **{
+                name: TopicSpec(name, "", (), None, "compact") for name in self._changelogs.values()
+            },
+            **{
+                dlt_of(name): CATALOGUE["order.created.dlt"]._replace(name=dlt_of(name))
+                for name in self.subject.topics
+            },
+        }
+        wanted = []
+        for name in self._names:
+            spec = declared.get(name) or TopicSpec(name, "", (), None)
+            wanted.append(NewTopic(name, PARTITIONS, 1, config=spec.config()))
         for future in self._admin.create_topics(wanted).values():
             future.result(20)
 

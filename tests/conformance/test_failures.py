@@ -6,6 +6,7 @@ import pytest
 from aiokafka.structs import ConsumerRecord
 
 from app.messages import Output, deadletter
+from app.topics import BATCH_BYTES_MAX
 from tests.conformance.stage import CRASHED, FAIL_STOP, TIER, Seen, Stage
 from tests.waiting import wait_until
 
@@ -100,7 +101,7 @@ def test_a_refused_output_ends_the_worker_and_loses_nothing(stage: Stage) -> Non
             what="the worker's own end",
         )
     finally:
-        stage.limit_record_size(stage.subject.outputs, 1_048_588)
+        stage.limit_record_size(stage.subject.outputs, BATCH_BYTES_MAX)
     stage.assert_once(keys)
 
 
