@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from datetime import datetime  # noqa: TC003 - msgspec reads the annotation
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import msgspec
