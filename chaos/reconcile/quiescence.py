@@ -89,9 +89,9 @@ def wait_quiet(
             now, busy = None, str(error)
         if not busy:
             return ""
-        if monotonic() >= end_s:
-            return busy
         if now is None or now.busy:
             progress(busy)
+        if monotonic() >= end_s:
+            return busy
         before = now
         sleep(min(pause_s, max(0.0, end_s - monotonic())))
