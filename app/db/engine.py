@@ -30,7 +30,18 @@ if TYPE_CHECKING:
 
     from app.settings import Settings
 
-__all__ = ["Database", "Listener", "Statement", "Transaction", "classify", "statement"]
+__all__ = [
+    "Database",
+    "Listener",
+    "Statement",
+    "StatementError",
+    "Transaction",
+    "classify",
+    "statement",
+]
+
+StatementError = psycopg2.Error
+"""What a statement raises for a reason of its own: a constraint, a wrong value."""
 
 _READY_POLL_S = 0.1
 

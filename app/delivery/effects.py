@@ -14,6 +14,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from app.db import inbox
+from app.db.engine import StatementError
 from app.db.inbox import Claim, Status
 from app.delivery.deduplicate import is_finished
 from app.delivery.events import (
@@ -29,7 +30,7 @@ from app.delivery.events import (
     Write,
 )
 from app.delivery.failures import ToTier, as_symphony_error, next_move
-from app.delivery.patience import Abandoned, Patience
+from app.delivery.patience import Patience
 from app.errors import DatabaseOutage, Indefinite, SymphonyError, TransientDatabase
 from app.failpoints import failpoint
 from app.messages import deadletter, pack, unpack
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
 log = get_log(__name__)
 Item = TypeVar("Item", Event, Reply)
+T = TypeVar("T")
 
 
 class Finished(NamedTuple):
@@ -66,6 +68,27 @@ class Pending(NamedTuple):
 
     event: Event
     request: Any
+
+
+class HandlerFailed(Exception):
+    """A handler raised something unforeseen: that is its events' failure.
+
+    The same exception from the core or the database facade is not, and ends the process: an event
+    must not climb to the dead letters because of a defect around it.
+    """
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(repr(error))
+        self.error = error
+
+
+async def _by_handler(work: Awaitable[T]) -> T:
+    try:
+        return await work
+    except (SymphonyError, StatementError):
+        raise
+    except Exception as error:
+        raise HandlerFailed(error) from error
 
 
 class Effects:
@@ -95,9 +118,10 @@ class Effects:
         """Run `attempt` on all items, on halves when it fails, `isolate` on what fails alone."""
         try:
             return await self._patience.run(lambda: attempt(items))
-        except (Abandoned, DatabaseOutage, TransientDatabase):
+        except (DatabaseOutage, TransientDatabase):
             raise
-        except Exception as error:
+        except (SymphonyError, StatementError, HandlerFailed) as caught:
+            error = caught.error if isinstance(caught, HandlerFailed) else caught
             if len(items) == 1:
                 failure = as_symphony_error(error)
                 log.error("event.failed", error=error, consumer=self._name, code=failure.code)
@@ -112,7 +136,7 @@ class Effects:
         async with self._app.db.transaction() as tx:
             known, fresh = await self._look_up(tx, events)
             if fresh:
-                applied = await handler.apply(tx, fresh, self._app.clock.now())
+                applied = await _by_handler(handler.apply(tx, fresh, self._app.clock.now()))
                 await failpoint("delivery.in_transaction", fresh)
                 claims = [
                     _claim(event, Status.DONE, one.outputs)
@@ -135,7 +159,7 @@ class Effects:
         again = [event for event in events if event.event_id in known]
         if not again or not isinstance(self._handler, RestoringHandler):
             return known
-        writes = await self._handler.restore(tx, again)
+        writes = await _by_handler(self._handler.restore(tx, again))
         return {
             event.event_id: known[event.event_id]._replace(writes=one)
             for event, one in zip(again, writes, strict=True)
@@ -243,7 +267,7 @@ class CallingEffects(Effects):
             known, fresh = await self._look_up(tx, events)
             begun: dict[str, Finished | Pending] = dict(known)
             if fresh:
-                results = await handler.begin(tx, fresh, self._app.clock.now())
+                results = await _by_handler(handler.begin(tx, fresh, self._app.clock.now()))
                 await failpoint("delivery.in_transaction", fresh)
                 claims = []
                 for event, one in zip(fresh, results, strict=True):
@@ -285,7 +309,7 @@ class CallingEffects(Effects):
     async def _complete(self, replies: Sequence[Reply]) -> list[Finished]:
         handler: CallingHandler = self._handler
         async with self._app.db.transaction() as tx:
-            results = await handler.complete(tx, replies, self._app.clock.now())
+            results = await _by_handler(handler.complete(tx, replies, self._app.clock.now()))
             await failpoint("delivery.in_transaction", [reply.event for reply in replies])
             settled = [
                 self._settle(reply.event, one) for reply, one in zip(replies, results, strict=True)
