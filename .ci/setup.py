@@ -91,8 +91,9 @@ def step(title, action, *arguments):
 
 def pip(*arguments):
     """Run the environment's pip; True when it succeeded."""
-    command = [PYTHON, "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    return subprocess.call(command + list(arguments), cwd=ROOT) == 0
+    command = [str(PYTHON), "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    quiet = dict(os.environ, PYTHONWARNINGS="ignore")
+    return subprocess.call(command + list(arguments), cwd=ROOT, env=quiet) == 0
 
 
 def pip_install(lock):
