@@ -2,7 +2,7 @@
 
 `python -m bench.api --rate 500 --seconds 10 [--keys] [--items]`: starts a PostgreSQL and an API
 process of its own, sends orders on an open schedule (latency counts from the intended send time)
-and prints one line of JSON. CPU counts both servers with all their children, not the sender.
+writes bench/results/api-DATE. CPU counts both servers with all their children, not the sender.
 """
 
 from __future__ import annotations
@@ -11,22 +11,21 @@ import argparse
 import asyncio
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import aiohttp
-import psutil
 import uvloop
 
 from app.db.engine import Database
 from app.db.migrate import seed, upgrade
 from app.settings import load_settings
+from bench import machine, report
+from bench.accounting import cpu_s
 from chaos.lab.postgres import Postgres
 from chaos.lab.process import free_port
 from web.context import Context
@@ -82,19 +81,6 @@ class Sender:
         self.latencies_s.append(asyncio.get_running_loop().time() - due)
 
 
-def cpu_s(*roots: int) -> float:
-    """Return the CPU seconds of processes and all their children, ended ones included."""
-    total = 0.0
-    for root in roots:
-        process = psutil.Process(root)
-        for one in [process, *process.children(recursive=True)]:
-            times = one.cpu_times()
-            total += times.user + times.system
-        ended = process.cpu_times()
-        total += ended.children_user + ended.children_system
-    return total
-
-
 async def measure(url: str, api: int, postgres: int, options: argparse.Namespace) -> dict[str, Any]:
     """Warm up, then load and return the figures."""
     body = ITEMS if options.items else AMOUNT
@@ -113,12 +99,11 @@ async def measure(url: str, api: int, postgres: int, options: argparse.Namespace
         "statuses": sender.statuses,
         "api_us": round((after[0] - before[0]) / accepted * 1e6),
         "postgres_us": round((after[1] - before[1]) / accepted * 1e6),
+        "sum_us": round((after[0] - before[0] + after[1] - before[1]) / accepted * 1e6),
         "p50_ms": round(latencies[len(latencies) // 2] * 1e3, 1),
         "p99_ms": round(latencies[int(len(latencies) * 0.99)] * 1e3, 1),
         "keys": options.keys,
         "items": options.items,
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}, Python {sys.version.split()[0]}",
-        "date": datetime.now(UTC).date().isoformat(),
     }
 
 
@@ -142,11 +127,16 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--keys", action="store_true", help="send an Idempotency-Key")
     parser.add_argument("--items", action="store_true", help="order three products")
+    parser.add_argument("--name", default="api", help="prefix of the result files")
+    parser.add_argument("--force", action="store_true", help="measure on a busy machine too")
     parser.add_argument("--serve", nargs=2, metavar=("DSN", "PORT"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve:
         uvloop.run(serve(options.serve[0], int(options.serve[1])))
         return
+    facts: dict[str, Any] = {"warnings": machine.warnings_before()}
+    machine.refuse_or_warn(facts["warnings"], force=options.force)
+    facts |= machine.describe()
     with tempfile.TemporaryDirectory(prefix="symphony-bench-", dir="/var/tmp") as directory:
         Path(directory).chmod(0o755)
         server = Postgres(Path(directory) / "postgres")
@@ -158,11 +148,14 @@ def main() -> None:
         api = subprocess.Popen(command)
         try:
             url = f"http://127.0.0.1:{port}"
-            print(json.dumps(uvloop.run(measure(url, api.pid, int(server.pid or 0), options))))
+            found = uvloop.run(measure(url, api.pid, int(server.pid or 0), options))
         finally:
             api.terminate()
             api.wait(20)
             server.kill()
+    body = report.table(list(found), [list(found.values())])
+    report.write(options.name, "Accepted orders", {**facts, **found}, body)
+    print("\n".join(body))
 
 
 if __name__ == "__main__":

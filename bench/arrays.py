@@ -46,7 +46,8 @@ def measure(cursor: Any, server: int, kind: str, column: list[Any], way: Any, lo
 def main() -> None:
     """Measure, write, print."""
     parser = argparse.ArgumentParser(prog="python -m bench.arrays", description=__doc__)
-    parser.add_argument("--loops", type=int, default=500, help="statements of 100 elements each")
+    parser.add_argument("--loops", type=int, default=2000, help="statements of 100 elements each")
+    parser.add_argument("--name", default="arrays", help="prefix of the result files")
     parser.add_argument("--force", action="store_true", help="measure on a busy machine too")
     options = parser.parse_args()
     facts: dict[str, Any] = {"warnings": machine.warnings_before()}
@@ -72,7 +73,7 @@ def main() -> None:
     facts["rows"] = rows
     head = ["column of 100", *(f"{way}: client + server us/element" for way in WAYS)]
     body = report.table(head, rows)
-    report.write("arrays", "Array parameters", facts, body)
+    report.write(options.name, "Array parameters", facts, body)
     print("\n".join(body))
 
 

@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import shlex
 import statistics
 import sys
@@ -21,6 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from bench.machine import describe
 from chaos.ledger.arena import Arena, temporary_directory
 from chaos.ledger.campaign import Campaign, Plan, Result
 from chaos.ledger.command import document
@@ -56,10 +55,10 @@ def say(line: str) -> None:
 
 def machine() -> str:
     """What this ran on, and how busy it was."""
-    load = os.getloadavg()[1]
+    now = describe()
     return (
-        f"{os.cpu_count()} cores {platform.machine()}, {platform.system()} {platform.release()},"
-        f" Python {sys.version.split()[0]}, load average {load:.1f}"
+        f"{now['machine']}, load average {now['load_average'][1]:.1f}, calibration"
+        f" {now['calibration_us']} us"
     )
 
 

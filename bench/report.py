@@ -18,9 +18,7 @@ RESULTS = Path(__file__).resolve().parent / "results"
 
 def command() -> str:
     """The command line of this run."""
-    module = Path(sys.argv[0]).stem
-    name = "bench" if module == "__main__" else f"bench.{module}"
-    return shlex.join(["python", "-m", name, *sys.argv[1:]])
+    return shlex.join(["python", "-m", f"bench.{Path(sys.argv[0]).stem}", *sys.argv[1:]])
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[str]:
