@@ -26,7 +26,11 @@ ACK_TIMEOUT_S = 30.0
 
 @dataclass(frozen=True)
 class Plan:
-    """What to do: `rounds` faults in blocks of `block`; rates in events per second."""
+    """What to do: `rounds` faults in blocks of `block`; rates in events per second.
+
+    `burst` events are sent before each fault, `join_burst` before a join: they must outlast the
+    start of the joining worker.
+    """
 
     rounds: int
     faults: tuple[str, ...]
@@ -34,6 +38,7 @@ class Plan:
     rates: tuple[float, ...]
     block: int = 6
     burst: int = 0
+    join_burst: int = 0
     in_flight_min: int = 0
 
 
@@ -137,7 +142,7 @@ class Campaign:
         return self.results
 
     def _round(self, fault: str) -> bool:
-        self._fill()
+        self._fill(self._plan.join_burst if fault == "join" else self._plan.burst)
         in_flight = [trial.in_flight() for trial in self._trials]
         if fault in BROKER_FAULTS:
             proofs = [BROKER_FAULTS[fault](self._broker)] * len(self._trials)
@@ -159,13 +164,13 @@ class Campaign:
         # The first subject decides: a control that no longer rebalances is a finding, not a void.
         return proofs[0].holds
 
-    def _fill(self) -> None:
+    def _fill(self, burst: int) -> None:
         """Put a burst in flight before the fault, when the plan asks for one."""
-        if not self._plan.burst:
+        if not burst:
             return
         for trial in self._trials:
-            goal = len(trial.load.acked) + self._plan.burst
-            trial.load.burst(self._plan.burst)
+            goal = len(trial.load.acked) + burst
+            trial.load.burst(burst)
             deadline = monotonic() + ACK_TIMEOUT_S
             while len(trial.load.acked) < goal and trial.in_flight() < self._plan.in_flight_min:
                 if monotonic() > deadline:

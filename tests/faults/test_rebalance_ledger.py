@@ -18,9 +18,12 @@ from chaos.ledger.trial import Limits
 pytestmark = pytest.mark.faults
 
 IN_FLIGHT_MIN = 2_000
-BURST = 8_000
-# Only so that a burst outlasts the start of a joining worker.
+BURST = 3_000
+JOIN_BURST = 8_000
+# Only so that its burst outlasts the start of a joining worker.
 SLOW = "delivery.before_step=delay:80ms"
+# A loaded machine recovers late; a worker that stays idle is late by any measure.
+PATIENT = Limits(recovery_s=90.0, quiesce_s=120.0)
 
 
 @pytest.fixture(scope="module")
@@ -36,12 +39,13 @@ def result(directory: Path) -> Iterator[Result]:
         rounds=len(ALL_FAULTS),
         faults=ALL_FAULTS,
         seed=7,
-        rates=(300.0,),
+        rates=(100.0,),
         block=len(ALL_FAULTS),
         burst=BURST,
+        join_burst=JOIN_BURST,
         in_flight_min=IN_FLIGHT_MIN,
     )
-    with Arena(directory, Limits()) as arena:
+    with Arena(directory, PATIENT) as arena:
         trial = arena.probe(failpoints=SLOW)
         (found,) = Campaign([trial], arena.broker, plan, print).run()
         yield found
