@@ -121,6 +121,11 @@ async def heartbeat_now(consumer: Any) -> None:
     await consumer._coordinator._do_heartbeat()
 
 
+def coordinator_known(consumer: Any) -> bool:
+    """Whether the group's coordinator is known now; aiokafka forgets one that does not answer."""
+    return consumer is not None and consumer._coordinator.coordinator_id is not None
+
+
 def generation(consumer: Any) -> int:
     """The consumer group generation that this member is in."""
     return int(consumer._coordinator.generation)

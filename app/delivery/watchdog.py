@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from faust.types import TP
 
+from app.delivery import aiokafka_seams as seams
 from app.delivery.exits import Reason, end_process
 from app.delivery.state import BatchState
 
@@ -54,6 +55,7 @@ class Watchdog(threading.Thread):
         self._progress = Progress()
         self._beat = monotonic()
         self._quit = threading.Event()
+        self._coordinator_away_at = float("-inf")
 
     def close(self) -> None:
         """Stop watching: the worker is leaving in good order."""
@@ -82,12 +84,21 @@ class Watchdog(threading.Thread):
         if silent_s > app.settings.watchdog_loop_silent_s:
             return f"event loop silent for {silent_s:.0f} s"
         if not consumer.released:
-            stands_s = self._progress.stands_s("assignment", self._assignment_mark(), now_s)
-            if stands_s > limit_s:
-                return f"rebalance or recovery without progress for {stands_s:.0f} s"
-            return None
+            return self._stuck_assignment(now_s, limit_s)
         self._progress.moved("assignment")
         return self._stuck_step(now_s, limit_s) or self._stuck_partition(now_s, limit_s)
+
+    def _stuck_assignment(self, now_s: float, limit_s: float) -> str | None:
+        """A group without coordinator is a broker outage, which the outage budget bounds."""
+        app = self._app
+        if not seams.coordinator_known(app.consumer._thread._consumer):
+            self._coordinator_away_at = now_s
+        if now_s - self._coordinator_away_at < limit_s:
+            limit_s = max(limit_s, app.settings.outage_budget_s)
+        stands_s = self._progress.stands_s("assignment", self._assignment_mark(), now_s)
+        if stands_s > limit_s:
+            return f"rebalance or recovery without progress for {stands_s:.0f} s"
+        return None
 
     def _hear(self) -> None:
         self._beat = monotonic()

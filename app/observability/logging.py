@@ -74,6 +74,34 @@ class EventLog:
             self._logger.log(level, event, extra={"symphony_fields": fields}, exc_info=info)
 
 
+class RateLimit(logging.Filter):
+    """At most one record of a library per message template in `every_s` seconds.
+
+    The next one that passes tells how many were held back. For libraries that repeat one sentence
+    through an outage; `library` is the first part of their loggers' names.
+    """
+
+    def __init__(self, library: str, every_s: float = 5.0) -> None:
+        super().__init__()
+        self._library = library
+        self._every_s = every_s
+        self._passed: dict[tuple[str, object], tuple[float, int]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the record passes; bounded by the number of templates in the code."""
+        if record.name.partition(".")[0] != self._library:
+            return True
+        key = (record.name, record.msg)
+        passed_at, held_back = self._passed.get(key, (-self._every_s, 0))
+        if record.created - passed_at < self._every_s:
+            self._passed[key] = (passed_at, held_back + 1)
+            return False
+        self._passed[key] = (record.created, 0)
+        if held_back:
+            record.held_back = held_back
+        return True
+
+
 def get_log(name: str) -> EventLog:
     """Return the event log of a module (pass `__name__`)."""
     return EventLog(name)
@@ -190,8 +218,10 @@ def logging_config(settings: Settings) -> dict[str, Any]:
                 "class": "logging.StreamHandler",
                 "stream": "ext://sys.stdout",
                 "formatter": "default",
+                "filters": ["outage"],
             }
         },
+        "filters": {"outage": {"()": f"{__name__}.RateLimit", "library": "aiokafka"}},
         "loggers": quiet,
         "root": {"level": level, "handlers": ["default"]},
     }

@@ -15,7 +15,7 @@ from app.delivery.watchdog import Progress, Watchdog
 
 pytestmark = pytest.mark.unit
 
-LIMIT_S, SILENT_S = 30.0, 10.0
+LIMIT_S, SILENT_S, BUDGET_S = 30.0, 10.0, 120.0
 A = TP("orders", 0)
 
 
@@ -30,6 +30,8 @@ class FakeConsumer:
         self.ends: dict[TP, int | None] = {A: 5}
         self.loop = SimpleNamespace(call_soon_threadsafe=self._hear)
         self.hears = True
+        self.coordinator = SimpleNamespace(coordinator_id=1)
+        self._thread = SimpleNamespace(_consumer=SimpleNamespace(_coordinator=self.coordinator))
 
     def _hear(self, callback: Any) -> None:
         if self.hears:
@@ -58,7 +60,9 @@ class World:
             consumer_generation_id=1,
             runners=[runner],
             settings=SimpleNamespace(
-                watchdog_no_progress_s=LIMIT_S, watchdog_loop_silent_s=SILENT_S
+                watchdog_no_progress_s=LIMIT_S,
+                watchdog_loop_silent_s=SILENT_S,
+                outage_budget_s=BUDGET_S,
             ),
             tables=SimpleNamespace(_recovery=SimpleNamespace(active_offsets=self.active_offsets)),
         )
@@ -93,6 +97,26 @@ def test_progress_counts_since_the_last_change() -> None:
 def test_an_idle_worker_is_well(world: World) -> None:
     """Nothing to read is no lack of progress."""
     assert world.after(10 * LIMIT_S) is None
+
+
+def test_a_group_without_coordinator_is_a_broker_outage(world: World) -> None:
+    """While nobody serves the group, the outage budget bounds the wait; afterwards the limit."""
+    world.consumer.released = False
+    world.consumer.coordinator.coordinator_id = None
+    assert world.after(BUDGET_S - 10) is None
+    assert "without progress for 121 s" in (world.after(20) or "")
+
+
+def test_a_rebalance_that_stands_after_the_coordinator_is_back_ends_the_worker(
+    world: World,
+) -> None:
+    """The exemption ends one limit after the coordinator was last away."""
+    world.consumer.released = False
+    world.consumer.coordinator.coordinator_id = None
+    assert world.after(40) is None
+    world.consumer.coordinator.coordinator_id = 1
+    assert world.after(LIMIT_S - 2) is None
+    assert "without progress" in (world.after(5) or "")
 
 
 def test_start_up_is_exempt(world: World) -> None:

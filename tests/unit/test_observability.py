@@ -17,7 +17,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from app.observability import metrics
 from app.observability.families import CATALOGUE, one_of, render
 from app.observability.health import Verdict, application
-from app.observability.logging import JsonFormatter, bound, get_log, logging_config
+from app.observability.logging import JsonFormatter, RateLimit, bound, get_log, logging_config
 from app.observability.reference import PAGE, page
 
 pytestmark = pytest.mark.unit
@@ -179,3 +179,21 @@ def test_a_worker_without_broker_is_live_but_not_ready_and_says_why() -> None:
             assert "# EOF" in await scrape.text()
 
     asyncio.run(ask())
+
+
+@pytest.mark.unit
+def test_a_library_that_repeats_a_sentence_is_held_back_and_counted() -> None:
+    """One record per template passes in five seconds; the next tells how many did not."""
+    limit = RateLimit("aiokafka")
+
+    def record(name: str, created: float) -> logging.LogRecord:
+        made = logging.LogRecord(name, logging.WARNING, "", 0, "node %s away", ("1",), None)
+        made.created = created
+        return made
+
+    passed = [limit.filter(record("aiokafka.conn", at)) for at in (0.0, 1.0, 4.9)]
+    late = record("aiokafka.conn", 5.0)
+
+    assert passed == [True, False, False]
+    assert limit.filter(late) and late.held_back == 2
+    assert all(limit.filter(record("app.relay", at)) for at in (0.0, 0.1))
