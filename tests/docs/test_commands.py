@@ -70,7 +70,8 @@ def test_a_documented_symphony_command_exists(command: str) -> None:
         if done.returncode == 0:
             break
         path.pop()  # the last word may be an argument
-    assert done is not None and done.returncode == 0, command
+    assert done is not None, command
+    assert done.returncode == 0, command
     for option in re.findall(r"--[a-z-]+", command):
         assert option in done.stdout, f"{command}: no option {option}"
 
