@@ -236,7 +236,7 @@ class Settings(BaseSettings):
         "lab", 4096, "MB", "the lab stops working beyond so much data", ge=64
     )
     lab_ready_timeout_s: float = _setting(
-        "lab", 90, "s", "`symphony up` gives up when not everything is ready by then", gt=0
+        "lab", 180, "s", "`symphony up` gives up when not everything is ready by then", gt=0
     )
     broker_kind: Literal["embedded", "external"] = _setting(
         "lab", "embedded", "name", "embedded, or external at broker_bootstrap"

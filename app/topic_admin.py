@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError, for_code
+from aiokafka.errors import GroupCoordinatorNotAvailableError, KafkaError, for_code
 
 from app.errors import BrokerOutage, Definite
 from app.roles import ROLES
@@ -71,9 +71,9 @@ async def compare(settings: Settings) -> list[TopicState]:
 async def apply(settings: Settings) -> tuple[list[str], list[str]]:
     """Create what is missing and set differing configurations; names (created, configured).
 
-    Returns when all topics are visible in the broker's metadata. Raises TopicMismatch when a topic
-    exists with another partition count (nothing was changed then), BrokerOutage when the broker
-    cannot be reached.
+    Returns when all topics are visible in the broker's metadata and groups can be joined. Raises
+    TopicMismatch when a topic exists with another partition count (nothing was changed then),
+    BrokerOutage when the broker cannot be reached.
     """
     specs = declared(settings)
     async with _admin(settings) as admin:
@@ -106,6 +106,7 @@ async def apply(settings: Settings) -> tuple[list[str], list[str]]:
                 for code, message, *_ in response.resources:
                     _check(code, message)
         await _wait_visible(admin, list(specs))
+        await _wait_coordinator(admin, settings.namespace)
     return sorted(created), sorted(changed)
 
 
@@ -199,6 +200,20 @@ async def _wait_visible(admin: AIOKafkaAdminClient, names: list[str]) -> None:
         if asyncio.get_running_loop().time() > deadline:
             raise BrokerOutage(f"topics are not visible {_VISIBLE_S:g} s after their creation")
         await asyncio.sleep(0.1)
+
+
+async def _wait_coordinator(admin: AIOKafkaAdminClient, group: str) -> None:
+    """The first group ever makes the broker create its offsets topic: workers need not wait."""
+    deadline = asyncio.get_running_loop().time() + _VISIBLE_S
+    while True:
+        try:
+            await admin.find_coordinator(group)
+        except GroupCoordinatorNotAvailableError:
+            if asyncio.get_running_loop().time() > deadline:
+                raise
+            await asyncio.sleep(0.1)
+        else:
+            return
 
 
 def _check(code: int, message: str | None) -> None:

@@ -54,7 +54,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     topic_partitions: int = 4
     stop_grace_s: float = 12.0
     restart_backoff_max_s: float = 5.0
-    ready_timeout_s: float = 90.0
+    ready_timeout_s: float = 180.0
     disk_max_mb: int = 4096
     environment: dict[str, str] = {}
     worker_command: list[str] = []
