@@ -1,0 +1,324 @@
+"""The whole platform in a lab of its own, and the facts a fault test needs about it."""
+
+from __future__ import annotations
+
+import json
+import socket
+import urllib.error
+import urllib.request
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from secrets import token_hex
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+import psutil
+import psycopg2
+from confluent_kafka import Consumer, Producer, TopicPartition
+
+from app.roles import ROLES
+from chaos.demo.story import empty_classes
+from chaos.lab.client import Lab
+from chaos.ledger.group import GroupWatch
+from chaos.reconcile.command import Reconciled, reconcile
+from chaos.reconcile.ledgers import read_requests
+from chaos.reconcile.orders import outcomes
+from chaos.reconcile.report import text
+from chaos.workload.target import target_of
+from tests.faults.traffic import Traffic
+from tests.waiting import wait_until
+
+#: Generous: what a quiet machine does in seconds, a busy one does in this.
+PATIENCE_S = 120.0
+REST_DEADLINE_S = 150.0
+PARTITIONS = 4
+
+
+class Answer(NamedTuple):
+    """What the API said."""
+
+    status: int
+    retry_after: str
+    body: dict[str, Any]
+
+
+class Record(NamedTuple):
+    """A record as `app.messages.deadletter` wants it; `headers` as they were sent."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes | None], ...]
+
+
+class Platform:
+    """A running lab with all roles. Everything here is read from outside the workers."""
+
+    def __init__(self, lab: Lab, rate_per_s: float) -> None:
+        self.lab = lab
+        self.target = target_of(lab)
+        self._rate_per_s = rate_per_s
+        self.dead_letters = 0
+
+    def traffic(self, seed: int, rate_per_s: float | None = None) -> Traffic:
+        """Orders of every class; enter it to begin."""
+        return Traffic(self.target, rate_per_s=rate_per_s or self._rate_per_s, seed=seed)
+
+    def settle(self, traffic: Traffic, *, dead_letters: int = 0) -> Reconciled:
+        """Wait for rest, then every book must agree, every class have ended as it must, no worker
+        be left with work, and exactly `dead_letters` new records have been dead-lettered.
+        """
+        traffic.stop()
+        done = reconcile(self.target, self.target.ledgers(), deadline_s=REST_DEADLINE_S)
+        told = text(done.verdict)
+        assert done.exit_code == 0, f"{done.unrest or 'at rest'}\n{told}"
+        assert done.unrest == "", told
+        snapshot = done.evidence.snapshot
+        assert snapshot is not None
+        found = outcomes(read_requests([traffic.ledger]), snapshot)
+        assert empty_classes(found) == [], found
+        assert self.letters(done) == self.dead_letters + dead_letters, told
+        self.dead_letters += dead_letters
+        wait_until(lambda: not self.unfinished(), timeout_s=PATIENCE_S, what=_Told(self.unfinished))
+        return done
+
+    @staticmethod
+    def letters(done: Reconciled) -> int:
+        """How many dead letters there are."""
+        return int(done.verdict.facts["dead_letters"])
+
+    def unfinished(self) -> list[str]:
+        """Whatever keeps this from being at rest: a worker not ready, a partition that nobody or
+        more than one worker owns, a record nobody has processed or whose offset is not committed.
+        """
+        found: list[str] = []
+        owners: dict[tuple[str, str, int], list[str]] = {}
+        status = self.lab.status(delivery=True)["processes"]
+        rows = [row for row in status if row["state"] != "stopped"]
+        for row in rows:
+            name, delivery = row["name"], row.get("delivery") or {}
+            if row["state"] != "ready" or (row["role"] in ROLES and not delivery.get("ready")):
+                found.append(f"{name} is {row['state']}: {row['reason'] or row['last_exit']}")
+            for consumer, part in _partitions(row):
+                owners.setdefault((consumer, part["topic"], part["partition"]), []).append(name)
+                if part["lag_records"] != 0 or max(0, part["committed"]) != part["watermark"]:
+                    found.append(f"{name}, {consumer}: {part}")
+        found += [f"{place} is owned by {who}" for place, who in owners.items() if len(who) > 1]
+        found += [
+            f"nobody owns {topic}[{number}] of {consumer}"
+            for consumer, topic in {(consumer, topic) for consumer, topic, _ in owners}
+            for number in range(PARTITIONS)
+            if (consumer, topic, number) not in owners
+        ]
+        busy = {name.rpartition("-")[0] for who in owners.values() for name in who}
+        idle = {row["role"] for row in rows} & {r for r in ROLES if ROLES[r].consumes} - busy
+        return found + [f"role {role} owns nothing" for role in idle]
+
+    def owned(self, worker: str) -> set[tuple[str, int]]:
+        """The partitions that a worker says it owns; empty when it does not answer."""
+        rows = self.lab.status(delivery=True)["processes"]
+        return {
+            (part["topic"], part["partition"])
+            for row in rows
+            if row["name"] == worker
+            for _, part in _partitions(row)
+        }
+
+    def client_ids(self, role: str) -> set[str]:
+        """The Kafka client ids of the present incarnations of a role."""
+        rows = [row for row in self.lab.status()["processes"] if row["role"] == role]
+        return {f"{row['name']}.{row['incarnation']}" for row in rows if row["pid"]}
+
+    def pid(self, name: str) -> int:
+        """The pid of a running part."""
+        return int(self.lab.process(name)["pid"])
+
+    def kill_and_see(self, name: str) -> dict[str, Any]:
+        """kill -9; returns the row of the successor once the old process is gone and it serves."""
+        before = self.lab.process(name)
+        old = self.lab.kill(name)
+        wait_gone(old)
+        row = self.lab.wait_restarted(name, old, PATIENCE_S)
+        assert row["restarts"] > before["restarts"]
+        assert row["last_exit"] == "was ended by SIGKILL"
+        return row
+
+    def order(self) -> Answer:
+        """Place one order with the API and return its answer, whatever it is."""
+        body = json.dumps({"customerId": "prober", "total": "12.50", "currency": "EUR"}).encode()
+        request = urllib.request.Request(
+            f"{self.target.url}/api/orders",
+            body,
+            {"Content-Type": "application/json", "Idempotency-Key": f"probe-{token_hex(8)}"},
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=20) as reply:
+                return Answer(reply.status, "", json.load(reply))
+        except urllib.error.HTTPError as error:
+            with error:
+                return Answer(error.code, error.headers.get("Retry-After", ""), json.load(error))
+
+    def rows(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
+        """Rows of a select."""
+        with closing(psycopg2.connect(self.target.dsn)) as connection:
+            connection.set_session(readonly=True, autocommit=True)
+            with connection.cursor() as cursor:
+                cursor.execute(sql, values)
+                return list(cursor.fetchall())
+
+    def count(self, sql: str, *values: Any) -> int:
+        """The number that a select returns."""
+        return int(self.rows(sql, *values)[0][0])
+
+    def gateway(self, **changes: Any) -> None:
+        """Change the gateway's behaviour while it runs."""
+        url = self.lab.status()["gateway"]["url"]
+        request = urllib.request.Request(
+            f"{url}/v1/mode", json.dumps(changes).encode(), method="PUT"
+        )
+        with urllib.request.urlopen(request, timeout=20) as reply:
+            assert reply.status == 200
+
+    def gateway_lines(self, since: int = 0) -> list[dict[str, Any]]:
+        """What the gateway has recorded, without its first `since` lines."""
+        lines = self.target.gateway_ledger.read_text().splitlines()[since:]
+        return [json.loads(line) for line in lines]
+
+    @contextmanager
+    def group(self, role: str) -> Iterator[GroupWatch]:
+        """The consumer group of a role as the broker logs it."""
+        watch = GroupWatch(self.target.bootstrap, f"symphony-{role}")
+        watch.start()
+        try:
+            yield watch
+        finally:
+            watch.close()
+
+    def records(self, topics: Iterable[str]) -> list[Record]:
+        """Every record of `topics` now."""
+        consumer = Consumer(
+            {
+                "bootstrap.servers": self.target.bootstrap,
+                "group.id": "fault-test-reader",
+                "enable.auto.commit": False,
+                "enable.partition.eof": True,
+                "auto.offset.reset": "earliest",
+            }
+        )
+        places = [TopicPartition(topic, n, 0) for topic in topics for n in range(PARTITIONS)]
+        found: list[Record] = []
+        try:
+            consumer.assign(places)
+            left = {(place.topic, place.partition) for place in places}
+            while left:
+                messages = consumer.consume(2_000, 20.0)
+                assert messages, f"no record for 20 s, {left} not read to the end"
+                for message in messages:
+                    if message.error() is not None:
+                        left.discard((message.topic(), message.partition()))
+                    else:
+                        found.append(_record(message))
+        finally:
+            consumer.close()
+        return found
+
+    def publish(self, records: Iterable[Record]) -> int:
+        """Publish records as they are, each to its partition; how many the broker has taken."""
+        refused: list[Any] = []
+        taken: list[Any] = []
+
+        def delivered(error: Any, message: Any) -> None:
+            (taken if error is None else refused).append(error or message)
+
+        producer = Producer({"bootstrap.servers": self.target.bootstrap, "linger.ms": 5})
+        for one in records:
+            producer.produce(
+                one.topic,
+                key=one.key,
+                value=one.value,
+                partition=one.partition,
+                headers=list(one.headers),
+                on_delivery=delivered,
+            )
+            producer.poll(0)
+        assert producer.flush(60) == 0
+        assert not refused, refused[:3]
+        return len(taken)
+
+
+class _Told:
+    """A text made when it is read, so that a failed wait shows the last state."""
+
+    def __init__(self, facts: Any) -> None:
+        self._facts = facts
+
+    def __str__(self) -> str:
+        return f"nothing is left to do: {self._facts()}"
+
+    def __format__(self, spec: str) -> str:
+        return str(self)
+
+
+def _partitions(row: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """Consumer and report of every partition that a process says it owns."""
+    delivery = row.get("delivery") or {}
+    return [
+        (consumer["consumer"], part)
+        for consumer in delivery.get("consumers", ())
+        for part in consumer["partitions"]
+    ]
+
+
+def wait_gone(pid: int, timeout_s: float = 20.0) -> None:
+    """Return when the process has ended."""
+    wait_until(lambda: not alive(pid), timeout_s=timeout_s, what=f"pid {pid} is gone")
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; a zombie does not."""
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def port_closed(address: str) -> bool:
+    """Whether nobody listens at host:port or at the host and port of a URL."""
+    parts = urlsplit(address if "//" in address else f"//{address}")
+    try:
+        socket.create_connection((parts.hostname, parts.port), timeout=2).close()
+    except OSError:
+        return True
+    return False
+
+
+def processes_of(lab_dir: Path) -> list[str]:
+    """Command lines of live processes that know a lab's directory; without our own and our callers'."""
+    me = psutil.Process()
+    ours = {me.pid, *(parent.pid for parent in me.parents())}
+    found = []
+    for process in psutil.process_iter():
+        try:
+            words = [*process.cmdline(), *process.environ().values()]
+            running = process.status() != psutil.STATUS_ZOMBIE
+        except psutil.Error:
+            continue
+        if running and process.pid not in ours and str(lab_dir) in " ".join(words):
+            found.append(" ".join(process.cmdline()))
+    return found
+
+
+def _record(message: Any) -> Record:
+    return Record(
+        message.topic(),
+        message.partition(),
+        message.offset(),
+        message.timestamp()[1],
+        message.key(),
+        message.value(),
+        tuple(message.headers() or ()),
+    )
