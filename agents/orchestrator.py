@@ -28,6 +28,7 @@ from app.domain.definition import Policy
 from app.domain.record import Saga, from_bytes, to_bytes
 from app.errors import Poison, TransientDatabase
 from app.messages import Cause, Output, emit
+from app.messages.deadletter import redriven
 from app.observability import metrics
 from app.topics import (
     CATALOGUE,
@@ -170,7 +171,11 @@ class Orchestrator:
     def _outputs(
         self, event: SagaEvent, decision: domain.Applied, now: datetime
     ) -> tuple[Output, ...]:
-        """Commands under their own ids, then what the order's status became."""
+        """Commands under their own ids, then what the order's status became.
+
+        A command that is sent again says so: its participant may have dead-lettered it, and must
+        then try anew and not repeat that it failed.
+        """
         saga = decision.saga
         cause = Cause(event.event_id, saga.correlation_id, event.traceparent or saga.traceparent)
         outputs = [
@@ -184,6 +189,8 @@ class Orchestrator:
             )
             for command in decision.commands
         ]
+        if saga.tries:
+            outputs = [redriven(output, saga.tries) for output in outputs]
         for number, body in enumerate(status_changes(decision)):
             identity = ids.event_id(event.event_id, f"order.status_changed:{number}")
             outputs.append(

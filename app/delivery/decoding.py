@@ -77,10 +77,7 @@ def position_id(record: ConsumerRecord) -> str:
 def to_event(record: ConsumerRecord, decoded: Decoded) -> Event:
     """Join a record and its decoded envelope."""
     attempt = decoded.attempt
-    if decoded.retry_role:
-        delivery = deadletter.read_failure(record.headers).redrives * (ATTEMPT_MAX + 1) + attempt
-    else:
-        delivery = attempt
+    delivery = decoded.redrives * (ATTEMPT_MAX + 1) + attempt
     return Event(
         record.topic,
         record.partition,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import msgspec
 
 from app.errors import Poison, SymphonyError
-from app.messages.envelope import ATTEMPT_MAX, Headers, Output
+from app.messages.envelope import ATTEMPT_MAX, Headers, Output, read_redrives
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -128,7 +128,7 @@ def read_failure(headers: Headers) -> Failure:
         _text(found, ERROR_CLASS),
         _text(found, ERROR_MESSAGE),
         _text(found, ERROR_REASON),
-        _number(found, REDRIVES),
+        read_redrives(found.get(REDRIVES, b"")),
     )
 
 
@@ -187,6 +187,17 @@ def redrive(record: ConsumedRecord, *, not_after: datetime | None = None) -> Out
     headers.append((REDRIVES, str(failure.redrives + 1).encode()))
     value = output.value if not_after is None else _restamp(output.value, not_after)
     return Output(output.topic, output.key, value, headers, output.partition)
+
+
+def redriven(output: Output, redrives: int) -> Output:
+    """Mark a command that its sender sends for the `redrives`-th time again under the same id.
+
+    A consumer that had retried or dead-lettered it tries again; without the mark it would take the
+    record for a copy of the first one and only repeat what it has stored.
+    """
+    return msgspec.structs.replace(
+        output, headers=[*output.headers, (REDRIVES, str(redrives).encode())]
+    )
 
 
 def _back(record: ConsumedRecord, *, keep: Sequence[str]) -> Output:

@@ -27,6 +27,8 @@ VALUE_BYTES_MAX = 256 * 1024
 HEADERS_MAX = 64
 DEPTH_MAX = 32
 ATTEMPT_MAX = 9999
+REDRIVES_MAX = 99_999
+"""Higher counts in a header are read as this, so that a delivery number fits PostgreSQL's int."""
 
 SPECVERSION = b"1.0"
 CONTENT_TYPE = b"application/json"
@@ -35,6 +37,7 @@ _READ_ONCE = frozenset({"content-type", "x-attempt", "x-retry-role"})
 _UUID = re.compile(rb"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _TOKEN = re.compile(rb"[^\x00-\x1f\x7f]{1,256}")
 _ATTEMPT = re.compile(rb"[0-9]{1,4}")
+_REDRIVES = re.compile(rb"[0-9]{1,19}")
 _TRACEPARENT = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _BRACKET = re.compile(rb"[\[\]{}]")
@@ -68,6 +71,7 @@ class Decoded(msgspec.Struct, frozen=True):
     traceparent: str
     source: str
     retry_role: str
+    redrives: int
 
 
 class Caused(Protocol):
@@ -166,6 +170,7 @@ def decode(topic: str, headers: Headers, key: bytes | None, value: bytes | None)
     causation = get("ce_causationid")
     attempt = get("x-attempt")
     role = get("x-retry-role")
+    redrives = get("x-redrives")
     trace = get("traceparent")
     body = _body(reader, value)
     if key != getattr(body, reader.key).encode():
@@ -182,6 +187,7 @@ def decode(topic: str, headers: Headers, key: bytes | None, value: bytes | None)
         "" if trace is None or _TRACEPARENT.fullmatch(trace) is None else trace.decode(),
         source,
         "" if role is None else _token("x-retry-role", role),
+        0 if redrives is None else read_redrives(redrives),
     )
 
 
@@ -316,6 +322,11 @@ def _attempt(raw: bytes | None) -> int:
     if raw is None or _ATTEMPT.fullmatch(raw) is None:
         raise Poison("bad_header", "x-attempt")
     return int(raw)
+
+
+def read_redrives(raw: bytes) -> int:
+    """Return how often a record was redriven; what is no number counts as never."""
+    return min(int(raw), REDRIVES_MAX) if _REDRIVES.fullmatch(raw) is not None else 0
 
 
 @lru_cache(maxsize=64)
