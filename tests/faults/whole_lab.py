@@ -297,7 +297,7 @@ def port_closed(address: str) -> bool:
 
 
 def processes_of(lab_dir: Path) -> list[str]:
-    """Command lines of live processes that know a lab's directory; without our own and our callers'."""
+    """Command lines of live processes that know a lab's directory; not our callers'."""
     me = psutil.Process()
     ours = {me.pid, *(parent.pid for parent in me.parents())}
     found = []
