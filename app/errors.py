@@ -29,21 +29,21 @@ class SymphonyError(Exception):
         return f"{self.code}: {self.detail}" if self.detail else self.code
 
 
-class Definite(SymphonyError):  # noqa: N818 - the kind is the name
+class Definite(SymphonyError):
     """The effect did not happen."""
 
     code = "definite"
     doc = "The effect surely did not happen: compensate, or try again under any id."
 
 
-class Indefinite(SymphonyError):  # noqa: N818 - the kind is the name
+class Indefinite(SymphonyError):
     """The effect may have happened."""
 
     code = "indefinite"
     doc = "The effect may have happened: try again with the same id only."
 
 
-class Poison(SymphonyError):  # noqa: N818 - the kind is the name
+class Poison(SymphonyError):
     """The record will never be processed as it is; `reason` is one of `POISON_REASONS`."""
 
     code = "poison"

@@ -143,6 +143,9 @@ class Settings(BaseSettings):
     fetch_max_wait_ms: int = _setting(
         "delivery", 25, "ms", "but no longer than this", ge=1, le=10_000
     )
+    fetch_busy_wait_ms: int = _setting(
+        "delivery", 80, "ms", "the same when steps follow each other closely", ge=1, le=10_000
+    )
     prefetch_backoff_ms: int = _setting(
         "delivery", 5, "ms", "pause of the fetcher when it has enough", ge=1, le=1000
     )
@@ -217,7 +220,7 @@ class Settings(BaseSettings):
     api_items_max: int = _setting("api", 100, "count", "items of one order", ge=1, le=1000)
     api_batch_max: int = _setting("api", 64, "count", "orders written in one transaction", ge=1)
     api_batch_pace_ms: float = _setting(
-        "api", 10, "ms", "least time from one batch's start to the next", ge=0, le=1000
+        "api", 20, "ms", "least time from one batch's start to the next", ge=0, le=1000
     )
     api_writers: int = _setting("api", 2, "count", "transactions at the same time", ge=1, le=64)
     api_queue_max: int = _setting("api", 2000, "count", "waiting writes, more get 503", ge=1)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from app.delivery.batch import BatchTopic
 from app.delivery.events import TickHandler
 from app.delivery.exits import Reason, end_process
+from app.delivery.linger import Linger
 from app.delivery.patience import Abandoned
 from app.delivery.reporting import REPORT_S, Reporter
 from app.delivery.state import BatchState
@@ -33,6 +35,8 @@ class StepRunner:
         handler = spec.handler if isinstance(spec.handler, TickHandler) else None
         self._ticker = Ticker(app, spec.name, self.step, handler)
         self.reporter = Reporter(app, spec.name, spec.topics, self.step.state)
+        idle_ms = app.role.fetch_max_wait_ms or app.settings.fetch_max_wait_ms
+        self._linger = Linger(idle_ms, app.settings.fetch_busy_wait_ms)
         self._lock = asyncio.Lock()
         self._prepared = -1
 
@@ -43,6 +47,7 @@ class StepRunner:
             message, consumer = event.message, self._app.consumer
             async with self._lock:
                 if consumer.begin(message):
+                    began_s = monotonic()
                     try:
                         await self._prepare()
                         await self.step.run(message)
@@ -53,6 +58,7 @@ class StepRunner:
                         end_process(Reason.FAILURE, f"{self.spec.name}: {error!r}")
                     finally:
                         self.step.state.enter(BatchState.IDLE)
+                    consumer.set_linger(self._linger.after_step(began_s, monotonic()))
             event.ack()
 
     async def tick_forever(self) -> None:

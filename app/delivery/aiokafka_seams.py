@@ -35,8 +35,14 @@ def set_fetch_linger(
     consumer._fetch_max_wait_ms = max_wait_ms
     if getattr(consumer, "_fetcher", None) is not None:
         consumer._fetcher._fetch_min_bytes = min_bytes
-        consumer._fetcher._fetch_max_wait_time = max_wait_ms
+        consumer._fetcher._fetch_max_wait_ms = max_wait_ms
         consumer._fetcher._prefetch_backoff = prefetch_backoff_s
+
+
+def set_fetch_wait(consumer: Any, max_wait_ms: int) -> None:
+    """Change the wait of the fetch requests to come (see app.delivery.linger)."""
+    if consumer is not None:
+        consumer._fetcher._fetch_max_wait_ms = max_wait_ms
 
 
 def note_heartbeats(consumer: Any, note: Callable[[float], None]) -> None:

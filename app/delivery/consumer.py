@@ -315,6 +315,10 @@ class Consumer(driver.Consumer):
                 metrics.COMMITS.child(self.app.role.name, "ok").inc()
             return True
 
+    def set_linger(self, wait_ms: int) -> None:
+        """How long the next fetches may wait for `fetch_min_bytes`."""
+        self._thread.set_linger(wait_ms)
+
     # Lease
 
     def lease_age_s(self) -> float:

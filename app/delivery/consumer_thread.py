@@ -61,6 +61,10 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             lambda why: end_process(Reason.OUTAGE, why),
         )
 
+    def set_linger(self, wait_ms: int) -> None:
+        """Called from the main loop; a plain store that the next fetch request reads."""
+        seams.set_fetch_wait(self._consumer, wait_ms)
+
     def _note_heartbeat(self, sent_at: float) -> None:
         self.lease_at = sent_at
 

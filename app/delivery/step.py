@@ -11,7 +11,7 @@ anywhere repeats the batch; inbox rows and stored outputs make the repeat harmle
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -27,7 +27,7 @@ from app.delivery.idempotency import IdempotencyTable
 from app.delivery.outputs import Outputs
 from app.delivery.patience import Patience
 from app.delivery.state import BatchState, StateTracker
-from app.delivery.tables import Table, write_tables
+from app.delivery.tables import Table, TableWrites
 from app.errors import Poison
 from app.failpoints import failpoint
 from app.observability import metrics
@@ -60,6 +60,8 @@ class Step:
         self._effects = effects(app, spec.name, spec.handler, self.patience)
         self._due = spec.handler if isinstance(spec.handler, DueHandler) else None
         self._observer = spec.handler if isinstance(spec.handler, TableObserver) else None
+        others = {table for table in spec.tables.values() if table is not spec.idempotency}
+        self._stateful = bool(others)
         self._precedence = {topic: rank for rank, topic in enumerate(spec.topics)}
         self.idempotency = (
             IdempotencyTable(app, spec.idempotency) if spec.idempotency is not None else None
@@ -140,13 +142,28 @@ class Step:
         await self.publish(finished + applied)
 
     async def publish(self, finished: Sequence[Finished]) -> None:
-        """Steps 4 and 5: tables, then outputs, each acknowledged before it returns."""
+        """Steps 4 and 5: tables and outputs, all acknowledged before it returns.
+
+        State goes before outputs. An idempotency table is no state: what it says is in the inbox
+        too, so its changelog travels in the same requests as the outputs.
+        """
         began = perf_counter()
-        await self._write(finished)
-        await failpoint("delivery.after_tables")
-        self._observe("tables", began)
-        began = perf_counter()
+        observed, writes = self._table_writes(finished)
         outputs = Outputs(self._app.batch_producer)
+        await writes.add_to(outputs)
+        if writes and self._stateful:
+            await self._flush_tables(outputs, writes, observed)
+            writes, observed = TableWrites(()), {}
+            self._observe("tables", began)
+            began = perf_counter()
+        count = await self._add_outputs(outputs, finished)
+        if count or writes:
+            await self._flush_tables(outputs, writes, observed)
+            metrics.OUTPUTS.child(self._spec.name).inc(count)
+        self._observe("outputs", began)
+        self.state.restart()
+
+    async def _add_outputs(self, outputs: Outputs, finished: Iterable[Finished]) -> int:
         count = 0
         for one in finished:
             for out in one.outputs:
@@ -155,15 +172,27 @@ class Step:
                     partition = one.partition
                 await outputs.add(out.topic, partition, out.key, out.value, out.headers)
                 count += 1
-        if count:
-            await self._app.lease()
-            await outputs.flush()
-            metrics.OUTPUTS.child(self._spec.name).inc(count)
-        self._observe("outputs", began)
-        self.state.restart()
+        return count
 
-    async def _write(self, finished: Iterable[Finished]) -> None:
-        """Coalesce per key (the last write wins) and write all tables."""
+    async def _flush_tables(
+        self, outputs: Outputs, writes: TableWrites, observed: Mapping[int, Sequence[Write]]
+    ) -> None:
+        """Have everything acknowledged, then bring the stores up to date."""
+        await self._app.lease()
+        acknowledged = await outputs.flush()
+        if not writes:
+            return
+        await failpoint("delivery.after_changelog")
+        writes.apply(acknowledged)
+        await failpoint("delivery.after_tables")
+        if self._observer is not None:
+            for partition, listed in observed.items():
+                self._observer.written(partition, listed)
+
+    def _table_writes(
+        self, finished: Iterable[Finished]
+    ) -> tuple[dict[int, list[Write]], TableWrites]:
+        """All writes by partition, and coalesced per key (the last one wins)."""
         changes: dict[str, dict[int, dict[bytes, bytes | None]]] = defaultdict(
             lambda: defaultdict(dict)
         )
@@ -172,15 +201,8 @@ class Step:
             for write in one.writes:
                 changes[write.table][one.partition][write.key] = write.value
                 observed[one.partition].append(write)
-        if not changes:
-            return
-        await self._app.lease()
-        await write_tables(
-            self._app, [(self._spec.tables[name], by_p) for name, by_p in changes.items()]
-        )
-        if self._observer is not None:
-            for partition, writes in observed.items():
-                self._observer.written(partition, writes)
+        listed = [(self._spec.tables[name], by_p) for name, by_p in changes.items()]
+        return observed, TableWrites(listed)
 
     def _bury_killer(self, records: Sequence[ConsumerRecord]) -> list[Finished]:
         now = self._app.clock.now()

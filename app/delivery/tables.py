@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any
 import faust.stores.memory
 import rocksdict
 
-from app.delivery.outputs import Outputs
-from app.failpoints import failpoint
+from app.delivery.outputs import Acked, Outputs
 
 if TYPE_CHECKING:
     from app.delivery.app import App
@@ -64,29 +63,33 @@ def table_items(table: Table, partition: int) -> Iterator[tuple[bytes, bytes]]:
             yield key, value
 
 
-async def write_tables(app: App, writes: Iterable[tuple[Table, Changes]]) -> None:
-    """Write several tables' changes: all changelogs acknowledged first, then the stores.
+class TableWrites:
+    """Changes of several tables on their way: changelogs acknowledged first, then the stores."""
 
-    Raises what the producer raised; then no store was touched.
-    """
-    listed = [(table, changes) for table, changes in writes if changes]
-    if not listed:
-        return
-    outputs = Outputs(app.batch_producer)
-    for table, changes in listed:
-        topic = table.changelog_topic.get_topic_name()
-        for partition, entries in changes.items():
-            for key, value in entries.items():
-                await outputs.add(topic, partition, key, value)
-    high: dict[tuple[str, int], int] = defaultdict(lambda: -1)
-    for acked in await outputs.flush():
-        tp = (acked.topic, acked.partition)
-        high[tp] = max(high[tp], acked.first_offset + acked.records - 1)
-    await failpoint("delivery.after_changelog")
-    for table, changes in listed:
-        topic = table.changelog_topic.get_topic_name()
-        for partition, entries in changes.items():
-            _apply(table, partition, entries, high[topic, partition])
+    def __init__(self, writes: Iterable[tuple[Table, Changes]]) -> None:
+        self._writes = [(table, changes) for table, changes in writes if changes]
+
+    def __bool__(self) -> bool:
+        return bool(self._writes)
+
+    async def add_to(self, outputs: Outputs) -> None:
+        """Add the changelog records."""
+        for table, changes in self._writes:
+            topic = table.changelog_topic.get_topic_name()
+            for partition, entries in changes.items():
+                for key, value in entries.items():
+                    await outputs.add(topic, partition, key, value)
+
+    def apply(self, acknowledged: Iterable[Acked]) -> None:
+        """Write the stores; `acknowledged` is what the flush that held the changelogs returned."""
+        high: dict[tuple[str, int], int] = defaultdict(lambda: -1)
+        for acked in acknowledged:
+            tp = (acked.topic, acked.partition)
+            high[tp] = max(high[tp], acked.first_offset + acked.records - 1)
+        for table, changes in self._writes:
+            topic = table.changelog_topic.get_topic_name()
+            for partition, entries in changes.items():
+                _apply(table, partition, entries, high[topic, partition])
 
 
 def _apply(
