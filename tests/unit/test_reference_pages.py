@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from app import errors
+from app import errors, reference
 from app.domain import diagram
 
 pytestmark = pytest.mark.unit
@@ -23,3 +23,9 @@ def test_saga_pages_are_current() -> None:
 def test_the_errors_page_is_current() -> None:
     """`python -m app.errors > docs/reference/errors.md` would change nothing."""
     assert (REFERENCE / "errors.md").read_text(encoding="utf-8") == errors.reference()
+
+
+def test_the_pages_of_settings_and_topics_are_current() -> None:
+    """`python -m app.reference docs/reference` would change nothing."""
+    for name, page in reference.PAGES.items():
+        assert (REFERENCE / name).read_text(encoding="utf-8") == page(), name
