@@ -19,8 +19,10 @@ def settings_page() -> str:
         "",
         _NOTE,
         "",
-        "Precedence: command line, `SYMPHONY_*`, `.env`, `faust.ini`, default. Unknown keys are"
-        " errors. `symphony config show --origin` prints what applies and where it comes from.",
+        (
+            "Precedence: command line, `SYMPHONY_*`, `.env`, `faust.ini`, default. Unknown keys are"
+            " errors. `symphony config show --origin` prints what applies and where it comes from."
+        ),
     ]
     group = ""
     for name, field in Settings.model_fields.items():
