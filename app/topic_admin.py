@@ -22,7 +22,7 @@ from app.topics import CATALOGUE, TopicSpec, changelog_of
 
 _TOPIC_ALREADY_EXISTS = 36
 _REQUEST_S = 15.0
-_VISIBLE_S = 15.0
+_VISIBLE_S = 60.0
 
 
 class TopicMismatch(Definite):
@@ -199,7 +199,7 @@ async def _wait_visible(admin: AIOKafkaAdminClient, names: list[str]) -> None:
     while len(await _partitions(admin, names)) < len(names):
         if asyncio.get_running_loop().time() > deadline:
             raise BrokerOutage(f"topics are not visible {_VISIBLE_S:g} s after their creation")
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.25)
 
 
 async def _wait_coordinator(admin: AIOKafkaAdminClient, group: str) -> None:
@@ -211,7 +211,7 @@ async def _wait_coordinator(admin: AIOKafkaAdminClient, group: str) -> None:
         except GroupCoordinatorNotAvailableError:
             if asyncio.get_running_loop().time() > deadline:
                 raise
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.25)
         else:
             return
 
