@@ -216,12 +216,14 @@ class Supervisor:
             cwd=self.plan.cwd,
         )
         deadline = time.monotonic() + COMMAND_S
+        said = f"`symphony {' '.join(arguments)}`"
         while process.poll() is None:
             if time.monotonic() > deadline:
                 process.kill()
+                raise LabError(f"{said} did not end within {COMMAND_S:.0f} s:\n{tail(file, 5)}")
             await asyncio.sleep(0.05)
         if process.returncode:
-            raise LabError(f"`symphony {' '.join(arguments)}` failed:\n{tail(file, 5)}")
+            raise LabError(f"{said} failed:\n{tail(file, 5)}")
 
     async def _take_down(self) -> None:
         grace_s = self.plan.stop_grace_s
