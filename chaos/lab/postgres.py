@@ -7,6 +7,7 @@ user. Authentication is `trust`: it listens on 127.0.0.1 only and holds lab data
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import pwd
@@ -19,6 +20,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
+import psutil
 import psycopg2
 from psycopg2 import errorcodes
 
@@ -164,6 +166,36 @@ def _public_data(directory: Path) -> Path:
     return place / "data"
 
 
+def _clear_stale_lock(data: Path, timeout_s: float = 10.0) -> None:
+    """Remove the lock file of a server that is gone, children included.
+
+    PostgreSQL believes in its predecessor as long as the pid exists: a killed server that nobody
+    has reaped yet, or a later process with its number, would keep it from starting. Its processes
+    all work in the data directory, so the lock is stale when no live process does. Raises LabError
+    when one still does after `timeout_s`.
+    """
+    lock = data / "postmaster.pid"
+    if not lock.exists():
+        return
+    deadline = time.monotonic() + timeout_s
+    while users := _processes_in(data):
+        if time.monotonic() > deadline:
+            raise LabError(f"another PostgreSQL (pid {users[0]}) still runs in {data}: end it")
+        time.sleep(0.1)
+    lock.unlink(missing_ok=True)
+
+
+def _processes_in(directory: Path) -> list[int]:
+    """Pids of the live processes whose working directory is `directory`."""
+    place = str(directory.resolve())
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.cwd() == place and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process.pid)
+    return found
+
+
 class Postgres:
     """An embedded server whose files live in `directory`; `port` is chosen free when None.
 
@@ -232,6 +264,7 @@ class Postgres:
             raise port_taken(self.port, "PostgreSQL", "--postgres-port")
         home = _Home(self._directory)
         self._initialise(home)
+        _clear_stale_lock(home.data)
         settings = {**_SETTINGS, "port": str(self.port), "fsync": "on" if self._fsync else "off"}
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         self._process = spawn(

@@ -101,6 +101,34 @@ def test_committed_rows_survive_every_kind_of_end(own_postgres: Postgres) -> Non
     assert _scalar(dsn, "select n from kept") == 1
 
 
+def test_a_lock_of_a_dead_server_does_not_keep_the_next_from_starting(
+    own_postgres: Postgres, public_dir: Path
+) -> None:
+    """A pid in the lock file that now belongs to another process, or to a zombie, is no server."""
+    own_postgres.kill()
+    lock = public_dir / "postgres" / "data" / "postmaster.pid"
+    other = subprocess.Popen([sys.executable, "-c", "pass"])
+    wait_until(
+        lambda: psutil.Process(other.pid).status() == psutil.STATUS_ZOMBIE,
+        timeout_s=10,
+        what="an unreaped process",
+    )
+    lines = lock.read_text().splitlines()
+    lock.write_text("\n".join([str(other.pid), *lines[1:]]) + "\n")
+    own_postgres.launch()
+    own_postgres.wait_ready(timeout_s=20)
+    other.wait()
+
+
+def test_a_second_server_on_the_same_files_is_refused(
+    own_postgres: Postgres, public_dir: Path
+) -> None:
+    """The lock of a living server is respected."""
+    with pytest.raises(LabError, match="still runs in"):
+        Postgres(public_dir / "postgres").launch()
+    assert _scalar(own_postgres.dsn, "select 1") == 1
+
+
 PARENT = """
 import sys, time
 from pathlib import Path
