@@ -358,9 +358,11 @@ class Stage:
 
     def limit_record_size(self, topic: str, max_bytes: int) -> None:
         """Make the broker refuse larger batches on a topic."""
-        entry = ConfigEntry(
-            "max.message.bytes", str(max_bytes), incremental_operation=AlterConfigOpType.SET
-        )
+        self.configure(topic, "max.message.bytes", str(max_bytes))
+
+    def configure(self, topic: str, name: str, value: str) -> None:
+        """Change one setting of a topic."""
+        entry = ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
         resource = ConfigResource("topic", topic, incremental_configs=[entry])
         for future in self._admin.incremental_alter_configs([resource]).values():
             future.result(20)

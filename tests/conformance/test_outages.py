@@ -45,6 +45,12 @@ def test_a_rebalance_abandons_a_held_batch(whole_path: Stage, server: Postgres) 
     stage.fleet.start("worker-2")
     stage.ready("worker-2")
     stage.ready()
+    for worker in ("worker-1", "worker-2"):
+        wait_until(
+            lambda worker=worker: stage.status(worker)["consumers"][0]["partitions"],  # type: ignore[misc]
+            timeout_s=60,
+            what=f"{worker} has partitions",
+        )
     server.stop("fast")
     keys = stage.keys(200)
     stage.topics.send(stage.messages(keys))

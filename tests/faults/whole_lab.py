@@ -73,6 +73,8 @@ class Platform:
         be left with work, and exactly `dead_letters` new records have been dead-lettered.
         """
         traffic.stop()
+        # A request to cancel that waits in its topic shows nowhere in the books.
+        wait_until(lambda: not self.unfinished(), timeout_s=PATIENCE_S, what=_Told(self.unfinished))
         done = reconcile(self.target, self.target.ledgers(), deadline_s=REST_DEADLINE_S)
         told = text(done.verdict)
         assert done.exit_code == 0, f"{done.unrest or 'at rest'}\n{told}"

@@ -25,6 +25,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from app import ids
 from app.messages import Cause, Decoded, Output, PaymentRequested, deadletter, decode, emit
 from app.topics import CATALOGUE, PAYMENT_REQUESTED, changelog_of
+from chaos.lab.broker import Broker
 from tests.integration.gateway_process import GatewayProcess
 from tests.integration.participants import order, rows
 from tests.waiting import wait_until
@@ -32,7 +33,6 @@ from tests.waiting import wait_until
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from chaos.lab.broker import Broker
 
 pytestmark = [pytest.mark.integration, pytest.mark.faults]
 
@@ -86,6 +86,15 @@ class Topics:
 
     def close(self) -> None:
         self._consumer.close()
+
+
+@pytest.fixture(scope="module")
+def broker(servers_dir: Path) -> Iterator[Broker]:
+    """A broker of this module alone: it makes topics that others make too."""
+    server = Broker(servers_dir / "broker-payment")
+    server.start()
+    yield server
+    server.kill()
 
 
 @pytest.fixture
