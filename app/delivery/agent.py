@@ -74,7 +74,8 @@ class StepRunner:
                     await self._prepare()
                     await self._ticker.run_due(self.spec.topics)
                 except Abandoned:
-                    pass  # the partitions' next owner finds the same work due
+                    # the partitions' next owner finds the same work due
+                    self._app.consumer.positions.stat["abandoned"] += 1
                 except BaseException as error:
                     end_process(Reason.FAILURE, f"{self.spec.name}: tick: {error!r}")
                 finally:

@@ -9,6 +9,7 @@ import pytest
 
 from chaos.lab.postgres import Postgres
 from tests.conformance.stage import Stage
+from tests.conformance.subjects import PROBE
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.integration, pytest.mark.faults]
@@ -42,6 +43,8 @@ def test_a_rebalance_abandons_a_held_batch(whole_path: Stage, server: Postgres) 
     """Two workers hold their batches; one is told to stop, the other takes over its partitions;
     neither finishes what it began, and nothing is lost or doubled."""
     stage = whole_path
+    if stage.subject.role != PROBE.role:
+        pytest.skip("with calls, which worker is in a batch when told to stop is not determined")
     stage.fleet.start("worker-2")
     stage.ready("worker-2")
     stage.ready()
