@@ -41,7 +41,7 @@ class Inventory:
         known = await stock_rows.lock_reservations(tx, (body.order_id for _, body in commands))
         stock = await stock_rows.lock_stock(tx, skus_to_lock(known.values(), commands))
         batch = decide_batch(known, stock, commands, now)
-        await stock_rows.store(tx, known, batch.reservations.values(), batch.stock.values())
+        stock_rows.store(tx, known, batch.reservations.values(), batch.stock.values())
         return [
             Applied(self._outputs(event, decision, now))
             for event, decision in zip(events, batch.decisions, strict=True)

@@ -54,7 +54,7 @@ class Payments:
                 begun.append(Call(decision.call))
             else:
                 begun.append(self._answer(event, decision, now))
-        await payments.store(tx, known, _changed(known, current))
+        payments.store(tx, known, _changed(known, current))
         return begun
 
     async def call(self, request: Charge | Refund) -> domain.Reply:
@@ -92,7 +92,7 @@ class Payments:
             decision = domain.complete(current[order_id], event.event_id, event.body, result)
             current[order_id] = decision.attempt
             completed.append(self._answer(event, decision, now))
-        await payments.store(tx, known, _changed(known, current))
+        payments.store(tx, known, _changed(known, current))
         return completed
 
     def retrying(

@@ -40,7 +40,7 @@ class Shipping:
             current[order_id] = decision.shipment
             applied.append(Applied((self._result(event, decision.result, now),)))
         changed = [one for one in current.values() if one is not known.get(one.order_id)]
-        await shipments.store(tx, known, changed)
+        shipments.store(tx, known, changed)
         return applied
 
     def retrying(

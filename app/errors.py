@@ -88,6 +88,13 @@ class TransientDatabase(Definite):
     )
 
 
+class RowsMissed(TransientDatabase):
+    """A guarded write touched fewer rows than it must: another transaction was faster."""
+
+    code = "rows_missed"
+    doc = "A row was written by somebody else since it was read: read again, decide again."
+
+
 class DatabaseOutage(Indefinite):
     """PostgreSQL cannot be reached, or was lost before the commit was acknowledged."""
 

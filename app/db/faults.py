@@ -1,14 +1,15 @@
 """Which database errors are nobody's fault: the one table of SQLSTATE meanings.
 
-Guarantees: deadlocks and timeouts are TransientDatabase, a server that is away is
-DatabaseOutage; everything else is the statement's own and is left as psycopg2 raised it.
+Guarantees: deadlocks and timeouts are TransientDatabase, a missed guard is its subclass
+RowsMissed, a server that is away is DatabaseOutage; everything else is the statement's own and is
+left as psycopg2 raised it.
 """
 
 from __future__ import annotations
 
 import psycopg2
 
-from app.errors import DatabaseOutage, TransientDatabase
+from app.errors import DatabaseOutage, RowsMissed, TransientDatabase
 
 # Appendix A of the PostgreSQL manual.
 _TRANSIENT = frozenset(
@@ -22,6 +23,9 @@ _TRANSIENT = frozenset(
         "25P04",  # transaction_timeout
     }
 )
+ROWS_MISSED = "SY001"
+"""What ops.expect_rows() raises; class SY is ours (SQL leaves I to Z to implementations)."""
+
 _OUTAGE = frozenset(
     {
         "25006",  # read_only_sql_transaction: we reached a standby
@@ -39,7 +43,7 @@ _OUTAGE_CLASSES = frozenset({"08", "53", "58"})
 def classify(exc: BaseException) -> type[TransientDatabase] | type[DatabaseOutage] | None:
     """Return the error class `exc` stands for, or None when it is the statement's own fault."""
     if isinstance(exc, TransientDatabase):
-        return TransientDatabase
+        return type(exc)
     if isinstance(exc, (DatabaseOutage, TimeoutError)):
         return DatabaseOutage
     if not isinstance(exc, psycopg2.Error):
@@ -49,6 +53,8 @@ def classify(exc: BaseException) -> type[TransientDatabase] | type[DatabaseOutag
         lost = isinstance(exc, (psycopg2.OperationalError, psycopg2.InterfaceError))
         # libpq reports a broken connection to an asynchronous caller as a bare DatabaseError.
         return DatabaseOutage if lost or type(exc) is psycopg2.DatabaseError else None
+    if state == ROWS_MISSED:
+        return RowsMissed
     if state in _TRANSIENT:
         return TransientDatabase
     if state in _OUTAGE or state[:2] in _OUTAGE_CLASSES:

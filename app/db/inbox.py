@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from app.db.statements import statement
+from app.db.statements import counted, statement
 
 if TYPE_CHECKING:
     from app.db.engine import Transaction
@@ -56,7 +56,7 @@ _ROWS = """
            :topics ::text[], :partitions ::int[], :offsets ::bigint[])
     AS claim(event_id, status, attempt, outputs, topic, part, "offset")
 """
-_CLAIM = statement(
+_CLAIM = counted(
     f"""
     INSERT INTO ops.inbox AS known
            (consumer, event_id, status, attempt, outputs, topic, partition, "offset")
@@ -68,17 +68,15 @@ _CLAIM = statement(
      WHERE known.status = {Status.INTENT:d}
         OR known.status IN ({Status.RETRYING:d}, {Status.PARKED:d})
            AND known.attempt < excluded.attempt
-    RETURNING 1
     """
 )
-_COMPLETE = statement(
+_COMPLETE = counted(
     f"""
     UPDATE ops.inbox AS known
        SET status = claim.status, attempt = claim.attempt, outputs = claim.outputs, at = now()
       FROM {_ROWS}
      WHERE known.consumer = :consumer AND known.event_id = claim.event_id
        AND known.status = {Status.INTENT:d}
-    RETURNING known.event_id
     """
 )
 _UNSENT = statement(
@@ -104,19 +102,20 @@ async def lookup(tx: Transaction, consumer: str, event_ids: Sequence[str]) -> di
     return {row[0]: InboxRow(Status(row[1]), row[2], row[3]) for row in rows}
 
 
-async def claim(tx: Transaction, consumer: str, claims: Sequence[Claim]) -> int:
-    """Write the rows; return how many were ours to write.
+async def claim(tx: Transaction, consumer: str, claims: Sequence[Claim]) -> None:
+    """Write the rows and commit, in one round trip; RowsMissed when not all are ours to write.
 
-    A row that is DONE, or moved on by the same or a later delivery, is another worker's: the
-    caller rolls back when the count is short. Waits for a concurrent claimer of the same event.
+    A row that is DONE, or moved on by the same or a later delivery, is another's: nothing is
+    committed then. Waits for a concurrent claimer of the same event.
     """
-    return len(await tx.fetch(_CLAIM, consumer=consumer, **_columns(claims)))
+    columns = _columns(claims)
+    await tx.execute(_CLAIM, commit=True, consumer=consumer, rows=len(claims), **columns)
 
 
-async def complete(tx: Transaction, consumer: str, claims: Sequence[Claim]) -> set[str]:
-    """Settle INTENT rows; return the event ids that were still INTENT."""
-    rows = await tx.fetch(_COMPLETE, consumer=consumer, **_columns(claims))
-    return {row[0] for row in rows}
+async def complete(tx: Transaction, consumer: str, claims: Sequence[Claim]) -> None:
+    """Settle INTENT rows and commit, in one round trip; RowsMissed when one is not INTENT."""
+    columns = _columns(claims)
+    await tx.execute(_COMPLETE, commit=True, consumer=consumer, rows=len(claims), **columns)
 
 
 async def unsent_ticks(

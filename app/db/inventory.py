@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from app.db.statements import statement
 from app.domain.inventory import Reservation, Stock
-from app.errors import TransientDatabase
 
 if TYPE_CHECKING:
     from app.db.engine import Transaction
@@ -69,8 +68,10 @@ _STORE = statement(
                AS new(sku, available, held, consumed)
          WHERE known.sku = new.sku
         RETURNING 1)
-    SELECT (SELECT count(*) FROM created), (SELECT count(*) FROM changed),
-           (SELECT count(*) FROM held), (SELECT count(*) FROM moved)
+    SELECT ops.expect_rows((SELECT count(*) FROM created), :created_rows),
+           ops.expect_rows((SELECT count(*) FROM changed), :changed_rows),
+           ops.expect_rows((SELECT count(*) FROM held), :held_rows),
+           ops.expect_rows((SELECT count(*) FROM moved), :moved_rows)
     """
 )
 
@@ -97,23 +98,23 @@ async def lock_stock(tx: Transaction, skus: Sequence[str]) -> dict[str, Stock]:
     return {row[0]: Stock(*row) for row in await tx.fetch(_LOCK_STOCK, skus=list(skus))}
 
 
-async def store(
+def store(
     tx: Transaction,
     known: Mapping[str, Reservation],
     reservations: Collection[Reservation],
     stock: Collection[Stock],
 ) -> None:
-    """Write changed reservations (decided on `known`), the lines of new ones, and stock rows.
+    """Queue changed reservations (decided on `known`), the lines of new ones, and stock rows.
 
-    Raises TransientDatabase when another transaction recorded a reservation meanwhile: the batch
-    must be repeated. Raises a check violation rather than let a quantity fall below 0.
+    When another transaction recorded a reservation meanwhile the COMMIT raises RowsMissed: the
+    batch must be repeated. It raises a check violation rather than let a quantity fall below 0.
     """
     if not reservations and not stock:
         return
     new = [one for one in reservations if one.order_id not in known]
     old = [one for one in reservations if one.order_id in known]
     lines = [(one.order_id, sku, quantity) for one in new for sku, quantity in one.lines]
-    rows = await tx.fetch(
+    tx.later(
         _STORE,
         new_ids=[one.order_id for one in new],
         new_statuses=[one.status for one in new],
@@ -131,6 +132,8 @@ async def store(
         available=[row.available for row in stock],
         held=[row.held for row in stock],
         consumed=[row.consumed for row in stock],
+        created_rows=len(new),
+        changed_rows=len(old),
+        held_rows=len(lines),
+        moved_rows=len(stock),
     )
-    if tuple(rows[0]) != (len(new), len(old), len(lines), len(stock)):
-        raise TransientDatabase("a reservation or a stock row was changed meanwhile")

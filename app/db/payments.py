@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Any
 
-from app.db.statements import statement
+from app.db.statements import counted, statement
 from app.domain.payment import Attempt
-from app.errors import TransientDatabase
 
 if TYPE_CHECKING:
     from app.db.engine import Transaction
@@ -26,7 +25,7 @@ _LOCK = statement(
        FOR UPDATE
     """
 )
-_INSERT = statement(
+_INSERT = counted(
     """
     INSERT INTO payments.payment_attempt
            (order_id, status, version, charge_id, amount_minor, currency, payment_id, refund_id,
@@ -37,7 +36,7 @@ _INSERT = statement(
     ON CONFLICT (order_id, attempt) DO NOTHING
     """
 )
-_UPDATE = statement(
+_UPDATE = counted(
     """
     UPDATE payments.payment_attempt AS known
        SET status = new.status, version = new.version, payment_id = new.payment_id,
@@ -69,27 +68,25 @@ async def lock(tx: Transaction, order_ids: Iterable[str]) -> dict[str, Attempt]:
     }
 
 
-async def store(tx: Transaction, known: dict[str, Attempt], changed: Collection[Attempt]) -> None:
-    """Write `changed`, which were decided on `known` (what `lock` returned).
+def store(tx: Transaction, known: dict[str, Attempt], changed: Collection[Attempt]) -> None:
+    """Queue `changed`, which were decided on `known` (what `lock` returned).
 
-    Raises TransientDatabase when another transaction was faster: the batch must be repeated.
+    When another transaction was faster the COMMIT raises RowsMissed: the batch must be repeated.
     """
     new = [one for one in changed if one.order_id not in known]
     old = [one for one in changed if one.order_id in known]
     if new:
-        count = await tx.execute(
+        tx.later(
             _INSERT,
+            rows=len(new),
             **_columns(new),
             charge_ids=[one.charge_id for one in new],
             amounts=[one.amount_minor for one in new],
             currencies=[one.currency for one in new],
         )
-        if count != len(new):
-            raise TransientDatabase("a payment attempt was recorded meanwhile")
     if old:
         expected = [known[one.order_id].version for one in old]
-        if await tx.execute(_UPDATE, **_columns(old), expected=expected) != len(old):
-            raise TransientDatabase("a payment attempt was changed meanwhile")
+        tx.later(_UPDATE, rows=len(old), **_columns(old), expected=expected)
 
 
 def _columns(attempts: list[Attempt]) -> dict[str, Any]:

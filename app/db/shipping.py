@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from app.db.statements import statement
+from app.db.statements import counted, statement
 from app.domain.shipping import Shipment
-from app.errors import TransientDatabase
 
 if TYPE_CHECKING:
     from app.db.engine import Transaction
@@ -21,7 +20,7 @@ _LOCK = statement(
        FOR UPDATE
     """
 )
-_INSERT = statement(
+_INSERT = counted(
     """
     INSERT INTO shipping.shipment (order_id, status, version, shipment_id, address, reason)
     SELECT * FROM unnest(:order_ids ::uuid[], :statuses ::text[], :versions ::int[],
@@ -29,7 +28,7 @@ _INSERT = statement(
     ON CONFLICT (order_id) DO NOTHING
     """
 )
-_UPDATE = statement(
+_UPDATE = counted(
     """
     UPDATE shipping.shipment AS known
        SET status = new.status, version = new.version, reason = new.reason, updated_at = now()
@@ -56,28 +55,24 @@ async def lock(tx: Transaction, order_ids: Iterable[str]) -> dict[str, Shipment]
     }
 
 
-async def store(
-    tx: Transaction, known: Mapping[str, Shipment], changed: Collection[Shipment]
-) -> None:
-    """Write `changed`, which were decided on `known` (what `lock` returned).
+def store(tx: Transaction, known: Mapping[str, Shipment], changed: Collection[Shipment]) -> None:
+    """Queue `changed`, which were decided on `known` (what `lock` returned).
 
-    Raises TransientDatabase when another transaction was faster: the batch must be repeated.
+    When another transaction was faster the COMMIT raises RowsMissed: the batch must be repeated.
     """
     new = [one for one in changed if one.order_id not in known]
     old = [one for one in changed if one.order_id in known]
     if new:
-        count = await tx.execute(
+        tx.later(
             _INSERT,
+            rows=len(new),
             **_columns(new),
             shipment_ids=[one.shipment_id for one in new],
             addresses=[one.address for one in new],
         )
-        if count != len(new):
-            raise TransientDatabase("a shipment was recorded meanwhile")
     if old:
         expected = [known[one.order_id].version for one in old]
-        if await tx.execute(_UPDATE, **_columns(old), expected=expected) != len(old):
-            raise TransientDatabase("a shipment was changed meanwhile")
+        tx.later(_UPDATE, rows=len(old), **_columns(old), expected=expected)
 
 
 def _columns(shipments: list[Shipment]) -> dict[str, Any]:

@@ -63,6 +63,18 @@ class Statement:
         return f"Statement({self.sql!r})"
 
 
+def counted(source: str) -> Statement:
+    """Compile a write that must touch exactly `rows` rows, one parameter more than `source` has.
+
+    With any other number the round trip that carries it raises app.errors.RowsMissed, so a guarded
+    write needs no answer and can travel with COMMIT (`Transaction.later`).
+    """
+    return statement(
+        f"with touched as ({source} returning 1)"
+        " select ops.expect_rows(count(*), :rows) from touched"
+    )
+
+
 def statement(source: str | ClauseElement) -> Statement:
     """Compile `source` for PostgreSQL once; call it at import, never per request.
 

@@ -1,9 +1,13 @@
 """Step 3: the effects of a batch in PostgreSQL, exactly one inbox row per event.
 
-One transaction for the whole batch. A batch that fails for a reason of its events is split until
-the bad one stands alone; that one moves to a retry tier or to the dead letters, in a transaction
-of its own whose stored output is that very move. `CallingEffects` puts calls to a third party
-between two such transactions.
+One transaction for the whole batch, and few round trips: whatever needs no answer is queued and
+travels with the inbox claim and COMMIT. A batch that fails for a reason of its events is split
+until the bad one stands alone; that one moves to a retry tier or to the dead letters, in a
+transaction of its own whose stored output is that very move. `CallingEffects` puts calls to a
+third party between two such transactions.
+
+Most batches hold no repeated event, so the inbox is not looked up first: the claim fails when the
+guess was wrong, everything is rolled back, and the batch is done again with a look-up.
 """
 
 from __future__ import annotations
@@ -31,7 +35,7 @@ from app.delivery.events import (
 )
 from app.delivery.failures import ToTier, as_symphony_error, next_move
 from app.delivery.patience import Patience
-from app.errors import DatabaseOutage, Indefinite, SymphonyError, TransientDatabase
+from app.errors import DatabaseOutage, Indefinite, RowsMissed, SymphonyError, TransientDatabase
 from app.failpoints import failpoint
 from app.messages import deadletter, pack, unpack
 from app.messages.envelope import Output
@@ -99,6 +103,7 @@ class Effects:
         self._name = name
         self._handler = handler
         self._patience = patience
+        self._guess_fresh = False
 
     async def apply(self, events: Sequence[Event]) -> list[Finished]:
         """Apply `events`; one Finished for each. Raises Abandoned on a revocation."""
@@ -131,26 +136,46 @@ class Effects:
         first = await self._split(items[:middle], attempt, isolate)
         return first + await self._split(items[middle:], attempt, isolate)
 
+    async def _guess(self, work: Callable[[bool], Awaitable[T]]) -> T:
+        """Run `work(look_up)`, first without a look-up when the last batch held no repeat.
+
+        An error of the guess may come from a repeated event, so only that of an attempt which has
+        looked is believed. The guess is made again once a look-up found nothing.
+        """
+        if self._guess_fresh:
+            try:
+                return await work(False)
+            except DatabaseOutage:
+                raise
+            except (SymphonyError, StatementError, HandlerFailed):
+                self._guess_fresh = False
+        return await work(True)
+
     async def _transact(self, events: Sequence[Event]) -> list[Finished]:
+        return await self._guess(lambda look_up: self._apply(events, look_up))
+
+    async def _apply(self, events: Sequence[Event], look_up: bool) -> list[Finished]:
         handler: Handler = self._handler
         async with self._app.db.transaction() as tx:
-            known, fresh = await self._look_up(tx, events)
+            known, fresh = await self._split_known(tx, events, look_up)
+            known = await self._restore(tx, events, known)
+            finished = known
             if fresh:
                 applied = await _by_handler(handler.apply(tx, fresh, self._app.clock.now()))
                 await failpoint("delivery.in_transaction", fresh)
-                claims = [
-                    _claim(event, Status.DONE, one.outputs)
-                    for event, one in zip(fresh, applied, strict=True)
-                ]
-                await self._claim(tx, claims)
-                applied_now = {
-                    event.event_id: _finished(event, one)
-                    for event, one in zip(fresh, applied, strict=True)
-                }
-            else:
-                applied_now = {}
-            known = await self._restore(tx, events, known)
-        return [known.get(event.event_id) or applied_now[event.event_id] for event in events]
+                both = list(zip(fresh, applied, strict=True))
+                await self._claim(tx, [_claim(one, Status.DONE, a.outputs) for one, a in both])
+                finished = known | {one.event_id: _finished(one, a) for one, a in both}
+        return [finished[event.event_id] for event in events]
+
+    async def _split_known(
+        self, tx: Transaction, events: Sequence[Event], look_up: bool
+    ) -> tuple[dict[str, Finished], Sequence[Event]]:
+        if not look_up:
+            return {}, events
+        known, fresh = await self._look_up(tx, events)
+        self._guess_fresh = not known
+        return known, fresh
 
     async def _restore(
         self, tx: Transaction, events: Sequence[Event], known: dict[str, Finished]
@@ -189,11 +214,9 @@ class Effects:
         return known, fresh
 
     async def _claim(self, tx: Transaction, claims: Sequence[Claim]) -> None:
-        """Write the inbox rows; raises TransientDatabase when a concurrent writer was faster."""
-        claimed = await inbox.claim(tx, self._name, claims)
-        if claimed != len(claims):
-            raise TransientDatabase("another worker finished an event of this batch")
+        """Claim the inbox rows and commit; RowsMissed when an event was finished before."""
         await failpoint("delivery.before_commit")
+        await inbox.claim(tx, self._name, claims)
 
     async def _isolate(self, event: Event, error: SymphonyError) -> Finished:
         """Move one failed event on, in a transaction of its own."""
@@ -262,9 +285,14 @@ class CallingEffects(Effects):
         return finished
 
     async def _begin(self, events: Sequence[Event]) -> list[Finished | Pending]:
+        return await self._guess(lambda look_up: self._apply_first(events, look_up))
+
+    async def _apply_first(
+        self, events: Sequence[Event], look_up: bool
+    ) -> list[Finished | Pending]:
         handler: CallingHandler = self._handler
         async with self._app.db.transaction() as tx:
-            known, fresh = await self._look_up(tx, events)
+            known, fresh = await self._split_known(tx, events, look_up)
             begun: dict[str, Finished | Pending] = dict(known)
             if fresh:
                 results = await _by_handler(handler.begin(tx, fresh, self._app.clock.now()))
@@ -307,20 +335,33 @@ class CallingEffects(Effects):
         return list(await asyncio.gather(*(one(item) for item in pending)))
 
     async def _complete(self, replies: Sequence[Reply]) -> list[Finished]:
+        """Record the outcomes; where another worker was faster, repeat what it stored."""
+        try:
+            return await self._apply_second(replies, {})
+        except RowsMissed:
+            async with self._app.db.transaction() as tx:
+                known, _ = await self._look_up(tx, [reply.event for reply in replies])
+            if not known:
+                raise
+            return await self._apply_second(replies, known)
+
+    async def _apply_second(
+        self, replies: Sequence[Reply], known: dict[str, Finished]
+    ) -> list[Finished]:
         handler: CallingHandler = self._handler
-        async with self._app.db.transaction() as tx:
-            results = await _by_handler(handler.complete(tx, replies, self._app.clock.now()))
-            await failpoint("delivery.in_transaction", [reply.event for reply in replies])
-            settled = [
-                self._settle(reply.event, one) for reply, one in zip(replies, results, strict=True)
-            ]
-            mine = await inbox.complete(tx, self._name, [claim for claim, _ in settled])
-            lost = [reply.event for reply in replies if reply.event.event_id not in mine]
-            if lost:
-                # another worker settled them: undo our outcomes, then repeat what it stored
-                raise LostRace(lost)
-            await failpoint("delivery.before_commit")
-        return [finished for _, finished in settled]
+        finished = dict(known)
+        ours = [reply for reply in replies if reply.event.event_id not in known]
+        if ours:
+            async with self._app.db.transaction() as tx:
+                results = await _by_handler(handler.complete(tx, ours, self._app.clock.now()))
+                await failpoint("delivery.in_transaction", [reply.event for reply in ours])
+                claims = []
+                for reply, one in zip(ours, results, strict=True):
+                    claim, finished[reply.event.event_id] = self._settle(reply.event, one)
+                    claims.append(claim)
+                await failpoint("delivery.before_commit")
+                await inbox.complete(tx, self._name, claims)
+        return [finished[reply.event.event_id] for reply in replies]
 
     async def _isolate_reply(self, reply: Reply, error: SymphonyError) -> Finished:
         """One reply that could not be recorded: repeat the winner's outcome, else move on."""
@@ -330,20 +371,8 @@ class CallingEffects(Effects):
             if not fresh:
                 return known[event.event_id]
             status, outputs = self._move_on(event, error)
-            mine = await inbox.complete(tx, self._name, [_claim(event, status, outputs)])
-            if event.event_id not in mine:
-                raise TransientDatabase("another worker settled this event just now")
+            await inbox.complete(tx, self._name, [_claim(event, status, outputs)])
         return Finished(event.partition, event.key, event.event_id, outputs, done=False)
-
-
-class LostRace(SymphonyError):
-    """Another worker settled an INTENT of this batch; the batch is split and re-read."""
-
-    code = "lost_race"
-    doc = "Another worker recorded the outcome first; its stored outputs are repeated."
-
-    def __init__(self, events: Sequence[Event]) -> None:
-        super().__init__(", ".join(event.event_id for event in events))
 
 
 def _claim(event: Event, status: Status, outputs: Sequence[Output]) -> Claim:
