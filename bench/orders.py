@@ -199,8 +199,9 @@ class Bench:
             left = (
                 orders
                 - self._sql(
-                    "select count(*) from orders.orders where created_at > %s"
-                    " and status in ('COMPLETED', 'CANCELLED', 'REJECTED')",
+                    "select count(*) from orders.orders o join orders.saga s using (order_id)"
+                    " where o.created_at > %s"
+                    " and s.state in ('COMPLETED', 'CANCELLED', 'REJECTED')",
                     since,
                 )[0][0]
             )

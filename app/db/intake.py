@@ -2,7 +2,7 @@
 
 Guarantees: repeating `insert` with the same orders changes nothing, so a batch whose COMMIT was
 never answered may be repeated; of all requests with one idempotency key one creates an order.
-It writes no order status after creation: that is the orchestrator's.
+It writes no order status: that is the orchestrator's saga, and an order without one is PENDING.
 """
 
 from __future__ import annotations
@@ -78,9 +78,9 @@ _CLAIMS = statement(
     "select key, order_id, body_hash, reply from orders.idempotency where key = any(:keys ::text[])"
 )
 _ORDERS = statement(
-    "insert into orders.orders (order_id, customer_id, status, total_minor, currency,"
-    " shipping_address, created_at, updated_at)"
-    " select order_id, customer_id, :status, total_minor, currency, address, at, at"
+    "insert into orders.orders (order_id, customer_id, total_minor, currency,"
+    " shipping_address, created_at)"
+    " select order_id, customer_id, total_minor, currency, address, at"
     " from unnest(:order_ids ::uuid[], :customer_ids ::text[], :totals ::bigint[],"
     " :currencies ::text[], :addresses ::text[], :times ::timestamptz[])"
     " as new(order_id, customer_id, total_minor, currency, address, at)"
@@ -93,15 +93,19 @@ _ITEMS = statement(
     " :quantities ::int[], :prices ::bigint[], :tracked ::boolean[])"
     " on conflict (order_id, line) do nothing"
 )
-_LOCK = statement(
-    "select o.status, exists(select from orders.order_history h"
+_LOCK = statement("select from orders.orders where order_id = :order_id for no key update")
+# A statement of its own: in one with the lock, it would see what was there before the wait.
+_CANCELLABLE = statement(
+    "select coalesce(s.state, :created), exists(select from orders.order_history h"
     " where h.order_id = o.order_id and h.status = :requested)"
-    " from orders.orders o where o.order_id = :order_id for no key update of o"
+    " from orders.orders o left join orders.saga s on s.order_id = o.order_id"
+    " where o.order_id = :order_id"
 )
 _HISTORY = statement(
     "insert into orders.order_history (order_id, saga_version, status, reason, cause_id, at)"
-    " select o.order_id, o.saga_version, :status, :reason, :cause_id, :now"
-    " from orders.orders o where o.order_id = :order_id"
+    " select o.order_id, coalesce(s.version, 0), :status, :reason, :cause_id, :now"
+    " from orders.orders o left join orders.saga s on s.order_id = o.order_id"
+    " where o.order_id = :order_id"
 )
 _FORGET = statement(
     "delete from orders.idempotency where ctid = any(array("
@@ -150,7 +154,6 @@ def insert(tx: Transaction, orders: Sequence[NewOrder], now: datetime) -> None:
         currencies=[order.currency for order in orders],
         addresses=[order.shipping_address for order in orders],
         times=[order.created_at for order in orders],
-        status=STATUS_CREATED,
     )
     lines = [(order, at, item) for order in orders for at, item in enumerate(order.items, 1)]
     tx.later(
@@ -166,8 +169,15 @@ def insert(tx: Transaction, orders: Sequence[NewOrder], now: datetime) -> None:
 
 
 async def lock_for_cancel(tx: Transaction, order_id: str) -> Cancellable | None:
-    """Lock the order until the transaction ends; None when there is no such order."""
-    rows = await tx.fetch(_LOCK, order_id=order_id, requested=CANCEL_REQUESTED)
+    """Lock the order until the transaction ends; None when there is no such order.
+
+    The lock keeps other cancel requests of the order waiting, not the orchestrator: `status` may
+    be over before the request is decided.
+    """
+    tx.later(_LOCK, order_id=order_id)
+    rows = await tx.fetch(
+        _CANCELLABLE, order_id=order_id, created=STATUS_CREATED, requested=CANCEL_REQUESTED
+    )
     return Cancellable(*rows[0]) if rows else None
 
 

@@ -1,23 +1,30 @@
 """What the API and the pages read: orders with lines and history, sagas, products.
 
-Guarantees: every list is bounded by its caller's `limit` and paged by key, never by offset.
-Reads are single statements, so each is consistent in itself.
+Guarantees: every list is bounded by its caller's `limit` and paged by key; a list of one status
+looks at LOOKED_MAX orders at most. Reads are single statements, so each is consistent in itself.
 """
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from app.db.intake import STATUS_CREATED
 from app.db.seed import UNTRACKED_SKU
 from app.db.statements import statement
 
 if TYPE_CHECKING:
     from app.db.engine import Database
 
+LOOKED_MAX: Final = 10_000
+"""How many orders one page of a status looks at: what is rare must not read the whole table."""
+
 
 class OrderRow(NamedTuple):
-    """One order as stored."""
+    """One order with the status its saga gives it, PENDING while there is no saga.
+
+    `updated_at` is when the saga last moved or was re-driven.
+    """
 
     order_id: str
     customer_id: str
@@ -75,13 +82,17 @@ class ProductRow(NamedTuple):
 
 
 _ORDER_COLUMNS = (
-    "o.order_id, o.customer_id, o.status, o.reason, o.saga_version, o.total_minor, o.currency,"
-    " o.shipping_address, o.created_at, o.updated_at"
+    f"o.order_id, o.customer_id, coalesce(s.state, '{STATUS_CREATED}'), coalesce(s.reason, ''),"
+    " coalesce(s.version, 0), o.total_minor, o.currency, o.shipping_address, o.created_at,"
+    " coalesce(s.updated_at, o.created_at)"
 )
+_ORDERS = "orders.orders o left join orders.saga s on s.order_id = o.order_id"
+_OLDER = "(o.created_at, o.order_id) < (:before_at ::timestamptz, :before_id ::uuid)"
+_NEWEST_FIRST = "order by o.created_at desc, o.order_id desc limit :limit"
 _SAGA_COLUMNS = (
     "s.order_id, s.version, s.state, s.terminal, s.body, s.next_due, s.created_at, s.updated_at"
 )
-_ORDER = statement(f"select {_ORDER_COLUMNS} from orders.orders o where order_id = :order_id")
+_ORDER = statement(f"select {_ORDER_COLUMNS} from {_ORDERS} where o.order_id = :order_id")
 _LINES = statement(
     "select product_id, quantity, unit_price_minor, tracked from orders.order_item"
     " where order_id = :order_id order by line"
@@ -90,17 +101,20 @@ _HISTORY = statement(
     "select saga_version, case event when '' then status else event end, status, reason, at"
     " from orders.order_history where order_id = :order_id order by id limit :limit"
 )
-_RECENT = statement(
-    f"select {_ORDER_COLUMNS} from orders.orders o"
-    " where (o.created_at, o.order_id) < (:before_at ::timestamptz, :before_id ::uuid)"
-    " order by o.created_at desc, o.order_id desc limit :limit"
+_RECENT = statement(f"select {_ORDER_COLUMNS} from {_ORDERS} where {_OLDER} {_NEWEST_FIRST}")
+_RECENT_OF_STATUS = statement(
+    f"select {_ORDER_COLUMNS} from {_ORDERS} where {_OLDER}"
+    " and (o.created_at, o.order_id) >= (:from_at ::timestamptz, :from_id ::uuid)"
+    f" and coalesce(s.state, '{STATUS_CREATED}') = :status {_NEWEST_FIRST}"
+)
+_PLACE = statement(
+    f"select o.created_at, o.order_id from orders.orders o where {_OLDER}"
+    " order by o.created_at desc, o.order_id desc offset :looked - 1 limit 1"
 )
 _SAGA = statement(f"select {_SAGA_COLUMNS} from orders.saga s where order_id = :order_id")
 _RECENT_SAGAS = statement(
     f"select {_SAGA_COLUMNS}, o.created_at from orders.orders o"
-    " join orders.saga s on s.order_id = o.order_id"
-    " where (o.created_at, o.order_id) < (:before_at ::timestamptz, :before_id ::uuid)"
-    " order by o.created_at desc, o.order_id desc limit :limit"
+    f" join orders.saga s on s.order_id = o.order_id where {_OLDER} {_NEWEST_FIRST}"
 )
 _PRODUCTS = statement(
     "select p.sku, p.name, p.category, p.price_minor, p.currency, s.available"
@@ -122,6 +136,14 @@ class Cursor(NamedTuple):
 
 
 NEWEST = Cursor(datetime.max.replace(tzinfo=UTC), "ffffffff-ffff-ffff-ffff-ffffffffffff")
+OLDEST = Cursor(datetime.min.replace(tzinfo=UTC), "00000000-0000-0000-0000-000000000000")
+
+
+class OrderPage(NamedTuple):
+    """A part of a list; `following` continues it and is None at its end."""
+
+    orders: list[OrderRow]
+    following: Cursor | None
 
 
 async def order(db: Database, order_id: str) -> OrderRow | None:
@@ -141,12 +163,42 @@ async def history(db: Database, order_id: str, limit: int = 500) -> list[History
     return [HistoryRow(*row) for row in rows]
 
 
-async def recent(db: Database, limit: int, before: Cursor = NEWEST) -> list[OrderRow]:
+async def recent(db: Database, limit: int, before: Cursor = NEWEST) -> OrderPage:
     """Return at most `limit` orders older than `before`, newest first."""
     rows = await db.fetch(
         _RECENT, before_at=before.created_at, before_id=before.order_id, limit=limit
     )
-    return [OrderRow(*row) for row in rows]
+    return _page(rows, limit, None)
+
+
+async def recent_of_status(
+    db: Database, status: str, limit: int, before: Cursor = NEWEST
+) -> OrderPage:
+    """Return at most `limit` orders of `status` among the LOOKED_MAX orders older than `before`.
+
+    So a page may be short, even empty, and not be the last.
+    """
+    older = {"before_at": before.created_at, "before_id": before.order_id}
+    places = await db.fetch(_PLACE, **older, looked=LOOKED_MAX)
+    last = Cursor(*places[0]) if places else None
+    start = last or OLDEST
+    rows = await db.fetch(
+        _RECENT_OF_STATUS,
+        **older,
+        from_at=start.created_at,
+        from_id=start.order_id,
+        status=status,
+        limit=limit,
+    )
+    return _page(rows, limit, last)
+
+
+def _page(rows: list[tuple[Any, ...]], limit: int, last: Cursor | None) -> OrderPage:
+    """A full page continues after its last order, another one at `last`."""
+    orders = [OrderRow(*row) for row in rows]
+    if len(orders) == limit:
+        last = Cursor(orders[-1].created_at, orders[-1].order_id)
+    return OrderPage(orders, last)
 
 
 async def saga(db: Database, order_id: str) -> SagaRow | None:

@@ -1,7 +1,8 @@
 """Sagas in PostgreSQL: the fence of the working copies, the history and the order's status.
 
-Guarantees: a saga moves only from the version its writer has seen; history and order status are
-written for exactly the sagas that moved, in the same transaction. All statements take a batch.
+Guarantees: a saga moves only from the version its writer has seen; its state and reason are the
+order's status, and there is no other copy. History is written for exactly the sagas that moved, in
+the same transaction. All statements take a batch.
 """
 
 from __future__ import annotations
@@ -63,20 +64,21 @@ _WRITE = statement(
     with new as (
         select * from unnest(
             :order_ids::uuid[], :partitions::smallint[], :expected::int[], :versions::int[],
-            :states::text[], :terminal::boolean[], :bodies::bytea[], :dues::timestamptz[])
-        as new(order_id, partition, expected, version, state, terminal, body, next_due)
+            :states::text[], :reasons::text[], :terminal::boolean[], :bodies::bytea[],
+            :dues::timestamptz[])
+        as new(order_id, partition, expected, version, state, reason, terminal, body, next_due)
     ), moved as (
         update orders.saga s
-           set version = new.version, state = new.state, terminal = new.terminal,
-               body = new.body, next_due = new.next_due, partition = new.partition,
-               updated_at = :now
+           set version = new.version, state = new.state, reason = new.reason,
+               terminal = new.terminal, body = new.body, next_due = new.next_due,
+               partition = new.partition, updated_at = :now
           from new
          where s.order_id = new.order_id and s.version = new.expected
         returning s.order_id
     ), begun as (
-        insert into orders.saga (order_id, partition, version, state, terminal, body, next_due,
-                                 created_at, updated_at)
-        select order_id, partition, version, state, terminal, body, next_due, :now, :now
+        insert into orders.saga (order_id, partition, version, state, reason, terminal, body,
+                                 next_due, created_at, updated_at)
+        select order_id, partition, version, state, reason, terminal, body, next_due, :now, :now
           from new where expected = 0
         on conflict (order_id) do nothing
         returning order_id
@@ -89,15 +91,6 @@ _HISTORY = statement(
     insert into orders.order_history (order_id, saga_version, event, status, reason, cause_id, at)
     select * from unnest(:order_ids::uuid[], :versions::int[], :events::text[], :statuses::text[],
                          :reasons::text[], :cause_ids::text[], :times::timestamptz[])
-    """
-)
-_STATUS = statement(
-    """
-    update orders.orders o
-       set status = new.status, reason = new.reason, saga_version = new.version, updated_at = :now
-      from unnest(:order_ids::uuid[], :statuses::text[], :reasons::text[], :versions::int[])
-           as new(order_id, status, reason, version)
-     where o.order_id = new.order_id and o.saga_version < new.version
     """
 )
 _DUE = statement(
@@ -128,9 +121,9 @@ async def load(tx: Transaction, order_ids: Sequence[str]) -> dict[str, StoredSag
 async def write(tx: Transaction, writes: Sequence[SagaWrite], now: datetime) -> set[str]:
     """Move the sagas (one write per order); return the orders whose version was as expected.
 
-    For those, history and order status are queued and travel with the next round trip or COMMIT.
-    The others are untouched: load them, decide again, write again. Raises ValueError when an order
-    occurs twice. One round trip.
+    For those, the history is queued and travels with the next round trip or COMMIT. The others are
+    untouched: load them, decide again, write again. Raises ValueError when an order occurs twice.
+    One round trip.
     """
     ordered = sorted(writes, key=lambda one: one.order_id)
     if not ordered:
@@ -144,20 +137,14 @@ async def write(tx: Transaction, writes: Sequence[SagaWrite], now: datetime) -> 
         expected=[one.expected for one in ordered],
         versions=[one.version for one in ordered],
         states=[one.state for one in ordered],
+        reasons=[one.reason for one in ordered],
         terminal=[one.terminal for one in ordered],
         bodies=[one.body for one in ordered],
         dues=[one.next_due for one in ordered],
         now=now,
     )
     hit = {row[0] for row in rows}
-    moved = [one for one in ordered if one.order_id in hit]
-    if moved:
-        _record(tx, moved, now)
-    return hit
-
-
-def _record(tx: Transaction, moved: Sequence[SagaWrite], now: datetime) -> None:
-    lines = [(one, entry) for one in moved for entry in one.history]
+    lines = [(one, entry) for one in ordered if one.order_id in hit for entry in one.history]
     if lines:
         tx.later(
             _HISTORY,
@@ -169,14 +156,7 @@ def _record(tx: Transaction, moved: Sequence[SagaWrite], now: datetime) -> None:
             cause_ids=[entry.cause_id for _, entry in lines],
             times=[entry.at for _, entry in lines],
         )
-    tx.later(
-        _STATUS,
-        order_ids=[one.order_id for one in moved],
-        statuses=[one.state for one in moved],
-        reasons=[one.reason for one in moved],
-        versions=[one.version for one in moved],
-        now=now,
-    )
+    return hit
 
 
 async def due(tx: Transaction, partition: int, now: datetime, limit: int) -> list[StoredSaga]:

@@ -51,25 +51,21 @@ product = Table(
     schema="catalog",
 )
 
+# Written once and never updated: what becomes of an order stands in its saga.
 orders = Table(
     "orders",
     metadata,
     Column("order_id", Uuid, nullable=False),
     text_column("customer_id"),
-    text_column("status"),
-    text_column("reason", default=""),
-    integer_column("saga_version", default=0),
     integer_column("total_minor", big=True),
     text_column("currency"),
     Column("shipping_address", Text),
     Column("review", Boolean, nullable=False, server_default=text("false")),
     time_column("created_at"),
-    time_column("updated_at"),
     PrimaryKeyConstraint("order_id"),
     CheckConstraint("total_minor >= 0", name="total"),
     Index("ix_orders_created_at_order_id", "created_at", "order_id"),
     schema="orders",
-    postgresql_with={"fillfactor": 80},
 )
 
 order_item = Table(
@@ -105,7 +101,8 @@ order_history = Table(
     schema="orders",
 )
 
-# `body` is the packed saga of the domain; the columns beside it are copies for guards and scans.
+# `body` is the packed saga of the domain; the columns beside it are copies for guards and readers.
+# `state` and `reason` are the order's status; an order without a row here is PENDING.
 # `terminal`: final, and nothing is outstanding any more (the domain's `settled`).
 # Only `partition` and `terminal` are indexed, so that a transition stays a heap-only update.
 saga = Table(
@@ -115,6 +112,7 @@ saga = Table(
     Column("partition", SmallInteger, nullable=False),
     integer_column("version"),
     text_column("state"),
+    text_column("reason", default=""),
     Column("terminal", Boolean, nullable=False),
     Column("body", LargeBinary, nullable=False),
     time_column("next_due", nullable=True),

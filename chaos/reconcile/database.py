@@ -17,10 +17,14 @@ CONNECT_TIMEOUT_S = 10
 FETCH_ROWS = 10_000
 
 _ORDERS = (
-    "select order_id::text, status, reason, saga_version, total_minor, currency from orders.orders"
+    "select o.order_id::text, coalesce(s.state, 'PENDING'), coalesce(s.reason, ''),"
+    " o.total_minor, o.currency"
+    " from orders.orders o left join orders.saga s on s.order_id = o.order_id"
 )
 _SAGAS = "select order_id::text, state, version, terminal from orders.saga"
-_HISTORY = "select order_id::text, event, status from orders.order_history order by id"
+_HISTORY = (
+    "select order_id::text, event, status, saga_version from orders.order_history order by id"
+)
 _ITEMS = (
     "select order_id::text, product_id, sum(quantity)::bigint from orders.order_item"
     " where tracked group by 1, 2"

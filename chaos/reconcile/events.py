@@ -39,12 +39,23 @@ def creations_published(snapshot: Snapshot, topics: Topics) -> Check:
 
 
 def statuses_published(snapshot: Snapshot, topics: Topics) -> Check:
-    """Every state an order entered was announced, and none that it did not enter."""
+    """Every state an order entered was announced, none that it did not enter, and the last one
+    announced is the saga's, which is no older.
+    """
 
     def wrong() -> Iterator[tuple[str, str]]:
-        for order_id in snapshot.orders:
+        for order_id, order in snapshot.orders.items():
             entered = set(saga_path(snapshot, order_id))
             told = topics.statuses.get(order_id, frozenset())
+            latest = topics.latest.get(order_id)
+            saga = snapshot.sagas.get(order_id)
+            if latest and latest.status != order.status:
+                yield order_id, f"is {order.status}, announced last was {latest.status}"
+            elif latest and saga and latest.version > saga.version:
+                yield (
+                    order_id,
+                    f"its saga is at version {saga.version}, announced was {latest.version}",
+                )
             if entered - told:
                 yield order_id, f"never announced: {', '.join(sorted(entered - told))}"
             if told - entered:

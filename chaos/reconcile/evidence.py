@@ -30,12 +30,11 @@ class Request(NamedTuple):
 
 
 class Order(NamedTuple):
-    """One row of orders.orders."""
+    """One row of orders.orders with the state and reason of its saga, PENDING without one."""
 
     order_id: str
     status: str
     reason: str
-    saga_version: int
     total_minor: int
     currency: str
 
@@ -50,11 +49,12 @@ class Saga(NamedTuple):
 
 
 class Step(NamedTuple):
-    """One line of an order's history, in the order of writing."""
+    """One line of an order's history, in the order of writing; the API's lines have no event."""
 
     order_id: str
     event: str
     status: str
+    version: int
 
 
 class Payment(NamedTuple):
@@ -127,17 +127,26 @@ class Created(NamedTuple):
     currency: str
 
 
+class Announced(NamedTuple):
+    """What an `order.status_changed` record says."""
+
+    version: int
+    status: str
+
+
 class Topics(NamedTuple):
     """What the topics hold. `records` counts by topic, `created` and `statuses` are by order.
 
-    `repeated` counts records whose id was seen before; `mutated` are repeats of an order event with
-    another body, `scattered` are keys found on two partitions of a topic, `unreadable` are records
+    `latest` is what was announced under an order's highest version, of several the last. `repeated`
+    counts records whose id was seen before; `mutated` are repeats of an order event with another
+    body, `scattered` are keys found on two partitions of a topic, `unreadable` are records
     of order topics that are not what they should be. All three are texts for people.
     """
 
     records: Mapping[str, int]
     created: Mapping[str, Created]
     statuses: Mapping[str, frozenset[str]]
+    latest: Mapping[str, Announced]
     repeated: int
     mutated: Sequence[str]
     scattered: Sequence[str]

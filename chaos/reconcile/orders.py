@@ -16,6 +16,7 @@ EXPECTED_ENDS: dict[str, tuple[str, str]] = {
     "cancelled": (CANCELLED, "customer"),
 }
 TIMEOUT = "timeout"
+CANCEL_REQUESTED = "cancel_requested"
 
 
 def accepted_orders(requests: Sequence[Request], snapshot: Snapshot) -> dict[str, Request]:
@@ -72,21 +73,18 @@ def refused_left_nothing(requests: Sequence[Request], snapshot: Snapshot) -> Che
 
 
 def all_ended(snapshot: Snapshot) -> Check:
-    """Every order is final, so is its saga, and nothing is outstanding."""
+    """Every order's saga is final and nothing is outstanding, neither command nor cancellation."""
 
     def wrong() -> Iterator[tuple[str, str]]:
         for order in snapshot.orders.values():
-            saga = snapshot.sagas.get(order.order_id)
             if order.status == PARKED:
                 yield order.order_id, f"PARKED ({order.reason}): an operator must act"
             elif order.status not in FINAL:
                 yield order.order_id, f"still {order.status}: lost or stuck"
-            elif saga is None:
-                yield order.order_id, f"{order.status} without a saga"
-            elif saga.state != order.status:
-                yield order.order_id, f"{order.status}, but its saga is {saga.state}"
-            elif not saga.terminal:
+            elif not snapshot.sagas[order.order_id].terminal:
                 yield order.order_id, f"{order.status}, but a command is still outstanding"
+            elif order.status == COMPLETED and _cancel_undecided(snapshot, order.order_id):
+                yield order.order_id, "COMPLETED, but its cancellation was never decided"
         for order_id in snapshot.sagas.keys() - snapshot.orders.keys():
             yield order_id, "a saga without an order"
 
@@ -118,21 +116,35 @@ def ended_as_expected(requests: Sequence[Request], snapshot: Snapshot) -> Check:
 
 
 def one_history(snapshot: Snapshot) -> Check:
-    """No history goes on after a final state, and its last state is the order's."""
+    """No history goes on after a final state, its last state is the saga's, and it knows of no
+    later version than the saga: that was taken back.
+    """
 
     def wrong() -> Iterator[tuple[str, str]]:
         for order in snapshot.orders.values():
             path = saga_path(snapshot, order.order_id)
             ends = [status for status in path if status in FINAL]
+            seen = max((one.version for one in snapshot.history.get(order.order_id, ())), default=0)
+            saga = snapshot.sagas.get(order.order_id)
+            reached = saga.version if saga else 0
             if len(ends) > 1 or (ends and path[-1] != ends[0]):
                 yield order.order_id, f"went on after a final state: {' > '.join(path)}"
             elif path and path[-1] != order.status:
                 yield order.order_id, f"is {order.status}, its history ends {path[-1]}"
+            elif seen > reached:
+                yield order.order_id, f"its saga is at version {reached}, its history at {seen}"
             elif not path and order.status in FINAL:
                 yield order.order_id, f"is {order.status} without a history"
 
     return found("history", "histories end once, in the order's state", len(snapshot.orders),
                  wrong())  # fmt: skip
+
+
+def _cancel_undecided(snapshot: Snapshot, order_id: str) -> bool:
+    """Whether the API took a cancellation in and the orchestrator recorded nothing about it."""
+    steps = snapshot.history.get(order_id, ())
+    asked = any(not step.event and step.status == CANCEL_REQUESTED for step in steps)
+    return asked and not any(step.event == CANCEL_REQUESTED for step in steps)
 
 
 def saga_path(snapshot: Snapshot, order_id: str) -> list[str]:

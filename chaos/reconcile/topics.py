@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Protocol
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
-from chaos.reconcile.evidence import Created, Letter, Topics
+from chaos.reconcile.evidence import Announced, Created, Letter, Topics
 from chaos.reconcile.ledgers import UnreadableError
 
 REQUEST_TIMEOUT_S = 10.0
@@ -133,6 +133,7 @@ class _Gathering:
         self._homes: dict[tuple[str, bytes], int] = {}
         self._created: dict[str, Created] = {}
         self._statuses: defaultdict[str, set[str]] = defaultdict(set)
+        self._latest: dict[str, Announced] = {}
         self._repeated = 0
         self._mutated: list[str] = []
         self._scattered: list[str] = []
@@ -166,7 +167,10 @@ class _Gathering:
             if (record.key or b"").decode() != order_id:
                 raise ValueError("the key is another order's")
             if record.topic == STATUS_CHANGED:
-                self._statuses[order_id].add(str(body["status"]))
+                told = Announced(int(body["saga_version"]), str(body["status"]))
+                self._statuses[order_id].add(told.status)
+                if told.version >= self._latest.get(order_id, told).version:
+                    self._latest[order_id] = told
             else:
                 total, currency = int(body["total_minor"]), str(body["currency"])
                 self._created[order_id] = Created(order_id, total, currency)
@@ -178,6 +182,7 @@ class _Gathering:
             records=dict(self._records),
             created=self._created,
             statuses={order: frozenset(seen) for order, seen in self._statuses.items()},
+            latest=self._latest,
             repeated=self._repeated,
             mutated=self._mutated,
             scattered=self._scattered,

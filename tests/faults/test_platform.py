@@ -43,13 +43,10 @@ RATE_PER_S = float(os.environ.get("FAULTS_RATE_PER_S", "60"))
 BROKER_DOWN_S = float(os.environ.get("FAULTS_BROKER_DOWN_S", "15"))
 SCALED = ("orchestrator", "payment", "inventory", "shipping", "dlq", "relay")
 OWNERS = "select count(distinct owner) from ops.relay_lease where expires_at > now()"
-PARKED_BECAUSE = (
-    "select count(*) from orders.saga join orders.orders using (order_id)"
-    " where state = 'PARKED' and orders.reason = %s"
-)
+PARKED_BECAUSE = "select count(*) from orders.saga where state = 'PARKED' and reason = %s"
 RUNNING = (
-    "select count(*) from orders.orders"
-    " where status not in ('COMPLETED', 'CANCELLED', 'REJECTED', 'PARKED')"
+    "select count(*) from orders.orders left join orders.saga using (order_id)"
+    " where coalesce(state, '') not in ('COMPLETED', 'CANCELLED', 'REJECTED', 'PARKED')"
 )
 REPLAYED_MAX = 4_000
 #: Delays that make it likely that a worker is stopped inside a step, before and after its COMMIT.

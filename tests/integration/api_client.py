@@ -47,6 +47,18 @@ def count(dsn: str, table: str) -> int:
     return int(query(dsn, f"select count(*) from {table}")[0][0])
 
 
+def move_saga(dsn: str, order_id: str, state: str, reason: str = "") -> None:
+    """Give an order a saga in `state`, as far as readers of the order are concerned."""
+    query(
+        dsn,
+        "insert into orders.saga (order_id, partition, version, state, reason, terminal, body,"
+        " created_at, updated_at) values (%s, 0, 1, %s, %s, false, '', now(), now())",
+        order_id,
+        state,
+        reason,
+    )
+
+
 async def place(client: Client, body: Any = None, **headers: str) -> dict[str, Any]:
     """Place an order that must be accepted; return the reply."""
     answer = await client.post("/api/orders", json=body or AMOUNT, headers=headers)

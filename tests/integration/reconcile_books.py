@@ -136,27 +136,31 @@ class Books:
         self._money(kind, order_id)
         created = {"order_id": order_id, "total_minor": TOTAL, "currency": "EUR"}
         self.fake.append("order.created", order_id, created, f"created-{name}")
-        for status in PATHS[kind].split():
-            body = {"order_id": order_id, "status": status}
+        for version, status in enumerate(PATHS[kind].split(), 1):
+            body = {"order_id": order_id, "status": status, "saga_version": version}
             self.fake.append("order.status_changed", order_id, body, f"{name}-{status}")
 
     def _rows(self, kind: str, name: str, order_id: str) -> None:
         path, reason = PATHS[kind].split(), REASONS[kind]
         self.sql(
-            "insert into orders.orders values (%s, 'ada', %s, %s, 9, %s, 'EUR', null, false,"
-            " now(), now())",
-            *(order_id, path[-1], reason, TOTAL),
+            "insert into orders.orders (order_id, customer_id, total_minor, currency, created_at)"
+            " values (%s, 'ada', %s, 'EUR', now())",
+            *(order_id, TOTAL),
         )
         self.sql("insert into orders.idempotency values (%s, '', %s, '', now())",
                  f"key-{name}", order_id)  # fmt: skip
         self.sql("insert into orders.order_item values (%s, 1, %s, 1, %s, true)",
                  order_id, "GONG" if kind == "out_of_stock" else "DRUM", TOTAL)  # fmt: skip
         self.sql(
-            "insert into orders.saga values (%s, 0, 9, %s, true, '', null, now(), now())",
-            *(order_id, path[-1]),
+            "insert into orders.saga (order_id, partition, version, state, reason, terminal, body,"
+            " created_at, updated_at) values (%s, 0, %s, %s, %s, true, '', now(), now())",
+            *(order_id, len(path), path[-1], reason),
         )
-        for status in path:
-            self.history(order_id, status.lower(), status)
+        for version, status in enumerate(path, 1):
+            if kind == "cancelled" and status == "COMPENSATING":
+                self.history(order_id, "", "cancel_requested", version - 1)
+                self.history(order_id, "cancel_requested", path[version - 2], version)
+            self.history(order_id, status.lower(), status, version)
         self.sql(
             "insert into payments.payment_attempt (order_id, status, version, charge_id,"
             " amount_minor, currency) values (%s, %s, 2, %s, %s, 'EUR')",
@@ -164,12 +168,12 @@ class Books:
         )
         self._goods(kind, order_id)
 
-    def history(self, order_id: str, event: str, status: str) -> None:
-        """Append a line to an order's history."""
+    def history(self, order_id: str, event: str, status: str, version: int = 1) -> None:
+        """Append a line to an order's history; one of the API has no event."""
         self.sql(
             "insert into orders.order_history (order_id, saga_version, event, status, at)"
-            " values (%s, 1, %s, %s, now())",
-            *(order_id, event, status),
+            " values (%s, %s, %s, %s, now())",
+            *(order_id, version, event, status),
         )
 
     def _goods(self, kind: str, order_id: str) -> None:

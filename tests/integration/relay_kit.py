@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 ORDER = statement(
     "insert into orders.orders"
-    " (order_id, customer_id, status, total_minor, currency, created_at, updated_at)"
-    " values (:id, 'c', 'PENDING', 1, 'EUR', now(), now()) on conflict do nothing"
+    " (order_id, customer_id, total_minor, currency, created_at)"
+    " values (:id, 'c', 1, 'EUR', now()) on conflict do nothing"
 )
 LOCK = statement("select 1 from orders.orders where order_id = :id for no key update")
 

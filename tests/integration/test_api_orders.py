@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import AsyncIterator
+from contextlib import closing
 from typing import Any
 
+import psycopg2
 import pytest
 
+from app.db import order_reads
 from app.db.migrate import seed
 from tests.integration.api_client import (
     AMOUNT,
     Client,
     api,
     count,
+    move_saga,
     place,
     problem,
     query,
     together,
 )
+from tests.waiting import eventually
 
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio]
 
@@ -208,22 +214,56 @@ async def test_a_row_the_database_refuses_fails_alone(client: Client, database: 
 async def test_recent_orders_are_paged_by_key(client: Client) -> None:
     """Every order appears once, newest first, and a full last page leads to an empty one."""
     placed = [(await place(client))["orderId"] for _ in range(6)]
-    seen: list[str] = []
-    address = "/api/orders?limit=2"
+    newest = placed[::-1]
+    assert await pages_of(client, "limit=2") == [newest[:2], newest[2:4], newest[4:], []]
+
+
+async def test_orders_of_one_status_are_paged_by_key(client: Client, database: str) -> None:
+    """The status is the saga's, PENDING without one; the pages hold what was asked for."""
+    placed = [(await place(client))["orderId"] for _ in range(7)]
+    for order_id, state in zip(placed, ["PARKED", "COMPLETED"] * 3, strict=False):
+        move_saga(database, order_id, state)
+    completed = await pages_of(client, "status=COMPLETED&limit=2")
+    assert completed == [[placed[5], placed[3]], [placed[1]]]
+    parked = await pages_of(client, "status=PARKED&limit=3")
+    assert parked == [[placed[4], placed[2], placed[0]], []]
+    assert await pages_of(client, "status=PENDING") == [[placed[6]]]
+    assert await pages_of(client, "status=REJECTED") == [[]]
+
+
+async def test_a_page_of_a_rare_status_looks_at_so_many_orders_and_goes_on(
+    client: Client, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page may be short or empty before the end; following it finds every order once."""
+    placed = [(await place(client))["orderId"] for _ in range(8)]
+    for order_id in (placed[0], placed[3], placed[4]):
+        move_saga(database, order_id, "PARKED")
+    monkeypatch.setattr(order_reads, "LOOKED_MAX", 3)
+    pages = await pages_of(client, "status=PARKED&limit=2")
+    assert pages == [[], [placed[4], placed[3]], [placed[0]], []]
+
+
+async def pages_of(client: Client, parameters: str) -> list[list[str]]:
+    """Follow a list of orders to its end; return the order ids page by page."""
+    pages: list[list[str]] = []
+    address = f"/api/orders?{parameters}"
     while True:
         page = await (await client.get(address)).json()
-        seen += [order["orderId"] for order in page["orders"]]
+        pages.append([order["orderId"] for order in page["orders"]])
         if page["next"] is None:
-            break
-        address = f"/api/orders?limit=2&before={page['next']}"
-    assert seen == placed[::-1]
+            return pages
+        address = f"/api/orders?{parameters}&before={page['next']}"
 
 
 @pytest.mark.parametrize(
-    "parameters", ["limit=0", "limit=201", "limit=x", "before=abc", "before=%00"]
+    "parameters",
+    [
+        *("limit=0", "limit=201", "limit=x", "before=abc", "before=%00"),
+        *("status=", "status=pending", "status=DONE", "status=%00"),
+    ],
 )
 async def test_bad_paging_parameters_are_a_400(client: Client, parameters: str) -> None:
-    """Limits are bounded and cursors must be ours."""
+    """Limits are bounded, cursors must be ours and statuses must exist."""
     await problem(await client.get(f"/api/orders?{parameters}"), 400)
 
 
@@ -272,13 +312,31 @@ async def test_a_cancel_request_is_recorded_once_and_pollable(
     ]
 
 
+async def test_cancels_that_come_together_are_recorded_once(client: Client, database: str) -> None:
+    """Who waited for another's cancel of the same order sees it and records nothing."""
+    order_id = (await place(client))["orderId"]
+    with closing(psycopg2.connect(database)) as other, other.cursor() as cursor:
+        cursor.execute("select from orders.orders for no key update")
+        cancels = [
+            asyncio.create_task(client.post(f"/api/orders/{order_id}/cancel")) for _ in range(3)
+        ]
+        await eventually(lambda: _waiting(database, 3), timeout_s=5, what="three cancels wait")
+        other.rollback()
+    assert {answer.status for answer in await together(*cancels)} == {202}
+    assert count(database, "orders.order_history") == 1
+
+
+async def _waiting(dsn: str, wanted: int) -> bool:
+    return query(dsn, "select count(*) from pg_locks where not granted") == [(wanted,)]
+
+
 @pytest.mark.parametrize("status", ["COMPLETED", "CANCELLED", "REJECTED"])
 async def test_cancelling_a_finished_order_is_a_409(
     client: Client, database: str, status: str
 ) -> None:
     """What is over cannot be cancelled, and nothing is sent."""
     order_id = (await place(client))["orderId"]
-    query(database, "update orders.orders set status = %s", status)
+    move_saga(database, order_id, status)
     answer = await client.post(f"/api/orders/{order_id}/cancel")
     assert (await problem(answer, 409))["code"] == "already_final"
     assert query(database, "select 1 from ops.outbox where topic = 'order.cancel'") == []

@@ -43,8 +43,8 @@ def store_saga(dsn: str, order_id: str, body: bytes | None = None) -> None:
     )
     query(
         dsn,
-        "insert into orders.saga (order_id, partition, version, state, terminal, body, created_at,"
-        " updated_at) values (%s, 0, 4, 'CANCELLED', true, %s, %s, %s)",
+        "insert into orders.saga (order_id, partition, version, state, reason, terminal, body,"
+        " created_at, updated_at) values (%s, 0, 4, 'CANCELLED', 'out_of_stock', true, %s, %s, %s)",
         order_id,
         psycopg2.Binary(body or to_bytes(saga)),
         NOW,
@@ -65,12 +65,6 @@ def store_saga(dsn: str, order_id: str, body: bytes | None = None) -> None:
             status,
             reason,
         )
-    query(
-        dsn,
-        "update orders.orders set status='CANCELLED', reason='out_of_stock', updated_at=now()"
-        " where order_id = %s",
-        order_id,
-    )
 
 
 async def test_a_saga_shows_its_steps_and_history(client: Client, database: str) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from pydantic import SecretStr
 
-from app.db import deadletters, outbox, sagas
+from app.db import deadletters, order_reads, outbox, sagas
 from app.db.deadletters import DeadLetter, Place
 from app.db.engine import Database, statement
 from app.db.sagas import HistoryEntry, SagaWrite
@@ -26,11 +26,14 @@ NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 HISTORY = statement(
     "select event, status, reason from orders.order_history where order_id = :id order by id"
 )
-STATUS = statement("select status, saga_version from orders.orders where order_id = :id")
+STATUS = statement("select state, reason, version from orders.saga where order_id = :id")
 ORDER = statement(
     "insert into orders.orders"
-    " (order_id, customer_id, status, total_minor, currency, created_at, updated_at)"
-    " values (:id, 'c', 'PENDING', 1, 'EUR', now(), now())"
+    " (order_id, customer_id, total_minor, currency, created_at)"
+    " values (:id, 'c', 1, 'EUR', now())"
+)
+UPDATES = statement(
+    "select relname, n_tup_upd, n_tup_hot_upd from pg_stat_xact_user_tables where n_tup_upd > 0"
 )
 OUTBOX = statement("select id from ops.outbox")
 
@@ -94,8 +97,8 @@ async def test_saga_moves_only_from_the_expected_version(db: Database) -> None:
         known: (3, b"new"),
         stale: (1, b"body"),
     }
-    assert await db.fetch(STATUS, id=stale) == [("PAYMENT_PENDING", 1)]
-    assert await db.fetch(STATUS, id=known) == [("SHIPPING_PENDING", 3)]
+    assert await db.fetch(STATUS, id=stale) == [("PAYMENT_PENDING", "", 1)]
+    assert await db.fetch(STATUS, id=known) == [("SHIPPING_PENDING", "", 3)]
     assert len(await db.fetch(HISTORY, id=known)) == 2
     assert len(await db.fetch(HISTORY, id=stale)) == 1
 
@@ -114,11 +117,25 @@ async def test_two_writers_of_one_version_one_wins(db: Database) -> None:
 async def test_cancel_that_overtakes_the_creation_leaves_a_stub(db: Database) -> None:
     """A saga may be stored before its order exists; the creation then finds it and moves it on."""
     order = str(uuid.uuid4())
-    assert await write(db, move(order, 0, 1, "CANCELLED")) == {order}
+    assert await write(db, move(order, 0, 1, "CANCELLED", reason="customer")) == {order}
+    assert await order_reads.order(db, order) is None
     await db.execute(ORDER, id=order)
     assert await write(db, move(order, 0, 1)) == set()
-    assert await write(db, move(order, 1, 2, "CANCELLED")) == {order}
-    assert await db.fetch(STATUS, id=order) == [("CANCELLED", 2)]
+    found = await order_reads.order(db, order)
+    assert found is not None
+    assert (found.status, found.reason, found.saga_version) == ("CANCELLED", "customer", 1)
+    assert await write(db, move(order, 1, 2, "CANCELLED", reason="operator")) == {order}
+    assert await db.fetch(STATUS, id=order) == [("CANCELLED", "operator", 2)]
+
+
+async def test_a_transition_is_one_heap_only_update(db: Database) -> None:
+    """Moving a saga touches no index and no other row."""
+    order = str(uuid.uuid4())
+    await db.execute(ORDER, id=order)
+    await write(db, move(order, 0, 1))
+    async with db.transaction() as tx:
+        await sagas.write(tx, [move(order, 1, 2, "COMPENSATING", reason="timeout")], NOW)
+        assert await tx.fetch(UPDATES) == [("saga", 1, 1)]
 
 
 async def test_one_write_per_order(db: Database) -> None:

@@ -7,14 +7,15 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from app.db.grants import GRANTS, dsn_of, login_of
-from app.db.migrate import connect, seed, upgrade
-from app.db.schema import metadata
+from app.db.migrate import alembic_config, connect, seed, upgrade
+from app.db.schema import SCHEMAS, metadata
 
 if TYPE_CHECKING:
     from chaos.lab.postgres import Postgres
@@ -55,6 +56,28 @@ def test_upgrade_at_the_same_time_and_again_is_harmless(postgres: Postgres) -> N
         thread.join()
     upgrade(dsn)
     assert errors == []
+    run_in_autocommit(postgres, f"drop database {name}")
+
+
+def test_an_upgrade_moves_the_reasons_of_orders_into_their_sagas(postgres: Postgres) -> None:
+    """An order that ended before revision 0004 keeps its reason; a running one has none."""
+    name = f"upgrade_{uuid.uuid4().hex}"
+    run_in_autocommit(postgres, f"create database {name}")
+    dsn = postgres.dsn_of(name)
+    with connect(dsn) as connection:
+        for schema in SCHEMAS:
+            connection.execute(text(f"create schema {schema}"))
+        command.upgrade(alembic_config(connection), "0003")
+    reasons = {str(uuid.uuid4()): reason for reason in ("out_of_stock", "")}
+    for order, reason in reasons.items():
+        run(dsn, "insert into orders.orders values (:id, 'c', 'CANCELLED', :reason, 3, 1, 'EUR',"
+            " null, false, now(), now())", id=order, reason=reason)  # fmt: skip
+        run(dsn, "insert into orders.saga values (:id, 0, 3, 'CANCELLED', true, '', null, now(),"
+            " now())", id=order)  # fmt: skip
+    upgrade(dsn)
+    with connect(dsn) as connection:
+        found = connection.execute(text("select order_id::text, reason from orders.saga")).all()
+    assert dict(found) == reasons
     run_in_autocommit(postgres, f"drop database {name}")
 
 
@@ -124,6 +147,8 @@ def test_each_login_may_do_its_own_and_no_more(database: str) -> None:
         ("payment", "payments.payment_attempt", True),
         ("relay", "orders.orders", False),
         ("relay", "ops.outbox", True),
+        ("orchestrator", "orders.orders", False),
+        ("orchestrator", "orders.saga", True),
     ]:
         login = dsn_of(database, role)
         if allowed:
@@ -131,3 +156,4 @@ def test_each_login_may_do_its_own_and_no_more(database: str) -> None:
             continue
         with pytest.raises(DBAPIError, match="permission denied"):
             run(login, f"select count(*) from {table}")
+    run(dsn_of(database, "web"), "select from orders.orders for no key update")

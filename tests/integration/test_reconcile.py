@@ -73,8 +73,31 @@ def _refuse_yet_create(books: Books) -> str:
 
 
 def _leave_an_order_running(books: Books) -> str:
-    books.sql("update orders.orders set status = 'PAYMENT_PENDING' where order_id = %s",
+    books.sql("update orders.saga set state = 'PAYMENT_PENDING' where order_id = %s",
               books.orders["happy"])  # fmt: skip
+    return books.orders["happy"]
+
+
+def _never_drive_an_order(books: Books) -> str:
+    books.sql("delete from orders.saga where order_id = %s", books.orders["happy"])
+    return books.orders["happy"]
+
+
+def _drive_a_stranger(books: Books) -> str:
+    stub = "00000000-0000-0000-0000-00000000dead"
+    books.sql("insert into orders.saga (order_id, partition, version, state, terminal, body,"
+              " created_at, updated_at) values (%s, 0, 1, 'CANCELLED', true, '', now(), now())",
+              stub)  # fmt: skip
+    return stub
+
+
+def _forget_a_cancellation(books: Books) -> str:
+    books.history(books.orders["happy"], "", "cancel_requested")
+    return books.orders["happy"]
+
+
+def _take_a_version_back(books: Books) -> str:
+    books.sql("update orders.saga set version = 4 where order_id = %s", books.orders["happy"])
     return books.orders["happy"]
 
 
@@ -197,9 +220,16 @@ def _invent_an_order(books: Books) -> str:
 
 
 def _announce_what_never_was(books: Books) -> str:
-    body = {"order_id": books.orders["declined"], "status": "COMPLETED"}
+    body = {"order_id": books.orders["declined"], "status": "COMPLETED", "saga_version": 1}
     books.fake.append("order.status_changed", books.orders["declined"], body, "never-was")
     return books.orders["declined"]
+
+
+def _announce_in_the_wrong_order(books: Books) -> str:
+    order_id = books.orders["declined"]
+    body = {"order_id": order_id, "status": "PAYMENT_PENDING", "saga_version": 2}
+    books.fake.append("order.status_changed", order_id, body, "too-late")
+    return order_id
 
 
 def _never_announce(books: Books) -> str:
@@ -232,8 +262,15 @@ DEFECTS: list[tuple[Callable[[Books], str], str]] = [
     (_refuse_yet_create, "refused"),
     (_complete_a_declined_order, "class"),
     (_leave_an_order_running, "ended"),
+    (_leave_an_order_running, "history"),
+    (_leave_an_order_running, "announced"),
+    (_never_drive_an_order, "ended"),
+    (_drive_a_stranger, "ended"),
+    (_forget_a_cancellation, "ended"),
     (_leave_a_command_outstanding, "ended"),
     (_go_on_after_the_end, "history"),
+    (_take_a_version_back, "history"),
+    (_take_a_version_back, "announced"),
     (_charge_twice, "charge"),
     (_never_charge, "charge"),
     (_charge_a_wrong_amount, "charge"),
@@ -253,6 +290,7 @@ DEFECTS: list[tuple[Callable[[Books], str], str]] = [
     (_announce_a_wrong_total, "created"),
     (_invent_an_order, "created"),
     (_announce_what_never_was, "announced"),
+    (_announce_in_the_wrong_order, "announced"),
     (_never_announce, "announced"),
     (_repeat_with_another_body, "records"),
     (_scatter_a_key, "records"),
@@ -356,6 +394,21 @@ def test_rest_is_seen_and_unrest_is_told_after_the_deadline(books: Books) -> Non
     unrest = wait_quiet(books.dsn, lambda: 7, deadline_s=0.05, pause_s=0.01, progress=told.append)
     assert unrest == "1 of 6 orders on their way"
     assert told[0] == unrest
+    _never_drive_an_order(books)
+    unrest = wait_quiet(books.dsn, lambda: 7, deadline_s=0, pause_s=0.01)
+    assert unrest == "1 of 6 orders on their way"
+
+
+def test_a_cancellation_that_nobody_decided_yet_is_unrest(books: Books) -> None:
+    """It may wait in its topic, until the orchestrator writes about it or the order has ended."""
+    completed, declined = books.orders["happy"], books.orders["declined"]
+    for order_id in (completed, declined):
+        books.history(order_id, "", "cancel_requested")
+    unrest = wait_quiet(books.dsn, lambda: 7, deadline_s=0.05, pause_s=0.01)
+    assert unrest == "1 cancellations undecided"
+    books.history(completed, "cancel_requested", "COMPLETED", 5)
+    books.history(completed, "cancel_refused", "COMPLETED", 5)
+    assert wait_quiet(books.dsn, lambda: 7, deadline_s=10, pause_s=0.01) == ""
 
 
 def test_the_command_waits_reads_all_books_and_exits_by_the_verdict(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Final
 
 import msgspec
 from aiohttp import web
 
 from app import ids
 from app.db import intake, order_reads
-from app.domain.definition import FINAL
+from app.domain.definition import FINAL, State
 from app.messages import Cause
 from app.observability import metrics
 from app.observability.health import json_response
@@ -24,6 +25,7 @@ from web.edge import REQUEST_ID, trace_of
 from web.problems import Problem, not_found
 
 WRITER: web.AppKey[OrderWriter] = web.AppKey("writer", OrderWriter)
+STATUSES: Final = (intake.STATUS_CREATED, *State)
 
 
 class LineOut(msgspec.Struct, frozen=True, rename="camel"):
@@ -112,14 +114,21 @@ async def show(request: web.Request) -> web.Response:
 
 
 async def recent(request: web.Request) -> web.Response:
-    """GET /api/orders?limit=&before=: newest first, `next` continues."""
+    """GET /api/orders?limit=&before=&status=: newest first, `next` continues until it is null.
+
+    With `status` a page may hold fewer orders than `limit`, even none, and still have a `next`.
+    """
     limit, before = page_of(request)
-    rows = await order_reads.recent(request.app[CONTEXT].db, limit, before)
-    last = order_reads.Cursor(rows[-1].created_at, rows[-1].order_id) if rows else None
+    status = status_of(request)
+    db = request.app[CONTEXT].db
+    if status:
+        page = await order_reads.recent_of_status(db, status, limit, before)
+    else:
+        page = await order_reads.recent(db, limit, before)
     return json_response(
         {
-            "orders": [order_out(row) for row in rows],
-            "next": next_cursor(last) if len(rows) == limit else None,
+            "orders": [order_out(row) for row in page.orders],
+            "next": next_cursor(page.following),
         }
     )
 
@@ -145,6 +154,17 @@ async def cancel(request: web.Request) -> web.Response:
         metrics.OUTBOX_WRITTEN.child(ORDER_CANCEL.name).inc()
     answer = {"orderId": order_id, "status": order.status, "cancelRequested": True}
     return json_response(answer, status=202)
+
+
+def status_of(request: web.Request) -> str:
+    """Return the `status` parameter, empty when absent; raises Problem 400 for an unknown one."""
+    status = request.query.get("status")
+    if status is None:
+        return ""
+    if status not in STATUSES:
+        known = ", ".join(STATUSES)
+        raise Problem(400, "bad_parameter", f"status must be one of {known}.")
+    return status
 
 
 def order_id_of(request: web.Request) -> str:

@@ -62,13 +62,12 @@ def error_page(title: str, detail: str, status: int) -> web.Response:
 
 async def _orders(request: web.Request) -> dict[str, Any]:
     before = request.query.get("before", "")
-    rows = await order_reads.recent(request.app[CONTEXT].db, ROWS, cursor_of(before))
-    last = order_reads.Cursor(rows[-1].created_at, rows[-1].order_id) if rows else None
+    found = await order_reads.recent(request.app[CONTEXT].db, ROWS, cursor_of(before))
     return {
         "page": "orders",
-        "orders": [views.order_view(row) for row in rows],
+        "orders": [views.order_view(row) for row in found.orders],
         "paged": bool(before),
-        "older": next_cursor(last) if len(rows) == ROWS else None,
+        "older": next_cursor(found.following),
         "query": f"?before={before}" if before else "",
         "origin": f"{request.scheme}://{request.host}",
     }
