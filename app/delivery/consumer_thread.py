@@ -33,6 +33,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
     consumer: Consumer
     lease_at = 0.0
     """Monotonic time at which the last accepted heartbeat was sent."""
+    _seeks = 0
 
     def _create_worker_consumer(self, transport: Any) -> Any:
         """Extends the driver's: fetch settings that Faust fixes are ours, and so is the reader."""
@@ -42,11 +43,11 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         return consumer
 
     def _set_linger(self, consumer: Any) -> None:
-        settings = self.app.settings
+        settings, role = self.app.settings, self.app.role
         seams.set_fetch_linger(
             consumer,
-            min_bytes=settings.fetch_min_bytes,
-            max_wait_ms=self.app.role.fetch_max_wait_ms or settings.fetch_max_wait_ms,
+            min_bytes=role.fetch_min_bytes or settings.fetch_min_bytes,
+            max_wait_ms=role.fetch_max_wait_ms or settings.fetch_max_wait_ms,
             prefetch_backoff_s=settings.prefetch_backoff_ms / 1000,
         )
 
@@ -75,10 +76,29 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         timeout: float | None = None,
         max_records: int | None = None,
     ) -> Any:
-        """Extends the driver's: partitions with a backlog take turns, poll by poll."""
+        """Extends the driver's: partitions with a backlog take turns, poll by poll, and a poll
+        that a seek overtook gives its records back.
+
+        A poll may wait longer than a rebalance lasts. Records that it takes after the new
+        assignment's seek would be dropped by the caller, whose epoch ended, and be read again
+        only when more of their partition arrive. Red without it:
+        tests/delivery/test_overtaken_poll.py, tests/conformance/test_outages.py.
+        """
+        seeks = self._seeks
         records = await super()._fetch_records(consumer, active_partitions, timeout, max_records)
         seams.take_turns(consumer, records)
-        return records
+        if seeks == self._seeks:
+            return records
+        # no await since they were taken: nobody has seen them or moved the positions
+        await self.seek_all(
+            {TP(tp.topic, tp.partition): taken[0].offset for tp, taken in records.items()}
+        )
+        return {}
+
+    async def _seek_wait(self, consumer: Any, partitions: Mapping[TP, int]) -> None:
+        """Extends the driver's, by which Faust seeks changelogs: counted like our own seeks."""
+        self._seeks += 1
+        await super()._seek_wait(consumer, partitions)
 
     async def position_all(self, tps: set[TP]) -> Assigned:
         """Seek `tps` to their committed offsets, else to the reset position, in one request."""
@@ -101,6 +121,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
     async def seek_all(self, offsets: Mapping[TP, int]) -> None:
         """Seek those of `offsets` that are assigned now."""
         consumer, mine = self._ensure_consumer(), self.assignment()
+        self._seeks += 1
         for tp, offset in offsets.items():
             if tp in mine:
                 seams.seek(consumer, driver.ensure_aiokafka_TP(tp), offset)
