@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import urllib.error
 import urllib.request
@@ -18,8 +19,11 @@ import psycopg2
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from app.roles import ROLES
+from app.topics import CATALOGUE
 from chaos.demo.story import empty_classes
 from chaos.lab.client import Lab
+from chaos.lab.plan import LabFiles
+from chaos.lab.process import tail
 from chaos.ledger.group import GroupWatch
 from chaos.reconcile.command import Reconciled, reconcile
 from chaos.reconcile.ledgers import read_requests
@@ -33,6 +37,9 @@ from tests.waiting import wait_until
 PATIENCE_S = 120.0
 REST_DEADLINE_S = 150.0
 PARTITIONS = 4
+TRAILS_MAX = 5
+
+_ORDER_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 
 class Answer(NamedTuple):
@@ -77,7 +84,8 @@ class Platform:
         wait_until(lambda: not self.unfinished(), timeout_s=PATIENCE_S, what=_Told(self.unfinished))
         done = reconcile(self.target, self.target.ledgers(), deadline_s=REST_DEADLINE_S)
         told = text(done.verdict)
-        assert done.exit_code == 0, f"{done.unrest or 'at rest'}\n{told}"
+        if done.exit_code != 0:
+            raise AssertionError(f"{done.unrest or 'at rest'}\n{told}\n{self.trail(told)}")
         assert done.unrest == "", told
         snapshot = done.evidence.snapshot
         assert snapshot is not None
@@ -87,6 +95,25 @@ class Platform:
         self.dead_letters += dead_letters
         wait_until(lambda: not self.unfinished(), timeout_s=PATIENCE_S, what=_Told(self.unfinished))
         return done
+
+    def trail(self, told: str) -> str:
+        """Everything known of the orders that a verdict names, and the end of PostgreSQL's log."""
+        lines: list[str] = []
+        wanted = sorted(set(_ORDER_ID.findall(told)))[:TRAILS_MAX]
+        names = [name for name, topic in CATALOGUE.items() if topic.key == "order_id"]
+        records = self.records(names) if wanted else []
+        for order_id in wanted:
+            lines.append(f"trail of {order_id}")
+            for table in ("orders.orders", "orders.saga", "orders.order_history", "ops.outbox"):
+                column = "aggregate_id" if table == "ops.outbox" else "order_id"
+                rows = self.rows(f"select * from {table} where {column}::text = %s", order_id)
+                lines += [f"  {table}: {row}" for row in rows]
+            for one in sorted(records, key=lambda record: record.timestamp):
+                if one.key == order_id.encode():
+                    lines.append(f"  {one.timestamp} {one.topic}[{one.partition}]@{one.offset}")
+                    lines.append(f"    {dict(one.headers).get('ce_id')!r} {one.value!r}")
+        log = LabFiles(self.target.lab_dir).postgres / "postgres.log"
+        return "\n".join([*lines, "the end of PostgreSQL's log:", tail(log)])
 
     @staticmethod
     def letters(done: Reconciled) -> int:
