@@ -8,6 +8,7 @@ every consumer drop the repeat.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from hashlib import sha1
 from typing import TYPE_CHECKING
 
@@ -33,11 +34,12 @@ def _text(digest: str) -> str:
     return f"{digest[:8]}-{digest[8:12]}-5{digest[13:16]}-{variant}{digest[17:20]}-{digest[20:32]}"
 
 
+@lru_cache(maxsize=8192)
 def command_id(order_id: str, step: str, direction: str, attempt: int = 0) -> str:
     """Return the id of the command that moves `step` of an order in `direction`.
 
     Attempt 0 is the first; a higher number is only used after a definite refusal, so a re-drive
-    repeats the id.
+    repeats the id. Cached: the answer to a command names it again.
     """
     suffix = f":{attempt}" if attempt else ""
     return uuid5(order_id, f"{step}:{direction}{suffix}")

@@ -17,7 +17,9 @@ class Role(NamedTuple):
 
     `tables` are the changelog-backed tables that the role owns; `consumes` makes it a member of
     the consumer group `<namespace>-<name>`, `produces` gives it a Kafka producer.
-    `fetch_max_wait_ms` replaces the setting for a role in which nobody waits for the next record.
+    `fetch_min_bytes` and `fetch_max_wait_ms` replace the settings: a role that answers the
+    orchestrator polls as soon as anything is there, because its input comes in the bursts of the
+    orchestrator's steps already (docs/adr/0008); nobody waits for the `dlq` role.
     """
 
     name: str
@@ -27,8 +29,12 @@ class Role(NamedTuple):
     consumes: bool = True
     produces: bool = True
     lab_only: bool = False
+    fetch_min_bytes: int | None = None
     fetch_max_wait_ms: int | None = None
 
+
+AT_ONCE_WAIT_MS = 200
+"""How long a fetch without records lasts; metadata and commits of a worker wait behind it."""
 
 ROLES: Mapping[str, Role] = MappingProxyType(
     {
@@ -58,18 +64,24 @@ ROLES: Mapping[str, Role] = MappingProxyType(
                 ("agents.payment",),
                 "charges and refunds through the payment gateway",
                 tables=("payment_idempotency",),
+                fetch_min_bytes=1,
+                fetch_max_wait_ms=AT_ONCE_WAIT_MS,
             ),
             Role(
                 "inventory",
                 ("agents.inventory",),
                 "reserves, releases and commits stock",
                 tables=("inventory_idempotency",),
+                fetch_min_bytes=1,
+                fetch_max_wait_ms=AT_ONCE_WAIT_MS,
             ),
             Role(
                 "shipping",
                 ("agents.shipping",),
                 "ships orders and voids shipments",
                 tables=("shipping_idempotency",),
+                fetch_min_bytes=1,
+                fetch_max_wait_ms=AT_ONCE_WAIT_MS,
             ),
             Role(
                 "dlq",

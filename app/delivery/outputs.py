@@ -15,10 +15,6 @@ from aiokafka.partitioner import DefaultPartitioner
 Headers = Sequence[tuple[str, bytes]]
 
 
-class OutputTooLarge(ValueError):
-    """One record exceeds what a single record batch may hold."""
-
-
 class Acked(NamedTuple):
     """One acknowledged record batch: `records` records from `first_offset` on."""
 
@@ -64,21 +60,22 @@ class Outputs:
         value: bytes | None,
         headers: Headers = (),
     ) -> None:
-        """Append one record; partition None means by hash of the key, as Kafka's default does."""
+        """Append one record; partition None means by hash of the key, as Kafka's default does.
+
+        A record too large to stand with others gets a batch of its own: the broker judges it.
+        """
         if partition is None:
             partition = await self._partition_of(topic, key)
         tp = (topic, partition)
         listed = headers if isinstance(headers, list) else list(headers)
-        size = len(key or b"") + len(value or b"")
-        size += sum(len(name) + len(content) for name, content in listed)
         batch = self._open.get(tp)
-        if batch is not None and batch.size() + size > self._batch_max_bytes:
+        if batch is not None:
+            full = batch.size() > self._batch_max_bytes
+            if not full and batch.append(timestamp=None, key=key, value=value, headers=listed):
+                return
             await self._send(tp)
-            batch = None
-        if batch is None:
-            batch = self._open[tp] = self._producer.create_batch()
-        if batch.append(timestamp=None, key=key, value=value, headers=listed) is None:
-            raise OutputTooLarge(f"a record of {size} bytes for {topic} exceeds one batch")
+        batch = self._open[tp] = self._producer.create_batch()
+        batch.append(timestamp=None, key=key, value=value, headers=listed)
 
     async def flush(self) -> list[Acked]:
         """Send what is open and await every acknowledgement. Raises what the producer raised."""

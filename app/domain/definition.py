@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from enum import StrEnum
+from functools import lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -242,13 +243,19 @@ class Policy(NamedTuple):
 
     def wait_s(self, step: Step, tries: int, jitter: float = 0.0) -> float:
         """Return how long to wait after the command was sent for the `tries`-th time again."""
-        factor = min(1 << min(tries, 30), self.backoff_factor_max)
+        factor = _factors(tries, tries, self.backoff_factor_max)
         return self.step_deadline_s * step.deadline * factor * (1.0 + self.jitter_share * jitter)
 
     def patience_s(self, step: Step, tries: int) -> float:
         """Return how long until the step would be compensated, were it never answered."""
-        last = max(tries, self.redrives_max)
-        return sum(self.wait_s(step, n) for n in range(tries, last + 1))
+        factors = _factors(tries, max(tries, self.redrives_max), self.backoff_factor_max)
+        return self.step_deadline_s * step.deadline * factors
 
 
 DEFAULT_POLICY = Policy()
+
+
+@lru_cache(maxsize=1024)
+def _factors(first: int, last: int, factor_max: int) -> int:
+    """The sum of the back-off factors of tries `first` to `last`."""
+    return sum(min(1 << min(tries, 30), factor_max) for tries in range(first, last + 1))

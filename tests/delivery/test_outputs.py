@@ -9,7 +9,7 @@ import pytest
 from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
 
-from app.delivery.outputs import Acked, Outputs, OutputTooLarge
+from app.delivery.outputs import Acked, Outputs
 
 pytestmark = pytest.mark.unit
 
@@ -87,7 +87,7 @@ async def test_headers_count_towards_the_size_of_a_batch() -> None:
     outputs = Outputs(producer, batch_max_bytes=1000)
     for _ in range(8):
         await outputs.add("out", 0, b"k", b"v", [("x-long", b"." * 900)])
-    assert len(await outputs.flush()) == 8
+    assert [one.records for one in await outputs.flush()] == [2, 2, 2, 2]
 
 
 async def test_without_a_partition_the_key_decides() -> None:
@@ -100,12 +100,14 @@ async def test_without_a_partition_the_key_decides() -> None:
     assert [(one.records, one.partition) for one in acked] == [(3, 2)]
 
 
-async def test_a_record_that_fits_no_batch_is_refused() -> None:
-    """A second record beyond the producer's limit is an error, never cut or dropped."""
-    outputs = Outputs(FakeProducer(limit=500), batch_max_bytes=10_000)
-    await outputs.add("out", 0, b"k", b"small")
-    with pytest.raises(OutputTooLarge, match="for out exceeds one batch"):
-        await outputs.add("out", 0, b"k", b"." * 600)
+async def test_a_record_larger_than_a_batch_stands_alone() -> None:
+    """A record beyond the producer's limit is neither cut nor dropped: the broker judges it."""
+    producer = FakeProducer(limit=500)
+    outputs = Outputs(producer, batch_max_bytes=10_000)
+    for value in (b"small", b"." * 600, b"after"):
+        await outputs.add("out", 0, b"k", value)
+    assert [one.records for one in await outputs.flush()] == [1, 1, 1]
+    assert [one.values for one in producer.sent] == [[b"small"], [b"." * 600], [b"after"]]
 
 
 async def test_a_refused_batch_raises() -> None:
