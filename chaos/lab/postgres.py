@@ -159,10 +159,11 @@ def _public_data(directory: Path) -> Path:
     place.mkdir(mode=0o755, exist_ok=True)
     if place.stat().st_uid != os.geteuid():
         raise LabError(f"{place} belongs to somebody else: remove it and try again")
-    (place / "owner").write_text(str(directory))
     link = directory / "data"
     if not link.is_symlink():
         link.symlink_to(place / "data")
+    # last: a place with an owner but without the owner's link counts as left behind
+    (place / "owner").write_text(str(directory))
     return place / "data"
 
 
