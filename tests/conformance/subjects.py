@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg2
+from aiokafka.structs import ConsumerRecord
 
 from agents.probe import PROBE_IN, ProbeIn, ProbeOut
 from app import ids
+from app.errors import GatewayUnavailable
 from app.messages import (
     Body,
     Cause,
@@ -29,10 +31,11 @@ from app.messages import (
     ShippingCancel,
     ShippingRequested,
     StockLine,
+    deadletter,
     emit,
 )
 from app.messages.envelope import register
-from app.topics import CATALOGUE, TopicSpec
+from app.topics import CATALOGUE, DEAD_LETTER_TOPICS, TopicSpec
 from chaos.ledger import probe_subject
 
 for _body in (ProbeIn, ProbeOut):
@@ -64,6 +67,8 @@ HANDLER_POINTS = (
     "delivery.after_outputs",
 )
 """Where what a handler did, and what it gave back, must survive."""
+TICK_POINTS = ("delivery.tick_before_commit", "delivery.after_tables")
+"""Before and after the commit of due work, which no input record would repeat."""
 CALL_POINTS = (
     "delivery.after_intent",
     "payment.before_call",
@@ -80,10 +85,15 @@ class Subject:
     `once` is the rest of that row after exactly one effect. `tables` maps each table to the key
     and value (None: any) that input `key` leaves in it. `undo` is the command that must commute
     with the input, `undone` tells from a fact that the pair left nothing behind. `others` are
-    further topics that outputs go to. `whole_path` marks one subject of each kind of handler: what
-    the core does without asking the handler is proven on these, because a restart costs seconds.
+    further topics that the role writes or reads. `whole_path` marks one subject of each kind of
+    handler: what the core does without asking the handler is proven on these, because a restart
+    costs seconds. `ticked` is the fact once time alone has moved the input on, empty when it does
+    not. `consumer` is the one of the role's that is meant, where it has several. `failed` makes of
+    a record what lies on the input topic. `exempt` names the tests that cannot apply, with the
+    reason.
     """
 
+    name: str
     role: str
     topics: tuple[str, ...]
     outputs: str
@@ -99,6 +109,10 @@ class Subject:
     undone: Callable[[tuple[Any, ...]], bool] = lambda fact: False
     schema: str = ""
     others: tuple[str, ...] = ()
+    ticked: tuple[Any, ...] = ()
+    consumer: str = ""
+    failed: Callable[[Output], Output] = lambda output: output
+    exempt: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def input(self) -> str:
@@ -115,7 +129,7 @@ class Subject:
 
     def message(self, key: str) -> Output:
         """The input of a key; the same bytes every time."""
-        return self._emitted(self.body(key), self.event_id(key))
+        return self.failed(self._emitted(self.body(key), self.event_id(key)))
 
     def undoing(self, key: str) -> Output:
         """The command that undoes the input of a key."""
@@ -146,6 +160,7 @@ def _seen(key: str, event_id: str) -> tuple[bytes, None]:
 
 
 PROBE = Subject(
+    name="probe",
     role="probe",
     topics=(PROBE_IN.name, "probe.out"),
     outputs="probe.out",
@@ -163,6 +178,7 @@ PROBE = Subject(
     whole_path=True,
 )
 PAYMENT = Subject(
+    name="payment",
     role="payment",
     topics=("payment.requested", "payment.refund"),
     outputs="payment.result",
@@ -188,6 +204,7 @@ PAYMENT = Subject(
     undone=lambda fact: fact[0] in ("REFUNDED", "CANCELLED"),
 )
 INVENTORY = Subject(
+    name="inventory",
     role="inventory",
     topics=("inventory.requested", "inventory.release", "inventory.commit"),
     outputs="inventory.result",
@@ -207,6 +224,7 @@ INVENTORY = Subject(
     undone=lambda fact: fact[0] == "RELEASED",
 )
 SHIPPING = Subject(
+    name="shipping",
     role="shipping",
     topics=("shipping.requested", "shipping.cancel"),
     outputs="shipping.result",
@@ -227,6 +245,7 @@ SHIPPING = Subject(
     undone=lambda fact: fact[0] == "CANCELLED",
 )
 ORCHESTRATOR = Subject(
+    name="orchestrator",
     role="orchestrator",
     topics=(
         "order.created", "order.cancel", "order.reviewed", "payment.result", "inventory.result",
@@ -251,6 +270,101 @@ ORCHESTRATOR = Subject(
     effect_key="order_id::text",
     tables={"sagas": lambda key, _: (key.encode(), None)},
     others=("order.status_changed",),
+    ticked=(2, "PAYMENT_PENDING", 2),
 )  # fmt: skip
 
-SUBJECTS = {one.role: one for one in (PROBE, PAYMENT, INVENTORY, SHIPPING, ORCHESTRATOR)}
+
+def _record(output: Output) -> ConsumerRecord:
+    return ConsumerRecord(
+        output.topic, 0, 0, 0, 0, output.key, output.value, None, 0, 0, tuple(output.headers)
+    )
+
+
+_UNANSWERED = GatewayUnavailable("status 503")
+_BY_POSITION = "a record is known by its position alone: the same bytes again are another record"
+_READS_NOTHING = "the bodies are not read, so none is poison (tests/integration/test_dlq.py)"
+
+DEAD_LETTERS = Subject(
+    name="dlq-index",
+    role="dlq",
+    consumer="dlq-index",
+    topics=("payment.requested.dlt",),
+    outputs="",
+    body=PAYMENT.body,
+    failed=lambda output: deadletter.dead_letter(
+        _record(output),
+        topic="payment.requested.dlt",
+        role="payment",
+        error=_UNANSWERED,
+        attempt=3,
+        now=NOW,
+    ),
+    facts="""
+        SELECT encode(key, 'escape'), count(*) FROM ops.dead_letter
+         WHERE encode(key, 'escape') = ANY(%(keys)s) GROUP BY key
+    """,
+    once=(1,),
+    effect_table="ops.dead_letter",
+    effect_key="encode(key, 'escape')",
+    tables={},
+    points=("delivery.in_transaction", "delivery.after_commit", "delivery.after_outputs"),
+    others=("retry.1s", *DEAD_LETTER_TOPICS),
+    exempt={
+        "test_duplicates_in_one_poll_have_one_effect": _BY_POSITION,
+        "test_duplicates_across_polls_have_one_effect": _BY_POSITION,
+        "test_poison_is_dead_lettered_and_neighbours_flow": _READS_NOTHING,
+        "test_an_event_that_fails_in_the_middle_is_isolated": (
+            "PostgreSQL takes any dead letter, whatever is in it (tests/integration/test_dlq.py)"
+        ),
+        "test_a_refused_output_ends_the_worker_and_loses_nothing": "it publishes nothing",
+    },
+)
+REDELIVERY = Subject(
+    name="dlq-redelivery",
+    role="dlq",
+    consumer="dlq-retry.1s",
+    topics=("retry.1s",),
+    outputs="payment.requested",
+    body=PAYMENT.body,
+    failed=lambda output: deadletter.retry(
+        _record(output),
+        tier="retry.1s",
+        role="payment",
+        error=_UNANSWERED,
+        attempt=1,
+        due_at=NOW,
+        now=NOW,
+    ),
+    facts="""
+        SELECT key, count(*) FROM ops.inbox, unnest(%(keys)s::text[]) AS key
+         WHERE consumer = 'dlq-retry.1s' AND position(convert_to(key, 'UTF8') IN outputs) > 0
+         GROUP BY key
+    """,
+    once=(1,),
+    effect_table="",
+    effect_key="",
+    tables={},
+    points=("delivery.in_transaction", "delivery.after_commit", "delivery.after_outputs"),
+    others=tuple(DEAD_LETTER_TOPICS),
+    exempt={
+        "test_duplicates_in_one_poll_have_one_effect": _BY_POSITION,
+        "test_duplicates_across_polls_have_one_effect": _BY_POSITION,
+        "test_poison_is_dead_lettered_and_neighbours_flow": _READS_NOTHING,
+        "test_an_event_that_fails_in_the_middle_is_isolated": (
+            "it writes nothing that PostgreSQL could refuse for one record alone"
+        ),
+    },
+)
+
+SUBJECTS = {
+    one.name: one
+    for one in (
+        PROBE,
+        PAYMENT,
+        INVENTORY,
+        SHIPPING,
+        ORCHESTRATOR,
+        DEAD_LETTERS,
+        REDELIVERY,
+    )
+}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.conformance.stage import CRASHED, Stage
+from tests.conformance.subjects import TICK_POINTS
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.integration, pytest.mark.faults]
@@ -35,3 +36,29 @@ def test_a_crash_at_any_point_repeats_harmlessly(stage: Stage) -> None:
     stage.ready()
     stage.assert_once(keys)
     assert stage.ends()[CRASHED] - before == len(points)
+
+
+def test_a_crash_in_a_tick_repeats_harmlessly(stage: Stage) -> None:
+    """Due work is cut off before its commit, then before its outputs; afterwards it was done once
+    and every output of it is there."""
+    if not stage.subject.ticked:
+        pytest.skip(f"nothing falls due at an input of role {stage.subject.role}")
+    keys = stage.keys(PER_LIFE)
+    stage.heal(STEP_DEADLINE_S="5")
+    stage.topics.send(stage.messages(keys))
+    stage.assert_once(keys)
+    before = stage.ends()[CRASHED]
+    stage.restart(*(f"{point}=crash" for point in TICK_POINTS))
+    wait_until(
+        lambda: stage.ends()[CRASHED] - before == len(TICK_POINTS),
+        timeout_s=60,
+        what=f"the crashes in ticks; {stage.fleet.log_tail()}",
+    )
+    assert stage.struck() == list(TICK_POINTS)
+    wanted = dict.fromkeys(keys, stage.subject.ticked)
+    wait_until(
+        lambda: stage.subject.effects(stage.dsn, keys) == wanted,
+        timeout_s=60,
+        what="the due work of every input",
+    )
+    stage.assert_outputs(keys, distinct=2)

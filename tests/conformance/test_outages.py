@@ -46,7 +46,7 @@ def test_a_rebalance_abandons_a_held_batch(stage: Stage, server: Postgres) -> No
     stage.ready()
     for worker in ("worker-1", "worker-2"):
         wait_until(
-            lambda worker=worker: stage.status(worker)["consumers"][0]["partitions"],  # type: ignore[misc]
+            lambda worker=worker: stage.consumer(worker).get("partitions"),  # type: ignore[misc]
             timeout_s=60,
             what=f"{worker} has partitions",
         )
