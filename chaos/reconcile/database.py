@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from typing import Any
 
@@ -38,8 +38,21 @@ _STOCK = "select sku, available, held, consumed, restocked from inventory.stock"
 _RESERVATIONS = "select order_id::text, status from inventory.reservation"
 _RESERVED = "select order_id::text, sku, qty from inventory.reservation_line"
 _SHIPMENTS = "select order_id::text, status from shipping.shipment"
+_EXISTS = "select 1 from orders.orders where order_id::text = any(%s) limit 1"
 _WAITING = "select topic, count(*) from ops.outbox group by topic"
 _PARKED = "select topic, count(*) from ops.outbox_parked group by topic"
+
+
+def orders_exist(dsn: str, order_ids: Iterable[str]) -> bool:
+    """Whether PostgreSQL knows one of `order_ids` now. Raises UnreadableError."""
+    try:
+        with closing(psycopg2.connect(dsn, connect_timeout=CONNECT_TIMEOUT_S)) as connection:
+            connection.set_session(readonly=True, autocommit=True)
+            with connection.cursor() as cursor:
+                cursor.execute(_EXISTS, (sorted(order_ids),))
+                return cursor.fetchone() is not None
+    except psycopg2.Error as error:
+        raise UnreadableError(f"PostgreSQL: {' '.join(str(error).split())}") from None
 
 
 def read_snapshot(dsn: str) -> Snapshot:

@@ -6,12 +6,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from chaos.reconcile.database import read_snapshot
+from chaos.reconcile.database import orders_exist, read_snapshot
 from chaos.reconcile.evidence import Evidence, Request
 from chaos.reconcile.ledgers import UnreadableError, read_gateway, read_requests
 from chaos.reconcile.topics import TopicReader, read_topics
 
 Facts = TypeVar("Facts")
+
+READS_MAX = 3
 
 
 class Sources(NamedTuple):
@@ -26,7 +28,30 @@ class Sources(NamedTuple):
 def read(sources: Sources) -> Evidence:
     """Return all evidence. The ledgers of requests are read first and the topics last, so that
     nothing can be missing merely because it was written between two readings.
+
+    An order that the API was still making would look like an event without an order: when
+    PostgreSQL knows it by now, everything is read again, at most READS_MAX times.
     """
+    for _ in range(READS_MAX - 1):
+        evidence = _read(sources)
+        if not _made_meanwhile(sources, evidence):
+            return evidence
+    return _read(sources)
+
+
+def _made_meanwhile(sources: Sources, evidence: Evidence) -> bool:
+    """Whether the topics name an order that came after the snapshot of PostgreSQL."""
+    snapshot, topics = evidence.snapshot, evidence.topics
+    if snapshot is None or topics is None:
+        return False
+    strangers = topics.created.keys() - snapshot.orders.keys()
+    try:
+        return bool(strangers) and orders_exist(sources.dsn, strangers)
+    except UnreadableError:
+        return False
+
+
+def _read(sources: Sources) -> Evidence:
     unread: dict[str, str] = {}
     requests = _attempt(unread, "requests", lambda: _requests(sources.load_ledgers))
     snapshot = _attempt(unread, "postgres", lambda: read_snapshot(sources.dsn))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -364,6 +364,24 @@ def test_a_missing_or_damaged_source_makes_the_verdict_unknown(books: Books) -> 
     books.write()
     away = books.sources()._replace(dsn="postgresql://nobody@127.0.0.1:1/none")
     assert judge(read(away)).result == "unknown"
+
+
+def test_an_order_made_while_the_books_are_read_is_no_violation(
+    books: Books, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It stands in the topics but came after the snapshot: everything is read again."""
+    reader, made = books.fake.read, []
+
+    def read_later(topics: Iterable[str]) -> Iterator[Record]:
+        if not made:
+            made.append(books.late_order())
+        return reader(topics)
+
+    monkeypatch.setattr(books.fake, "read", read_later)
+    evidence = read(books.sources())
+    assert evidence.snapshot is not None
+    assert made[0] in evidence.snapshot.orders
+    assert judge(evidence).result == "holds"
 
 
 def test_a_torn_last_line_is_not_damage(books: Books) -> None:
