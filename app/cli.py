@@ -77,14 +77,19 @@ def worker(
     ] = None,
     config_file: ConfigFile = None,
 ) -> None:
-    """Run one worker of ROLE in the foreground until SIGTERM or Ctrl-C."""
+    """Run one worker of ROLE in the foreground until SIGTERM or Ctrl-C.
+
+    ROLE monolith runs all roles in one process.
+    """
+    from app.monolith import MONOLITH
     from app.roles import role_named
     from app.settings import load_settings
 
     try:
-        role_named(role)
+        if role != MONOLITH:
+            role_named(role)
     except LookupError as error:
-        raise InvalidSettings(str(error.args[0])) from None
+        raise InvalidSettings(f"{error.args[0]}; all in one: {MONOLITH}") from None
     settings = load_settings(role=role, worker_id=worker_id, config_file=config_file)
     from app.worker import run
 

@@ -1,28 +1,36 @@
-"""A worker process: one role, from settings to exit code."""
+"""A worker process: one role or the monolith of all, from settings to exit code."""
 
 from __future__ import annotations
 
+from typing import Any
+
+import faust
+import mode
 import mode.loop
-from faust import Worker
 
 from app.factory import create_app
+from app.monolith import MONOLITH, Monolith
 from app.observability.logging import configure, logging_config
 from app.settings import Settings
 
 
 def run(settings: Settings) -> None:
-    """Run the role of `settings` until SIGTERM or SIGINT; never returns.
+    """Run the role of `settings`, or all of them, until SIGTERM or SIGINT; never returns.
 
     Exit codes: 0 stopped in good order, 70 the worker ended itself (reason on standard error).
     """
     mode.loop.use("uvloop")
     configure(settings)
-    worker = Worker(
-        create_app(settings),
-        loglevel=settings.log_level,
-        logging_config=logging_config(settings),
-        redirect_stdouts=False,
-        quiet=True,
-    )
-    worker.spinner = None  # its cursor codes do not belong into a log
+    options: dict[str, Any] = {
+        "loglevel": settings.log_level,
+        "logging_config": logging_config(settings),
+        "redirect_stdouts": False,
+        "quiet": True,
+    }
+    worker: mode.Worker
+    if settings.role == MONOLITH:
+        worker = mode.Worker(Monolith(settings), **options)
+    else:
+        worker = faust.Worker(create_app(settings), **options)
+        worker.spinner = None  # its cursor codes do not belong into a log
     raise worker.execute_from_commandline()

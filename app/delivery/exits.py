@@ -31,18 +31,15 @@ class Reason(StrEnum):
     UNCLEAN = "unclean"
 
 
-class _Marker:
-    """Where this process leaves its reason; one process is one worker."""
-
-    path: Path | None = None
-    incarnation = ""
+_markers: dict[Path, str] = {}
+"""Where this process leaves its reason, and the incarnation it speaks of: one worker, or one for
+each role of a monolith."""
 
 
 def configure(data_dir: Path, worker_id: str, incarnation: str) -> None:
-    """Say where this worker leaves its reason."""
+    """Say where this worker leaves its reason; another worker of this process says so too."""
     data_dir.mkdir(parents=True, exist_ok=True)
-    _Marker.path = data_dir / f"exit-{worker_id}.json"
-    _Marker.incarnation = incarnation
+    _markers[data_dir / f"exit-{worker_id}.json"] = incarnation
 
 
 def read_reason(data_dir: Path, worker_id: str, incarnation: str) -> Reason:
@@ -55,15 +52,14 @@ def read_reason(data_dir: Path, worker_id: str, incarnation: str) -> Reason:
 
 
 def leave_reason(reason: Reason, why: str) -> None:
-    """Write the marker file; best effort, because the disk may be the very problem."""
-    if _Marker.path is None:
-        return
-    left = {"incarnation": _Marker.incarnation, "reason": reason, "why": why}
-    try:
-        _Marker.path.write_text(json.dumps(left))
-    except OSError as error:
-        out = sys.__stderr__ or sys.stderr
-        out.write(f"[delivery] cannot write {_Marker.path}: {error}\n")
+    """Write the marker files; best effort, because the disk may be the very problem."""
+    for path, incarnation in _markers.items():
+        left = {"incarnation": incarnation, "reason": reason, "why": why}
+        try:
+            path.write_text(json.dumps(left))
+        except OSError as error:
+            out = sys.__stderr__ or sys.stderr
+            out.write(f"[delivery] cannot write {path}: {error}\n")
 
 
 def end_process(reason: Reason, why: str) -> NoReturn:

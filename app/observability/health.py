@@ -58,14 +58,15 @@ class HealthServer:
         self.port: int = 0
 
     async def start(self) -> None:
-        """Bind and serve; raises OSError when the port is taken. Without a port: do nothing."""
+        """Bind and serve; raises OSError when the port is taken. Without a port: only be named
+        in the metrics."""
         settings = self._settings
         metrics.WORKER.child(
             settings.worker_id, settings.role, settings.incarnation, package_version()
         ).set(1)
-        metrics.READY.child().set_function(lambda: float(self._probe.ready().ok))
         if not settings.health_port:
             return
+        metrics.READY.child().set_function(lambda: float(self._probe.ready().ok))
         runner = web.AppRunner(application(self._probe), access_log=None, handle_signals=False)
         await runner.setup()
         site = web.TCPSite(runner, settings.health_host, settings.health_port)

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.unit
 def _restored() -> Iterator[None]:
     """No marker outlives its test."""
     yield
-    exits._Marker.path, exits._Marker.incarnation = None, ""
+    exits._markers.clear()
 
 
 @pytest.mark.parametrize("reason", list(Reason))
@@ -43,6 +43,15 @@ def test_the_marker_of_another_incarnation_does_not_count(tmp_path: Path) -> Non
     assert read_reason(tmp_path, "payment-2", "a") is Reason.UNCLEAN
 
 
+def test_every_role_of_a_process_leaves_its_reason(tmp_path: Path) -> None:
+    """One process that is several workers ends for all of them."""
+    exits.configure(tmp_path, "one-payment", "a")
+    exits.configure(tmp_path, "one-shipping", "a")
+    leave_reason(Reason.LEASE, "why")
+    found = [read_reason(tmp_path, f"one-{role}", "a") for role in ("payment", "shipping")]
+    assert found == [Reason.LEASE, Reason.LEASE]
+
+
 @pytest.mark.parametrize(
     "content", ["", "{", "[]", "null", '{"reason": "nonsense", "incarnation": "a"}', "{}"]
 )
@@ -58,7 +67,7 @@ def test_a_full_disk_does_not_stop_the_end(
     """When the marker cannot be written the worker says so and goes on ending."""
     monkeypatch.setattr(sys, "__stderr__", sys.stderr)
     exits.configure(tmp_path, "payment-1", "a")
-    exits._Marker.path = tmp_path / "gone" / "exit.json"
+    exits._markers[tmp_path / "gone" / "exit.json"] = "a"
     leave_reason(Reason.OUTAGE, "disk full")
     assert "cannot write" in capsys.readouterr().err
 
