@@ -17,9 +17,8 @@ class Role(NamedTuple):
 
     `tables` are the changelog-backed tables that the role owns; `consumes` makes it a member of
     the consumer group `<namespace>-<name>`, `produces` gives it a Kafka producer.
-    `fetch_min_bytes` and `fetch_max_wait_ms` replace the settings: a role that answers the
-    orchestrator polls as soon as anything is there, because its input comes in the bursts of the
-    orchestrator's steps already (docs/adr/0008); nobody waits for the `dlq` role.
+    `fetch_pace_ms` replaces the setting: whoever answers the orchestrator polls as soon as records
+    are there, for they come in the bursts of its steps (docs/adr/0008); nobody waits for `dlq`.
     """
 
     name: str
@@ -29,12 +28,10 @@ class Role(NamedTuple):
     consumes: bool = True
     produces: bool = True
     lab_only: bool = False
-    fetch_min_bytes: int | None = None
-    fetch_max_wait_ms: int | None = None
+    fetch_pace_ms: int | None = None
 
 
-AT_ONCE_WAIT_MS = 200
-"""How long a fetch without records lasts; metadata and commits of a worker wait behind it."""
+AT_ONCE_MS = 5
 
 ROLES: Mapping[str, Role] = MappingProxyType(
     {
@@ -64,30 +61,27 @@ ROLES: Mapping[str, Role] = MappingProxyType(
                 ("agents.payment",),
                 "charges and refunds through the payment gateway",
                 tables=("payment_idempotency",),
-                fetch_min_bytes=1,
-                fetch_max_wait_ms=AT_ONCE_WAIT_MS,
+                fetch_pace_ms=AT_ONCE_MS,
             ),
             Role(
                 "inventory",
                 ("agents.inventory",),
                 "reserves, releases and commits stock",
                 tables=("inventory_idempotency",),
-                fetch_min_bytes=1,
-                fetch_max_wait_ms=AT_ONCE_WAIT_MS,
+                fetch_pace_ms=AT_ONCE_MS,
             ),
             Role(
                 "shipping",
                 ("agents.shipping",),
                 "ships orders and voids shipments",
                 tables=("shipping_idempotency",),
-                fetch_min_bytes=1,
-                fetch_max_wait_ms=AT_ONCE_WAIT_MS,
+                fetch_pace_ms=AT_ONCE_MS,
             ),
             Role(
                 "dlq",
                 ("agents.dlq",),
                 "re-delivers due retries and indexes dead letters",
-                fetch_max_wait_ms=500,
+                fetch_pace_ms=500,
             ),
             Role(
                 "probe",

@@ -137,14 +137,14 @@ class Settings(BaseSettings):
     max_batch_records: int = _setting(
         "delivery", 200, "count", "records in one step at most", ge=1, le=5000
     )
-    fetch_min_bytes: int = _setting(
-        "delivery", 65536, "bytes", "the broker waits for so much, the consumer's linger", ge=1
+    fetch_pace_ms: int = _setting(
+        "delivery", 25, "ms", "least time between two polls", ge=1, le=10_000
+    )
+    fetch_busy_pace_ms: int = _setting(
+        "delivery", 80, "ms", "the same when steps follow each other closely", ge=1, le=10_000
     )
     fetch_max_wait_ms: int = _setting(
-        "delivery", 25, "ms", "but no longer than this", ge=1, le=10_000
-    )
-    fetch_busy_wait_ms: int = _setting(
-        "delivery", 80, "ms", "the same when steps follow each other closely", ge=1, le=10_000
+        "delivery", 200, "ms", "how long a poll waits for a first record", ge=1, le=1000
     )
     prefetch_backoff_ms: int = _setting(
         "delivery", 5, "ms", "pause of the fetcher when it has enough", ge=1, le=1000

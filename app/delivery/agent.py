@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from app.delivery.batch import BatchTopic
 from app.delivery.events import TickHandler
 from app.delivery.exits import Reason, end_process
-from app.delivery.linger import Linger
+from app.delivery.pace import Pace
 from app.delivery.patience import Abandoned
 from app.delivery.reporting import REPORT_S, Reporter
 from app.delivery.state import BatchState
@@ -35,8 +35,8 @@ class StepRunner:
         handler = spec.handler if isinstance(spec.handler, TickHandler) else None
         self._ticker = Ticker(app, spec.name, self.step, handler)
         self.reporter = Reporter(app, spec.name, spec.topics, self.step.state)
-        idle_ms = app.role.fetch_max_wait_ms or app.settings.fetch_max_wait_ms
-        self._linger = Linger(idle_ms, app.settings.fetch_busy_wait_ms)
+        idle_ms = app.role.fetch_pace_ms or app.settings.fetch_pace_ms
+        self._pace = Pace(idle_ms, app.settings.fetch_busy_pace_ms)
         self._lock = asyncio.Lock()
         self._prepared = -1
 
@@ -58,7 +58,7 @@ class StepRunner:
                         end_process(Reason.FAILURE, f"{self.spec.name}: {error!r}")
                     finally:
                         self.step.state.enter(BatchState.IDLE)
-                    consumer.set_linger(self._linger.after_step(began_s, monotonic()))
+                    consumer.set_pace(self._pace.after_step(began_s, monotonic()))
             event.ack()
 
     async def tick_forever(self) -> None:

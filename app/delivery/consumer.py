@@ -315,9 +315,9 @@ class Consumer(driver.Consumer):
                 metrics.COMMITS.child(self.app.role.name, "ok").inc()
             return True
 
-    def set_linger(self, wait_ms: int) -> None:
-        """How long the next fetches may wait for `fetch_min_bytes`."""
-        self._thread.set_linger(wait_ms)
+    def set_pace(self, pace_ms: float) -> None:
+        """The least time between the fetches to come."""
+        self._thread.fetch_pace_s = pace_ms / 1000
 
     # Lease
 

@@ -33,38 +33,32 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
     consumer: Consumer
     lease_at = 0.0
     """Monotonic time at which the last accepted heartbeat was sent."""
+    fetch_pace_s = 0.0
+    """The least time between two fetches; set from the main loop."""
     _seeks = 0
 
     def _create_worker_consumer(self, transport: Any) -> Any:
-        """Extends the driver's: fetch settings that Faust fixes are ours, and so is the reader."""
+        """Extends the driver's: records are read by our reader."""
         seams.read_misnamed_headers()
-        consumer = super()._create_worker_consumer(transport)
-        self._set_linger(consumer)
-        return consumer
-
-    def _set_linger(self, consumer: Any) -> None:
-        settings, role = self.app.settings, self.app.role
-        seams.set_fetch_linger(
-            consumer,
-            min_bytes=role.fetch_min_bytes or settings.fetch_min_bytes,
-            max_wait_ms=role.fetch_max_wait_ms or settings.fetch_max_wait_ms,
-            prefetch_backoff_s=settings.prefetch_backoff_ms / 1000,
-        )
+        return super()._create_worker_consumer(transport)
 
     async def on_start(self) -> None:
-        """Extends the driver's: heartbeat clock, and metadata complete before assigning."""
+        """Extends the driver's: pace, heartbeat clock, and metadata complete before assigning."""
         await super().on_start()
-        self._set_linger(self._consumer)
+        settings = self.app.settings
+        self.fetch_pace_s = (self.app.role.fetch_pace_ms or settings.fetch_pace_ms) / 1000
+        seams.set_fetch_wait(
+            self._consumer,
+            max_wait_ms=settings.fetch_max_wait_ms,
+            prefetch_backoff_s=settings.prefetch_backoff_ms / 1000,
+        )
+        seams.pace_fetches(self._consumer, lambda: self.fetch_pace_s)
         seams.note_heartbeats(self._consumer, self._note_heartbeat)
         seams.complete_metadata_before_assigning(
             self._consumer,
             lambda: list(self.app.topics._topic_name_index),
             lambda why: end_process(Reason.OUTAGE, why),
         )
-
-    def set_linger(self, wait_ms: int) -> None:
-        """Called from the main loop; a plain store that the next fetch request reads."""
-        seams.set_fetch_wait(self._consumer, wait_ms)
 
     def _note_heartbeat(self, sent_at: float) -> None:
         self.lease_at = sent_at
