@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from app import ids
 from app.db import inventory as stock_rows
 from app.delivery import Applied, Event, consume
-from app.domain.inventory import Decision, decide_batch, notice, skus_to_lock
+from app.domain.inventory import Decision, decide_batch, notice, requested_skus
 from app.errors import SymphonyError
-from app.messages import InventoryResult, Output, emit
+from app.messages import InventoryRequested, InventoryResult, Output, emit
 from app.topics import (
     INVENTORY_COMMIT,
     INVENTORY_RELEASE,
@@ -38,8 +38,8 @@ class Inventory:
     async def apply(self, tx: Transaction, events: Sequence[Event], now: datetime) -> list[Applied]:
         """Lock the batch's rows in one order, decide in memory, write each SKU once."""
         commands = [(event.event_id, event.body) for event in events]
-        known = await stock_rows.lock_reservations(tx, (body.order_id for _, body in commands))
-        stock = await stock_rows.lock_stock(tx, skus_to_lock(known.values(), commands))
+        to_read = _to_read(tx, events)
+        known, stock = await stock_rows.lock(tx, to_read, requested_skus(commands))
         batch = decide_batch(known, stock, commands, now)
         stock_rows.store(tx, known, batch.reservations.values(), batch.stock.values())
         return [
@@ -75,6 +75,13 @@ class Inventory:
     def _notice(self, event: Event, body: InventoryResult, now: datetime) -> Output:
         identity = ids.notice_id(event.event_id, body.outcome, event.delivery, now)
         return emit(event, INVENTORY_RESULT, body, event_id=identity, now=now, source=self._source)
+
+
+def _to_read(tx: Transaction, events: Sequence[Event]) -> Iterable[str]:
+    """Orders that may be reserved; a request's most likely is not: its insert is guarded."""
+    for event in events:
+        if not (tx.guessing and isinstance(event.body, InventoryRequested)):
+            yield event.body.order_id
 
 
 def register(app: App) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from app import ids
 from app.db import sagas as rows
@@ -50,6 +50,13 @@ if TYPE_CHECKING:
 NAME = "orchestrator"
 RELOADS_MAX = 3
 """Guarded updates of one batch that may miss before the whole batch is repeated."""
+
+
+class Moved(NamedTuple):
+    """A move and the bytes of its record, None while nothing is recorded."""
+
+    move: Move
+    body: bytes | None
 
 
 class Orchestrator:
@@ -100,13 +107,13 @@ class Orchestrator:
         known: dict[str, Saga | None],
         partitions: Mapping[str, int],
         now: datetime,
-    ) -> dict[str, Move]:
+    ) -> dict[str, Moved]:
         """Decide and write until every order's version was as expected.
 
         Whatever changed nothing, or missed its version, was perhaps decided on a stale copy: it is
         decided again on PostgreSQL's record.
         """
-        done: dict[str, Move] = {}
+        done: dict[str, Moved] = {}
         authority: set[str] = set()
         for _ in range(RELOADS_MAX):
             moves = {one: self._decide(known[one], by_order[one], now) for one in known}
@@ -117,12 +124,11 @@ class Orchestrator:
                 moves.update(
                     {one: self._decide(known[one], by_order[one], now) for one in doubtful}
                 )
-            writes = [
-                _write(one, moves[one], partitions[one]) for one in moves if moves[one].changed
-            ]
+            moved = {one: Moved(move, _packed(move.saga)) for one, move in moves.items()}
+            writes = [_write(m, partitions[one]) for one, m in moved.items() if m.move.changed]
             hit = await rows.write(tx, writes, now)
             missed = [one.order_id for one in writes if one.order_id not in hit]
-            done.update({one: move for one, move in moves.items() if one not in missed})
+            done.update({one: m for one, m in moved.items() if one not in missed})
             if not missed:
                 return done
             metrics.SAGA_STALE_TABLE.child().inc(len(missed))
@@ -146,12 +152,12 @@ class Orchestrator:
         self,
         events: Sequence[Event],
         by_order: Mapping[str, Sequence[Event]],
-        moves: Mapping[str, Move],
+        moves: Mapping[str, Moved],
         now: datetime,
     ) -> list[Applied]:
         applied: dict[int, Applied] = {}
         for order_id, listed in by_order.items():
-            move = moves[order_id]
+            move, body = moves[order_id]
             for event, decision in zip(listed, move.decisions, strict=True):
                 match decision:
                     case domain.Illegal(reason):
@@ -162,9 +168,9 @@ class Orchestrator:
                         applied[id(event)] = Applied()
                     case domain.Applied():
                         applied[id(event)] = Applied(self._outputs(event, decision, now))
-            if move.saga is not None:
+            if body is not None:
                 last = applied[id(listed[-1])]
-                write = Write(sagas.NAME, listed[-1].key, to_bytes(move.saga))
+                write = Write(sagas.NAME, listed[-1].key, body)
                 applied[id(listed[-1])] = last._replace(writes=(write,))
         return [applied[id(event)] for event in events]
 
@@ -255,10 +261,9 @@ class Orchestrator:
             ticked += [self._fired(one, timers[one][0], moves[one], now) for one in timers]
         return ticked + await self._idle(tx, partition, now)
 
-    def _fired(self, order_id: str, timer: SagaEvent, move: Move, now: datetime) -> Ticked:
-        key, decision = order_id.encode(), move.decisions[0]
-        value = None if move.saga is None else to_bytes(move.saga)
-        writes = (Write(sagas.NAME, key, value),)
+    def _fired(self, order_id: str, timer: SagaEvent, moved: Moved, now: datetime) -> Ticked:
+        key, decision = order_id.encode(), moved.move.decisions[0]
+        writes = (Write(sagas.NAME, key, moved.body),)
         if not isinstance(decision, domain.Applied):
             return Ticked("", key, Applied((), writes))
         for command in decision.commands:
@@ -290,18 +295,24 @@ class Orchestrator:
         return Ticked(event_id, key, Applied(self._outputs(cause, again, now), writes))
 
 
-def _write(order_id: str, move: Move, partition: int) -> SagaWrite:
+def _packed(saga: Saga | None) -> bytes | None:
+    return None if saga is None else to_bytes(saga)
+
+
+def _write(moved: Moved, partition: int) -> SagaWrite:
+    move, body = moved
     saga = move.saga
     assert saga is not None, "only changed moves are written"
+    assert body is not None
     return SagaWrite(
-        order_id=order_id,
+        order_id=saga.order_id,
         partition=partition,
         expected=move.expected,
         version=saga.version,
         state=saga.state,
         reason=saga.reason,
         terminal=saga.settled,
-        body=to_bytes(saga),
+        body=body,
         next_due=saga.due,
         history=[
             HistoryEntry(line.event, line.target, line.reason, line.cause_id, line.at)

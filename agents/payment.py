@@ -7,9 +7,9 @@ the gateway answers without charging again.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from app import ids
 from app.db import payments
@@ -20,7 +20,7 @@ from app.errors import SymphonyError
 from app.failpoints import failpoint
 from app.gateway.client import GatewayClient
 from app.gateway.replies import GatewayReply, Outcome
-from app.messages import Output, PaymentResult, emit
+from app.messages import Output, PaymentRequested, PaymentResult, emit
 from app.topics import PAYMENT_REFUND, PAYMENT_REQUESTED, PAYMENT_RESULT
 from tables import payment_idempotency
 
@@ -29,6 +29,13 @@ if TYPE_CHECKING:
     from app.delivery import App
 
 NAME = "payment"
+
+
+class Begun(NamedTuple):
+    """A call that is due, and the attempt as it was recorded before."""
+
+    call: Charge | Refund
+    attempt: Attempt
 
 
 class Payments:
@@ -43,7 +50,7 @@ class Payments:
         self, tx: Transaction, events: Sequence[Event], now: datetime
     ) -> list[Applied | Call | Retry]:
         """Record every attempt before its call; answer at once what needs no call."""
-        known = await payments.lock(tx, (event.body.order_id for event in events))
+        known = await payments.lock(tx, _to_read(tx, events))
         current = dict(known)
         begun: list[Applied | Call | Retry] = []
         for event in events:
@@ -51,18 +58,19 @@ class Payments:
             decision = domain.begin(current.get(order_id), event.event_id, event.body, now)
             current[order_id] = decision.attempt
             if decision.call is not None:
-                begun.append(Call(decision.call))
+                begun.append(Call(Begun(decision.call, decision.attempt)))
             else:
                 begun.append(self._answer(event, decision, now))
         payments.store(tx, known, _changed(known, current))
         return begun
 
-    async def call(self, request: Charge | Refund) -> domain.Reply:
+    async def call(self, begun: Begun) -> domain.Reply:
         """Call the gateway; the key is the same however often this is repeated.
 
         Raises app.errors.Indefinite when nothing definite is known.
         """
         await failpoint("payment.before_call")
+        request = begun.call
         if isinstance(request, Charge):
             reply = _charged(
                 await self._gateway.charge(
@@ -81,7 +89,10 @@ class Payments:
         self, tx: Transaction, replies: Sequence[Reply], now: datetime
     ) -> list[Applied | Retry]:
         """Record what the gateway said; an attempt that was settled meanwhile stays as it is."""
-        known = await payments.lock(tx, (reply.event.body.order_id for reply in replies))
+        if tx.guessing:
+            known = _latest(reply.request.attempt for reply in replies)
+        else:
+            known = await payments.lock(tx, (reply.event.body.order_id for reply in replies))
         current = dict(known)
         completed: list[Applied | Retry] = []
         for event, _, result in replies:
@@ -135,6 +146,23 @@ class Payments:
 
     def _emit(self, event: Event, body: PaymentResult, identity: str, now: datetime) -> Output:
         return emit(event, PAYMENT_RESULT, body, event_id=identity, now=now, source=self._source)
+
+
+def _to_read(tx: Transaction, events: Sequence[Event]) -> Iterable[str]:
+    """Orders that may have an attempt; a charge's most likely has none: its insert is guarded."""
+    for event in events:
+        if not (tx.guessing and isinstance(event.body, PaymentRequested)):
+            yield event.body.order_id
+
+
+def _latest(attempts: Iterable[Attempt]) -> dict[str, Attempt]:
+    """The newest record of each order; a charge and its refund may be under way together."""
+    latest: dict[str, Attempt] = {}
+    for one in attempts:
+        known = latest.get(one.order_id)
+        if known is None or known.version < one.version:
+            latest[one.order_id] = one
+    return latest
 
 
 def _charged(reply: GatewayReply) -> domain.Reply:

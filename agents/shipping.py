@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,7 @@ from app.db import shipping as shipments
 from app.delivery import Applied, Event, consume
 from app.domain.shipping import DEFAULT_RULES, Rules, decide, notice
 from app.errors import SymphonyError
-from app.messages import Output, ShippingResult, emit
+from app.messages import Output, ShippingRequested, ShippingResult, emit
 from app.topics import SHIPPING_CANCEL, SHIPPING_REQUESTED, SHIPPING_RESULT
 from tables import shipping_idempotency
 
@@ -32,7 +32,7 @@ class Shipping:
 
     async def apply(self, tx: Transaction, events: Sequence[Event], now: datetime) -> list[Applied]:
         """Decide each command on its order's shipment and store what changed, all in `tx`."""
-        known = await shipments.lock(tx, (event.body.order_id for event in events))
+        known = await shipments.lock(tx, _to_read(tx, events))
         current, applied = dict(known), []
         for event in events:
             order_id = event.body.order_id
@@ -62,6 +62,13 @@ class Shipping:
     def _notice(self, event: Event, body: ShippingResult, now: datetime) -> Output:
         identity = ids.notice_id(event.event_id, body.outcome, event.delivery, now)
         return emit(event, SHIPPING_RESULT, body, event_id=identity, now=now, source=self._source)
+
+
+def _to_read(tx: Transaction, events: Sequence[Event]) -> Iterable[str]:
+    """Orders that may have a shipment; a request's most likely has none: its insert is guarded."""
+    for event in events:
+        if not (tx.guessing and isinstance(event.body, ShippingRequested)):
+            yield event.body.order_id
 
 
 def register(app: App) -> None:

@@ -50,13 +50,15 @@ class Transaction:
     """One transaction on one connection, for one task; made by `Database.transaction`.
 
     Nothing is sent before the first statement. After an error every further statement is refused:
-    leave the block.
+    leave the block. While `guessing`, rows that a counted write guards need not be read first: the
+    transaction is made again, not guessing, when that write raises RowsMissed.
     """
 
-    __slots__ = ("_begun", "_connection", "_failed", "_finished", "_queued")
+    __slots__ = ("_begun", "_connection", "_failed", "_finished", "_queued", "guessing")
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, *, guessing: bool = False) -> None:
         self._connection = connection
+        self.guessing = guessing
         self._queued: list[bytes] = []
         self._begun = False
         self._failed = False
@@ -234,7 +236,7 @@ class Database:
             await asyncio.sleep(_READY_POLL_S)
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Transaction]:
+    async def transaction(self, *, guessing: bool = False) -> AsyncIterator[Transaction]:
         """A read-committed transaction: commits at the end of the block, rolls back on an error.
 
         Waits at most `db_connect_timeout_s` for a free connection (else TransientDatabase) and
@@ -242,7 +244,7 @@ class Database:
         """
         connection = await self._acquire()
         try:
-            async with Transaction(connection) as tx:
+            async with Transaction(connection, guessing=guessing) as tx:
                 yield tx
         finally:
             self._release(connection)

@@ -6,7 +6,7 @@ for each other in a circle. Quantities are written as they were decided under th
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from app.db.statements import statement
@@ -15,29 +15,31 @@ from app.domain.inventory import Reservation, Stock
 if TYPE_CHECKING:
     from app.db.engine import Transaction
 
-_LOCK_RESERVATIONS = statement(
+# One statement and one round trip for both: first the reservations in order-id order, then the
+# stock rows of `skus` and of the reservations' lines in SKU order.
+_LOCK = statement(
     """
     WITH locked AS (
         SELECT order_id, status, version, reason
           FROM inventory.reservation
          WHERE order_id = ANY(:order_ids ::uuid[])
          ORDER BY order_id
+           FOR UPDATE),
+    line AS (
+        SELECT order_id, array_agg(sku ORDER BY sku) AS skus, array_agg(qty ORDER BY sku) AS qtys
+          FROM inventory.reservation_line
+         WHERE order_id = ANY(:order_ids ::uuid[])
+         GROUP BY order_id),
+    stock AS (
+        SELECT sku, available, held, consumed
+          FROM inventory.stock
+         WHERE sku = ANY(:skus ::text[]) OR sku IN (SELECT unnest(skus) FROM line)
+         ORDER BY sku
            FOR UPDATE)
-    SELECT order_id, status, version, reason,
-           (SELECT array_agg(sku ORDER BY sku) FROM inventory.reservation_line AS line
-             WHERE line.order_id = locked.order_id),
-           (SELECT array_agg(qty ORDER BY sku) FROM inventory.reservation_line AS line
-             WHERE line.order_id = locked.order_id)
-      FROM locked
-    """
-)
-_LOCK_STOCK = statement(
-    """
-    SELECT sku, available, held, consumed
-      FROM inventory.stock
-     WHERE sku = ANY(:skus ::text[])
-     ORDER BY sku
-       FOR UPDATE
+    SELECT order_id::text, status, version, reason, skus, qtys, 0, 0, 0::bigint
+      FROM locked LEFT JOIN line USING (order_id)
+     UNION ALL
+    SELECT sku, NULL, 0, NULL, NULL, NULL, available, held, consumed FROM stock
     """
 )
 _STORE = statement(
@@ -76,26 +78,25 @@ _STORE = statement(
 )
 
 
-async def lock_reservations(tx: Transaction, order_ids: Iterable[str]) -> dict[str, Reservation]:
-    """Return the reservations of those orders that have one, locked until the end of `tx`."""
-    rows = await tx.fetch(_LOCK_RESERVATIONS, order_ids=sorted(set(order_ids)))
-    return {
-        row[0]: Reservation(
-            order_id=row[0],
-            status=row[1],
-            version=row[2],
-            reason=row[3],
-            lines=tuple(sorted(zip(row[4] or (), row[5] or (), strict=True))),
+async def lock(
+    tx: Transaction, order_ids: Iterable[str], skus: Iterable[str]
+) -> tuple[dict[str, Reservation], dict[str, Stock]]:
+    """Return what exists of it, locked until the end of `tx`: the reservations of `order_ids`,
+    the stock rows of `skus` and of the reservations' lines. One round trip, none for nothing.
+    """
+    ids, named = sorted(set(order_ids)), sorted(set(skus))
+    rows = await tx.fetch(_LOCK, order_ids=ids, skus=named) if ids or named else []
+    reservations: dict[str, Reservation] = {}
+    stock: dict[str, Stock] = {}
+    for key, status, version, reason, line_skus, quantities, *amounts in rows:
+        if status is None:
+            stock[key] = Stock(key, *amounts)
+            continue
+        lines = tuple(sorted(zip(line_skus or (), quantities or (), strict=True)))
+        reservations[key] = Reservation(
+            order_id=key, status=status, version=version, reason=reason, lines=lines
         )
-        for row in rows
-    }
-
-
-async def lock_stock(tx: Transaction, skus: Sequence[str]) -> dict[str, Stock]:
-    """Return the stock rows that exist, locked until the end of `tx`. No SKUs, no round trip."""
-    if not skus:
-        return {}
-    return {row[0]: Stock(*row) for row in await tx.fetch(_LOCK_STOCK, skus=list(skus))}
+    return reservations, stock
 
 
 def store(

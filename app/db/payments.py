@@ -50,8 +50,12 @@ _UPDATE = counted(
 
 
 async def lock(tx: Transaction, order_ids: Iterable[str]) -> dict[str, Attempt]:
-    """Return the recorded attempts of those orders that have one, locked until the end of `tx`."""
-    rows = await tx.fetch(_LOCK, order_ids=sorted(set(order_ids)))
+    """Return the recorded attempts of those orders that have one, locked until the end of `tx`.
+
+    No orders, no round trip.
+    """
+    wanted = sorted(set(order_ids))
+    rows = await tx.fetch(_LOCK, order_ids=wanted) if wanted else []
     return {
         row[0]: Attempt(
             order_id=row[0],

@@ -137,27 +137,27 @@ class Effects:
         return first + await self._split(items[middle:], attempt, isolate)
 
     async def _guess(self, work: Callable[[bool], Awaitable[T]]) -> T:
-        """Run `work(look_up)`, first without a look-up when the last batch held no repeat.
+        """Run `work(guessing)`, first as a guess when the last batch held no repeat.
 
         An error of the guess may come from a repeated event, so only that of an attempt which has
         looked is believed. The guess is made again once a look-up found nothing.
         """
         if self._guess_fresh:
             try:
-                return await work(False)
+                return await work(True)
             except DatabaseOutage:
                 raise
             except (SymphonyError, StatementError, HandlerFailed):
                 self._guess_fresh = False
-        return await work(True)
+        return await work(False)
 
     async def _transact(self, events: Sequence[Event]) -> list[Finished]:
-        return await self._guess(lambda look_up: self._apply(events, look_up))
+        return await self._guess(lambda guessing: self._apply(events, guessing))
 
-    async def _apply(self, events: Sequence[Event], look_up: bool) -> list[Finished]:
+    async def _apply(self, events: Sequence[Event], guessing: bool) -> list[Finished]:
         handler: Handler = self._handler
-        async with self._app.db.transaction() as tx:
-            known, fresh = await self._split_known(tx, events, look_up)
+        async with self._app.db.transaction(guessing=guessing) as tx:
+            known, fresh = await self._split_known(tx, events)
             known = await self._restore(tx, events, known)
             finished = known
             if fresh:
@@ -169,9 +169,9 @@ class Effects:
         return [finished[event.event_id] for event in events]
 
     async def _split_known(
-        self, tx: Transaction, events: Sequence[Event], look_up: bool
+        self, tx: Transaction, events: Sequence[Event]
     ) -> tuple[dict[str, Finished], Sequence[Event]]:
-        if not look_up:
+        if tx.guessing:
             return {}, events
         known, fresh = await self._look_up(tx, events)
         self._guess_fresh = not known
@@ -285,14 +285,14 @@ class CallingEffects(Effects):
         return finished
 
     async def _begin(self, events: Sequence[Event]) -> list[Finished | Pending]:
-        return await self._guess(lambda look_up: self._apply_first(events, look_up))
+        return await self._guess(lambda guessing: self._apply_first(events, guessing))
 
     async def _apply_first(
-        self, events: Sequence[Event], look_up: bool
+        self, events: Sequence[Event], guessing: bool
     ) -> list[Finished | Pending]:
         handler: CallingHandler = self._handler
-        async with self._app.db.transaction() as tx:
-            known, fresh = await self._split_known(tx, events, look_up)
+        async with self._app.db.transaction(guessing=guessing) as tx:
+            known, fresh = await self._split_known(tx, events)
             begun: dict[str, Finished | Pending] = dict(known)
             if fresh:
                 results = await _by_handler(handler.begin(tx, fresh, self._app.clock.now()))
@@ -337,22 +337,17 @@ class CallingEffects(Effects):
     async def _complete(self, replies: Sequence[Reply]) -> list[Finished]:
         """Record the outcomes; where another worker was faster, repeat what it stored."""
         try:
-            return await self._apply_second(replies, {})
+            return await self._apply_second(replies, guessing=True)
         except RowsMissed:
-            async with self._app.db.transaction() as tx:
-                known, _ = await self._look_up(tx, [reply.event for reply in replies])
-            if not known:
-                raise
-            return await self._apply_second(replies, known)
+            return await self._apply_second(replies, guessing=False)
 
-    async def _apply_second(
-        self, replies: Sequence[Reply], known: dict[str, Finished]
-    ) -> list[Finished]:
+    async def _apply_second(self, replies: Sequence[Reply], *, guessing: bool) -> list[Finished]:
         handler: CallingHandler = self._handler
-        finished = dict(known)
-        ours = [reply for reply in replies if reply.event.event_id not in known]
-        if ours:
-            async with self._app.db.transaction() as tx:
+        async with self._app.db.transaction(guessing=guessing) as tx:
+            known, _ = await self._split_known(tx, [reply.event for reply in replies])
+            finished = dict(known)
+            ours = [reply for reply in replies if reply.event.event_id not in known]
+            if ours:
                 results = await _by_handler(handler.complete(tx, ours, self._app.clock.now()))
                 await failpoint("delivery.in_transaction", [reply.event for reply in ours])
                 claims = []

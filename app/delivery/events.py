@@ -85,8 +85,9 @@ class Handler(Protocol):
         """Apply `events` in order; one Applied for each, in the same order.
 
         One order may occur several times. Called again with the same events after a rollback,
-        so nothing outside `tx` may change. Raise app.errors.* (or let a database error pass)
-        for an event that cannot be applied: the core splits the batch until it stands alone.
+        so nothing outside `tx` may change. While `tx.guessing` an event may have been applied
+        before; the core then notices and calls again. Raise app.errors.* (or let a database error
+        pass) for an event that cannot be applied: the core splits the batch until it stands alone.
         """
 
 

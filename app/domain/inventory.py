@@ -1,8 +1,8 @@
 """The inventory participant: what reserve, release and commit do to stock.
 
 A batch is decided in memory over rows that the caller has locked: first the orders' reservations,
-then the stock rows of `skus_to_lock` in SKU order, so that two workers never wait for each other
-in a circle. Every SKU is then written once, however many orders of the batch touch it.
+then the stock rows of their lines and of `requested_skus` in SKU order, so that two workers never
+wait for each other in a circle. Every SKU is then written once, however many orders touch it.
 
 Stock is conserved: for every SKU `available + held + consumed` only changes by restocking, and
 none is ever negative. A reservation is all lines or none. Reserve and release of one order are
@@ -82,15 +82,14 @@ class Batch(NamedTuple):
     stock: dict[str, Stock]
 
 
-def skus_to_lock(
-    reservations: Iterable[Reservation], commands: Iterable[tuple[str, Command]]
-) -> list[str]:
-    """Return every SKU the batch may touch, sorted: the order in which rows must be locked."""
-    skus = {sku for reservation in reservations for sku, _ in reservation.lines}
-    for _, body in commands:
-        if isinstance(body, InventoryRequested):
-            skus.update(line.sku for line in body.lines)
-    return sorted(skus)
+def requested_skus(commands: Iterable[tuple[str, Command]]) -> set[str]:
+    """Return the SKUs that the batch asks for; what it releases or commits is in reservations."""
+    return {
+        line.sku
+        for _, body in commands
+        if isinstance(body, InventoryRequested)
+        for line in body.lines
+    }
 
 
 def decide_batch(

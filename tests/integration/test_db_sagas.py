@@ -15,6 +15,7 @@ from app.db import deadletters, order_reads, outbox, sagas
 from app.db.deadletters import DeadLetter, Place
 from app.db.engine import Database, statement
 from app.db.sagas import HistoryEntry, SagaWrite
+from app.errors import RowsMissed
 from app.messages import Output
 
 if TYPE_CHECKING:
@@ -145,7 +146,23 @@ async def test_one_write_per_order(db: Database) -> None:
         await write(db, move(order, 0, 1), move(order, 1, 2))
 
 
-async def test_due_and_idle_sagas_of_a_partition(db: Database) -> None:
+async def test_a_guess_is_queued_and_a_miss_undoes_it_all(db: Database) -> None:
+    """While guessing every order counts as moved; a version that was not as expected is told by
+    the COMMIT, and none of the batch has happened."""
+    first, second = str(uuid.uuid4()), str(uuid.uuid4())
+    async with db.transaction(guessing=True) as tx:
+        both = [move(first, 0, 1), move(second, 0, 1)]
+        assert await sagas.write(tx, both, NOW) == {first, second}
+    with pytest.raises(RowsMissed):
+        async with db.transaction(guessing=True) as tx:
+            again = [move(first, 1, 2), move(second, 4, 5)]
+            assert await sagas.write(tx, again, NOW) == {first, second}
+    async with db.transaction() as tx:
+        stored = await sagas.load(tx, [first, second])
+    assert {one.version for one in stored.values()} == {1}
+
+
+async def test_idle_sagas_of_a_partition(db: Database) -> None:
     """The scans see running sagas of their partition only, oldest first, and obey the limit."""
     orders = [str(uuid.uuid4()) for _ in range(5)]
     for number, order in enumerate(orders):
@@ -153,8 +170,6 @@ async def test_due_and_idle_sagas_of_a_partition(db: Database) -> None:
         await write(db, move(order, 0, 1, next_due=at), now=at)
     await write(db, move(orders[0], 1, 2, terminal=True), move(orders[4], 1, 2, partition=1))
     async with db.transaction() as tx:
-        due = await sagas.due(tx, 0, NOW + timedelta(seconds=2), 10)
-        assert [one.order_id for one in due] == orders[1:3]
         idle = await sagas.idle(tx, 0, NOW + timedelta(seconds=60), 2)
         assert [one.order_id for one in idle] == orders[1:3]
         sagas.touch(tx, [orders[1]], NOW + timedelta(seconds=90))

@@ -237,14 +237,10 @@ async def test_slower_twin_repeats_its_batch(database: str) -> None:
     async with opened(database) as db:
         with pytest.raises(RowsMissed):
             async with db.transaction() as slow:
-                known = await stock_rows.lock_reservations(slow, [command.body.order_id])
+                known, _ = await stock_rows.lock(slow, [command.body.order_id], [])
                 await apply(db, HANDLER, command)
-                batch = decide_batch(
-                    known,
-                    await stock_rows.lock_stock(slow, ["A"]),
-                    [(command.event_id, command.body)],
-                    NOW,
-                )
+                _, left = await stock_rows.lock(slow, [], ["A"])
+                batch = decide_batch(known, left, [(command.event_id, command.body)], NOW)
                 stock_rows.store(slow, known, batch.reservations.values(), batch.stock.values())
         assert outcomes(await apply(db, HANDLER, command)) == ["OK"]
     assert stock(database, "A") == (7, 3, 0)

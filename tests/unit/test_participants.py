@@ -297,11 +297,9 @@ def test_a_command_and_its_compensation_may_stand_in_one_batch() -> None:
     assert batch.reservations[ORDER_ID].status == "RELEASED"
 
 
-def test_rows_are_locked_in_one_order() -> None:
-    """Every SKU of the commands and of the reservations they may undo, sorted."""
-    held = Reservation(order_id=ORDER_ID, status="HELD", version=1, lines=(("z", 1),))
-    skus = inventory.skus_to_lock([held], [("c", RESERVE), ("d", RELEASE)])
-    assert skus == ["a", "b", "z"]
+def test_only_requests_ask_for_stock() -> None:
+    """A release and a commit touch what their reservation holds."""
+    assert inventory.requested_skus([("c", RESERVE), ("d", RELEASE)]) == {"a", "b"}
 
 
 COMMANDS = st.lists(
