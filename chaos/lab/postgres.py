@@ -41,7 +41,7 @@ _SETTINGS = {
     "listen_addresses": HOST,
     "unix_socket_directories": "",
     "max_connections": "200",
-    "shared_buffers": "64MB",
+    "shared_buffers": "32MB",
     "max_wal_size": "256MB",
     "wal_level": "logical",
     "jit": "off",
