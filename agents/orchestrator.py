@@ -74,6 +74,7 @@ class Orchestrator:
         self._idle_after = timedelta(seconds=settings.saga_idle_redrive_s)
         self._due_max = max(1, int(settings.redrive_rate_per_s * settings.tick_interval_s))
         self._heaps: dict[int, DueHeap] = {}
+        self._running: dict[int, dict[bytes, Saga]] = {}
         self._taken: dict[int, dict[bytes, datetime]] = {}
         self._idle_look: dict[int, datetime] = {}
 
@@ -145,6 +146,10 @@ class Orchestrator:
         return {one: from_bytes(stored[one].body) if one in stored else None for one in order_ids}
 
     def _working_copy(self, partition: int, key: bytes) -> Saga | None:
+        """The table's record; of a saga that is not settled it is in memory too."""
+        running = self._running.get(partition, {}).get(key)
+        if running is not None:
+            return running
         raw = table_get(self._table, partition, key)
         return None if raw is None else from_bytes(raw)
 
@@ -213,14 +218,18 @@ class Orchestrator:
         return tuple(outputs)
 
     def recovered(self, partitions: Sequence[int]) -> None:
-        """Rebuild the due heaps from the recovered table."""
+        """Rebuild the due heaps and the running sagas from the recovered table."""
+        self._running = {one: {} for one in partitions}
         self._heaps = {one: DueHeap(self._entries(one)) for one in partitions}
         self._taken = {one: {} for one in partitions}
         self._idle_look = {}
 
     def _entries(self, partition: int) -> Iterable[tuple[datetime, bytes]]:
         for key, value in table_items(self._table, partition):
-            due = self._wake_at(from_bytes(value))
+            saga = from_bytes(value)
+            if not saga.settled:
+                self._running[partition][key] = saga
+            due = self._wake_at(saga)
             if due is not None:
                 yield due, key
 
@@ -231,14 +240,19 @@ class Orchestrator:
         return domain.next_due(saga)
 
     def written(self, partition: int, writes: Sequence[Write]) -> None:
-        """Keep the due heap in step with the table."""
+        """Keep the due heap and the running sagas in step with the table."""
         heap = self._heaps.get(partition)
         if heap is None:
             return
+        running, taken = self._running[partition], self._taken[partition]
         for write in writes:
-            self._taken[partition].pop(write.key, None)
-            due = None if write.value is None else self._wake_at(from_bytes(write.value))
-            heap.push(write.key, due)
+            taken.pop(write.key, None)
+            saga = None if write.value is None else from_bytes(write.value)
+            if saga is None or saga.settled:
+                running.pop(write.key, None)
+            else:
+                running[write.key] = saga
+            heap.push(write.key, None if saga is None else self._wake_at(saga))
 
     async def tick(self, tx: Transaction, partition: int, now: datetime) -> list[Ticked]:
         """Timers that are due, settled sagas that leave the table, and idle sagas."""

@@ -12,8 +12,8 @@ from collections import deque
 from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
-from uuid import UUID
 
+from app import ids
 from app.delivery.effects import Finished
 from app.delivery.events import Event, Write
 from app.delivery.tables import Table, table_get, table_items
@@ -33,6 +33,7 @@ class IdempotencyTable:
         self._table = table
         self._retention_s = app.settings.table_entry_retention_s
         self._ages: dict[int, deque[tuple[int, bytes]]] = {}
+        self._keys: dict[int, set[bytes]] = {}
 
     @property
     def table(self) -> Table:
@@ -40,11 +41,16 @@ class IdempotencyTable:
         return self._table
 
     def split(self, events: Sequence[Event]) -> tuple[list[Event], list[Finished]]:
-        """Return (events not known to be finished, finished ones with their stored outputs)."""
+        """Return (events not known to be finished, finished ones with their stored outputs).
+
+        The keys are in memory too, so that only a repeated event costs a read of the store.
+        """
         fresh: list[Event] = []
         seen: list[Finished] = []
         for event in events:
-            value = table_get(self._table, event.partition, UUID(event.event_id).bytes)
+            key = ids.to_bytes(event.event_id)
+            known = key in self._keys.get(event.partition, ())
+            value = table_get(self._table, event.partition, key) if known else None
             if value is None:
                 fresh.append(event)
             else:
@@ -56,8 +62,9 @@ class IdempotencyTable:
         """Add the table entry of a finished event; a retried or parked one is left as it is."""
         if not finished.done:
             return finished
-        key, at_s = UUID(finished.event_id).bytes, int(now.timestamp())
+        key, at_s = ids.to_bytes(finished.event_id), int(now.timestamp())
         self._ages.setdefault(finished.partition, deque()).append((at_s, key))
+        self._keys.setdefault(finished.partition, set()).add(key)
         write = Write(self._table.name, key, at_s.to_bytes(4, "big") + pack(finished.outputs))
         return finished._replace(writes=(*finished.writes, write))
 
@@ -72,6 +79,7 @@ class IdempotencyTable:
             )
             for partition in partitions
         }
+        self._keys = {partition: {key for _, key in ages} for partition, ages in self._ages.items()}
 
     def expired(self, partition: int, now: datetime) -> tuple[Write, ...]:
         """Take out entries past their retention, at most SWEEP_MAX; the caller writes them."""
@@ -81,5 +89,7 @@ class IdempotencyTable:
         oldest_kept_s = int(now.timestamp()) - self._retention_s
         writes: list[Write] = []
         while ages and ages[0][0] < oldest_kept_s and len(writes) < SWEEP_MAX:
-            writes.append(Write(self._table.name, ages.popleft()[1], None))
+            key = ages.popleft()[1]
+            self._keys[partition].discard(key)
+            writes.append(Write(self._table.name, key, None))
         return tuple(writes)
