@@ -138,7 +138,7 @@ class Settings(BaseSettings):
         "delivery", 200, "count", "records in one step at most", ge=1, le=5000
     )
     fetch_pace_ms: int = _setting(
-        "delivery", 10, "ms", "least time between two polls", ge=1, le=10_000
+        "delivery", 15, "ms", "least time between two polls", ge=1, le=10_000
     )
     fetch_busy_pace_ms: int = _setting(
         "delivery", 130, "ms", "the same when steps follow each other closely", ge=1, le=10_000

@@ -1,8 +1,9 @@
 """What a role's handler sees and gives back.
 
-The delivery core calls a handler with events that are decoded, new for this consumer and in
-order per partition, inside the one transaction of the batch. The handler returns what is to be
-published and written; the core stores it, publishes it and repeats it after any crash.
+The delivery core calls a handler with events that are decoded and in order per partition, inside
+the one transaction of the batch, which commits only when all of them are new for this consumer. The
+handler returns what is to be published and written; the core stores it, publishes it and repeats it
+after any crash.
 """
 
 from __future__ import annotations
