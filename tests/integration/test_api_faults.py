@@ -17,6 +17,12 @@ from tests.waiting import eventually
 
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio]
 
+LOCK_WAITS = (
+    "select waitstart::text from pg_locks"
+    " where relation = 'orders.orders'::regclass and waitstart is not null"
+)
+"""When each writer that waits for the table began to; a new attempt waits anew."""
+
 
 class Blocked:
     """Hold a lock on orders.orders, so that every writer waits, until `release`."""
@@ -78,7 +84,13 @@ async def test_contention_is_retried_not_reported(database: str) -> None:
     async with api(database, db_lock_timeout_s=0.2) as client:
         lock = Blocked(database)
         waiting = asyncio.create_task(place(client))
-        await asyncio.sleep(0.5)
+        waits: set[str] = set()
+
+        async def tried_again() -> bool:
+            waits.update(row[0] for row in query(database, LOCK_WAITS))
+            return len(waits) > 1
+
+        await eventually(tried_again, timeout_s=5, what="a second wait for the lock")
         assert not waiting.done()
         lock.release()
         await waiting

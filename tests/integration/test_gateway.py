@@ -16,9 +16,10 @@ from app.gateway.breaker import Breaker, State
 from app.gateway.client import GatewayClient, Limits
 from app.gateway.replies import GatewayReply, Outcome, UnexpectedReply
 from tests.integration.gateway_process import GatewayProcess
+from tests.waiting import eventually
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
     from pathlib import Path
 
 pytestmark = pytest.mark.integration
@@ -43,6 +44,31 @@ async def client(gateway: GatewayProcess) -> AsyncIterator[GatewayClient]:
 
 async def charge(client: GatewayClient, key: str, amount: int = 1200) -> GatewayReply:
     return await client.charge(key, order_id=f"order-{key}", amount_minor=amount, currency="EUR")
+
+
+async def until(condition: Callable[[], object], what: str) -> None:
+    """Wait until `condition` holds; calls under way go on meanwhile."""
+
+    async def look() -> bool:
+        return bool(condition())
+
+    await eventually(look, timeout_s=5, what=what, every_s=0.005)
+
+
+async def until_lines(gateway: GatewayProcess, count: int = 1, *, outcome: str) -> None:
+    """Wait until the ledger has `count` lines of an outcome."""
+    await until(lambda: len(gateway.lines(outcome=outcome)) >= count, f"{count} lines: {outcome}")
+
+
+async def arrived(gateway: GatewayProcess, key: str) -> None:
+    """Wait until the gateway knows of a charge with `key`, decided or not."""
+    async with aiohttp.ClientSession() as session:
+
+        async def look() -> bool:
+            async with session.get(f"{gateway.url}/v1/charges/{key}") as response:
+                return response.status == 200
+
+        await eventually(look, timeout_s=5, what=f"charge {key} at the gateway", every_s=0.005)
 
 
 async def test_charge_refund_and_cancel(gateway: GatewayProcess, client: GatewayClient) -> None:
@@ -112,10 +138,7 @@ async def test_timeout_mode_ends_within_the_deadline(
         await charge(client, "k")
     assert 0.4 <= time.monotonic() - started < LIMITS.deadline_s
     gateway.behave(mode="SUCCESS")
-    deadline = time.monotonic() + 5
-    while not gateway.lines(outcome="timeout"):
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.02)
+    await until_lines(gateway, outcome="timeout")
     assert (await charge(client, "k")).outcome is Outcome.OK
     assert len(gateway.lines(outcome="ok")) == 1
 
@@ -160,10 +183,7 @@ async def test_client_that_left_is_charged_all_the_same(
         await charge(client, "k")
     assert gateway.lines(outcome="in_flight")
     gateway.behave(latency_ms_min=0, latency_ms_max=0)
-    deadline = time.monotonic() + 5
-    while not gateway.lines(outcome="ok"):
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.02)
+    await until_lines(gateway, outcome="ok")
     assert (await charge(client, "k")).outcome is Outcome.OK
     assert gateway.lines()[-1]["outcome"] == "replayed"
 
@@ -174,13 +194,7 @@ async def test_cancel_beats_a_charge_under_way(
     """A key cancelled while its charge is in flight is not captured."""
     gateway.behave(latency_ms_min=300, latency_ms_max=300)
     under_way = asyncio.create_task(charge(client, "k"))
-    async with aiohttp.ClientSession() as session:
-        deadline = time.monotonic() + 5
-        while True:
-            async with session.get(f"{gateway.url}/v1/charges/k") as response:
-                if response.status == 200:
-                    break
-            assert time.monotonic() < deadline
+    await arrived(gateway, "k")
     gateway.behave(latency_ms_min=0, latency_ms_max=0)
     assert (await client.cancel("k", order_id="o")).outcome is Outcome.OK
     assert (await under_way).outcome is Outcome.KEY_CANCELLED
@@ -206,7 +220,7 @@ async def test_breaker_opens_and_one_probe_closes_it(gateway: GatewayProcess) ->
         await charge(client, "refused")
     assert not gateway.lines(idempotency_key="refused")
     gateway.behave(mode="SUCCESS", latency_ms_min=50, latency_ms_max=50)
-    await asyncio.sleep(breaker.retry_after_s())
+    await until(lambda: breaker.retry_after_s() == 0, "the end of the breaker's time")
     calls = [charge(client, f"p{n}") for n in range(20)]
     results = await asyncio.gather(*calls, return_exceptions=True)
     assert sum(isinstance(result, GatewayReply) for result in results) == 1
@@ -218,13 +232,14 @@ async def test_breaker_opens_and_one_probe_closes_it(gateway: GatewayProcess) ->
 async def test_cancelled_probe_frees_its_place(gateway: GatewayProcess) -> None:
     """A probe whose caller is cancelled leaves the breaker able to probe again."""
     breaker = Breaker(failures_max=1, open_s=0.0, monotonic=time.monotonic)
-    client = GatewayClient(gateway.url, LIMITS._replace(attempts_max=1), breaker)
+    patient = LIMITS._replace(attempts_max=1, attempt_timeout_s=10, deadline_s=10)
+    client = GatewayClient(gateway.url, patient, breaker)
     gateway.behave(mode="ERROR")
     with pytest.raises(GatewayUnavailable):
         await charge(client, "k0")
     gateway.behave(mode="TIMEOUT")
     probe = asyncio.create_task(charge(client, "k1"))
-    await asyncio.sleep(0.05)
+    await arrived(gateway, "k1")
     assert breaker.state is State.HALF_OPEN
     probe.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -254,10 +269,7 @@ async def test_kill_in_the_middle_of_charges(
         calls = {
             key: asyncio.create_task(charge(client, key)) for key in keys if key not in settled
         }
-        deadline = time.monotonic() + 5
-        while len(gateway.lines(outcome="ok")) < min(len(settled) + 10, len(keys)):
-            assert time.monotonic() < deadline
-            await asyncio.sleep(0.005)
+        await until_lines(gateway, min(len(settled) + 10, len(keys)), outcome="ok")
         gateway.kill()
         results = await asyncio.gather(*calls.values(), return_exceptions=True)
         assert any(isinstance(result, Indefinite) for result in results)
