@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from secrets import token_hex
 from typing import Annotated, Any
+from urllib.parse import urlencode
 
 import msgspec
 import typer
@@ -93,12 +94,13 @@ def show(order_id: OrderId, url: Url = "", as_json: Json = False, lab_dir: LabDi
 @order.command("ls")
 def ls(
     limit: Annotated[int, typer.Option(min=1, max=200, help="How many, newest first.")] = 20,
+    status: Annotated[str | None, typer.Option(help="Only of this status, PARKED.")] = None,
     url: Url = "",
     as_json: Json = False,
     lab_dir: LabDir = None,
 ) -> None:
     """List the newest orders."""
-    found = _api(url, lab_dir).get(f"/api/orders?limit={limit}")["orders"]
+    found = _newest(_api(url, lab_dir), limit, status)
     if as_json:
         print_json(found)
         return
@@ -114,8 +116,10 @@ def ls(
             for one in found
         ]
     )
-    if not found:
+    if not found and status is None:
         typer.echo("there are no orders yet: symphony order create --total 12.50")
+    elif not found:
+        typer.echo(f"no order is {status}")
 
 
 @order.command("cancel")
@@ -174,6 +178,20 @@ def saga_watch(
         state = last.get("state", "not begun")
         typer.echo(f"symphony: the saga is {state} after {timeout:g} s", err=True)
         raise typer.Exit(EXIT_FAILED)
+
+
+def _newest(api: Api, limit: int, status: str | None) -> list[dict[str, Any]]:
+    """At most `limit` orders, newest first; pages may be short, so follows them to the oldest."""
+    query: dict[str, Any] = {"limit": limit}
+    if status is not None:
+        query["status"] = status
+    found: list[dict[str, Any]] = []
+    while True:
+        page = api.get(f"/api/orders?{urlencode(query)}")
+        found += page["orders"]
+        if len(found) >= limit or page["next"] is None:
+            return found
+        query |= {"limit": limit - len(found), "before": page["next"]}
 
 
 def _looks(api: Api, order_id: str, timeout_s: float) -> Iterator[dict[str, Any]]:

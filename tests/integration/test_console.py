@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 
 from app.errors import SymphonyError
 from chaos.console.command import register
-from tests.integration.api_client import api, query
+from tests.integration.api_client import api, move_saga, query
 
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio]
 
@@ -38,6 +38,22 @@ async def test_an_order_is_placed_shown_listed_and_cancelled(database: str) -> N
         cancelled = await symphony("order", "cancel", order_id, "--url", url)
         assert cancelled.exit_code == 0
         assert "cancellation requested" in cancelled.output
+
+
+async def test_orders_of_one_status_are_listed(database: str) -> None:
+    """--status keeps the orders of that status and says so when there is none."""
+    async with api(database) as client:
+        url = str(client.make_url(""))
+        ids = []
+        for _ in range(2):
+            created = await symphony("order", "create", "--total", "2.00", "--url", url, "--json")
+            ids.append(json.loads(created.output)["orderId"])
+        move_saga(database, ids[0], "PARKED")
+        parked = await symphony("order", "ls", "--status", "PARKED", "--url", url, "--json")
+        assert [one["orderId"] for one in json.loads(parked.output)] == [ids[0]]
+        none = await symphony("order", "ls", "--status", "COMPLETED", "--url", url)
+        assert none.exit_code == 0
+        assert "no order is COMPLETED" in none.output
 
 
 async def test_one_key_given_twice_makes_one_order(database: str) -> None:
@@ -69,6 +85,7 @@ async def test_a_saga_that_does_not_end_in_time_is_exit_code_1(database: str) ->
         (["order", "create", "--item", "NOTHING"], "there is no product NOTHING"),
         (["order", "create", "--item", "=3"], "SKU or SKU=QUANTITY"),
         (["order", "show", "no-uuid"], "There is no such order"),
+        (["order", "ls", "--status", "LOST"], "status must be one of PENDING"),
         (["saga", "watch", "01a1fec8-073e-72a8-850f-0209f5ec20aa"], "There is no such order"),
     ],
 )
@@ -79,6 +96,7 @@ async def test_a_mistake_is_answered_with_one_sentence(
     async with api(database) as client:
         url = str(client.make_url(""))
         failed = await symphony(*arguments, "--url", url)
+        assert failed.exit_code != 0
         assert isinstance(failed.exception, SymphonyError)
         assert message in failed.exception.detail
 
