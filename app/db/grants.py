@@ -59,7 +59,6 @@ GRANTS: dict[str, dict[str, str]] = {
     },
     "orchestrator": {
         **_CONSUMER,
-        "orders.order_item": READ,
         "orders.order_history": APPEND,
         "orders.saga": WRITE,
     },

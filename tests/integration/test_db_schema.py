@@ -148,6 +148,7 @@ def test_each_login_may_do_its_own_and_no_more(database: str) -> None:
         ("relay", "orders.orders", False),
         ("relay", "ops.outbox", True),
         ("orchestrator", "orders.orders", False),
+        ("orchestrator", "orders.order_item", False),
         ("orchestrator", "orders.saga", True),
     ]:
         login = dsn_of(database, role)
