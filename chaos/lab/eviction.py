@@ -7,6 +7,8 @@ group in the middle of its work.
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import Callable
 
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.client import AIOKafkaClient, ConnectionGroup, CoordinationType
@@ -17,6 +19,26 @@ _LOOKS = 4
 _LOOK_AGAIN_S = 0.3
 _REQUEST_MS = 5000
 _GROUP_ID_NOT_FOUND = 69
+
+
+class Sparse:
+    """Tells of something that keeps happening: the first time, then once in `every_s` at most."""
+
+    def __init__(
+        self,
+        tell: Callable[[str], None],
+        every_s: float,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._tell, self._every_s, self._monotonic = tell, every_s, monotonic
+        self._next_s = float("-inf")
+
+    def __call__(self, text: str) -> None:
+        """Tell `text`, or leave it out when the last one was told less than `every_s` ago."""
+        now = self._monotonic()
+        if now >= self._next_s:
+            self._next_s = now + self._every_s
+            self._tell(text)
 
 
 async def evict(bootstrap: str, group: str, client_id: str) -> int:

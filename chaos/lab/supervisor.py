@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import logging
 import os
 import signal
 import sys
@@ -25,7 +26,7 @@ from aiokafka.errors import KafkaError
 
 from chaos.lab.calls import Calls
 from chaos.lab.control import serve
-from chaos.lab.eviction import evict
+from chaos.lab.eviction import Sparse, evict
 from chaos.lab.keeper import Keeper, State
 from chaos.lab.parts import (
     Addresses,
@@ -41,6 +42,7 @@ from chaos.lab.process import HOST, LabError, free_port, spawn, sweep, tail
 EVICTION_S = 8.0
 EVICTION_AGAIN_S = 0.5
 EVICTION_GIVE_UP_S = 120.0
+EVICTION_LOG_S = 5.0
 DISK_LOOK_S = 5.0
 DISK_RESUME_SHARE = 0.9
 SERVER_GRACE_S = 20.0
@@ -141,6 +143,7 @@ class Supervisor:
     async def _evict(self, name: str, group: str, client_id: str) -> None:
         """Evict a dead member; while the broker is away, try again: sessions outlive brokers."""
         started = time.monotonic()
+        complain = Sparse(log, EVICTION_LOG_S)
         while True:
             try:
                 async with asyncio.timeout(EVICTION_S):
@@ -150,6 +153,7 @@ class Supervisor:
                 if time.monotonic() - started > EVICTION_GIVE_UP_S:
                     log(f"{name} was not evicted, its session has to time out: {error!r}")
                     return
+                complain(f"{name} cannot be evicted from {group} yet: {error!r}")
                 await asyncio.sleep(EVICTION_AGAIN_S)
         log(f"{name}: {count} members of {group} evicted in {time.monotonic() - started:.2f} s")
 
@@ -321,6 +325,8 @@ async def supervise(plan: Plan) -> None:
 def main(argv: list[str]) -> int:
     """`python -m chaos.lab.supervisor LAB_DIR`: exit code 1 leaves the reason in failure.txt."""
     plan = Plan.load(Path(argv[0]))
+    # What aiokafka logs at every try it also raises, and `_evict` tells of that.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     try:
         asyncio.run(supervise(plan))
     except LabError as error:
