@@ -38,9 +38,8 @@ def pace_fetches(consumer: Any, pace_s: Callable[[], float]) -> None:
     """Wrap Fetcher._get_actions_per_node: no fetch request sooner than `pace_s()` after the last.
 
     aiokafka asks again as soon as its buffer is empty; the pace makes fewer, fuller polls of that.
-    The broker's own way to it (fetch.min.bytes) costs it 1.7 ms for each request that has to wait
-    on 24 partitions, ten times a request that it answers at once, and delays a lone record.
-    Without it 500 orders/s are not held: bench/orders.py.
+    The broker's own way to it (fetch.min.bytes) costs it about 1 ms for each request that has to
+    wait on 24 partitions (docs/adr/0008), and delays a lone record.
     """
     actions = consumer._fetcher._get_actions_per_node
     sent_at = -math.inf
