@@ -230,7 +230,7 @@ class Settings(BaseSettings):
     )
 
     relay_batch_max: int = _setting("relay", 500, "count", "rows published at once", ge=1, le=5000)
-    relay_poll_ms: int = _setting("relay", 30, "ms", "pause after an empty look", ge=1)
+    relay_poll_ms: int = _setting("relay", 50, "ms", "pause after an empty look", ge=1)
     relay_lease_ttl_s: float = _setting("relay", 8, "s", "a shard's lease without renewal", gt=0)
     relay_lease_renew_s: float = _setting("relay", 2, "s", "how often a lease is renewed", gt=0)
 
