@@ -39,7 +39,8 @@ def pace_fetches(consumer: Any, pace_s: Callable[[], float]) -> None:
 
     aiokafka asks again as soon as its buffer is empty; the pace makes fewer, fuller polls of that.
     The broker's own way to it (fetch.min.bytes) costs it about 1 ms for each request that has to
-    wait on 24 partitions (docs/adr/0008), and delays a lone record.
+    wait on 24 partitions (docs/adr/0008), and delays a lone record. Red without it:
+    tests/delivery/test_paced_fetches.py.
     """
     actions = consumer._fetcher._get_actions_per_node
     sent_at = -math.inf

@@ -52,13 +52,17 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             max_wait_ms=settings.fetch_max_wait_ms,
             prefetch_backoff_s=settings.prefetch_backoff_ms / 1000,
         )
-        seams.pace_fetches(self._consumer, lambda: self.fetch_pace_s)
+        seams.pace_fetches(self._consumer, self._pace_s)
         seams.note_heartbeats(self._consumer, self._note_heartbeat)
         seams.complete_metadata_before_assigning(
             self._consumer,
             lambda: list(self.app.topics._topic_name_index),
             lambda why: end_process(Reason.OUTAGE, why),
         )
+
+    def _pace_s(self) -> float:
+        """The pace of input; changelogs are recovered as fast as they come."""
+        return self.fetch_pace_s if self.consumer.released else 0.0
 
     def _note_heartbeat(self, sent_at: float) -> None:
         self.lease_at = sent_at

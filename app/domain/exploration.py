@@ -281,6 +281,7 @@ class _Teller:
             self._sent(decision.commands)
 
     def answer(self) -> None:
+        """Answer the outstanding command as the story says, or let its timer pass."""
         saga = self.saga
         assert saga is not None
         index = saga.current()

@@ -2,8 +2,8 @@
 
 At rest means: every order final or parked, no saga outstanding, every cancellation decided, outbox
 empty, and twice in a row, a pause apart, the same numbers of rows in PostgreSQL and the same ends
-of topics. A system that
-does not come to rest in time is judged as it stands; what is unfinished then is a finding.
+of topics. A system that does not come to rest in time is judged as it stands; what is unfinished
+then is a finding.
 """
 
 from __future__ import annotations

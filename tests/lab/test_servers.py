@@ -117,7 +117,8 @@ def test_a_lock_of_a_dead_server_does_not_keep_the_next_from_starting(
     lock.write_text("\n".join([str(other.pid), *lines[1:]]) + "\n")
     own_postgres.launch()
     own_postgres.wait_ready(timeout_s=20)
-    other.wait()
+    assert _scalar(own_postgres.dsn, "select 1") == 1
+    assert other.wait() == 0
 
 
 def test_a_second_server_on_the_same_files_is_refused(

@@ -25,6 +25,7 @@ from chaos.workload.mix import (
     plan,
 )
 from chaos.workload.summary import summarize
+from tests.waiting import eventually
 
 CATALOGUE = [Product("A", 50_000), Product("B", 20_000), Product("GONE", 0), Product("RARE", 5)]
 
@@ -132,10 +133,13 @@ async def test_what_would_exceed_the_bound_is_not_sent(tmp_path: Path) -> None:
     """Beyond the bound in flight a request fails surely, without a line that it was sent."""
     seen = 0
 
+    async def others_failed() -> bool:
+        return len(load.lines) >= 15
+
     async def hang(_: web.Request) -> web.StreamResponse:
         nonlocal seen
         seen += 1
-        await asyncio.sleep(0.5)
+        await eventually(others_failed, timeout_s=10, what="all others have failed")
         return web.json_response({"orderId": f"o-{seen}"}, status=202)
 
     orders = plan(20, 2_000, 1, {Outcome.HAPPY: 1}, CATALOGUE)
