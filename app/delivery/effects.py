@@ -114,6 +114,16 @@ class Effects:
         await failpoint("delivery.after_commit", events)
         return finished
 
+    async def pass_barriers(self, barriers: Sequence[Event]) -> None:
+        """Record that everything before `barriers` is finished; the handler never sees them."""
+        await self._patience.run(lambda: self._record_barriers(barriers))
+
+    async def _record_barriers(self, barriers: Sequence[Event]) -> None:
+        async with self._app.db.transaction() as tx:
+            _, fresh = await self._look_up(tx, barriers)
+            if fresh:
+                await inbox.claim(tx, self._name, [_claim(one, Status.DONE, ()) for one in fresh])
+
     async def _split(
         self,
         items: Sequence[Item],
@@ -225,6 +235,7 @@ class Effects:
             if not fresh:
                 return known[event.event_id]
             status, outputs = self._move_on(event, error)
+            await failpoint("delivery.before_move", (event,))
             await self._claim(tx, [_claim(event, status, outputs)])
         return Finished(event.partition, event.key, event.event_id, outputs, done=False)
 
@@ -366,6 +377,7 @@ class CallingEffects(Effects):
             if not fresh:
                 return known[event.event_id]
             status, outputs = self._move_on(event, error)
+            await failpoint("delivery.before_move", (event,))
             await inbox.complete(tx, self._name, [_claim(event, status, outputs)])
         return Finished(event.partition, event.key, event.event_id, outputs, done=False)
 

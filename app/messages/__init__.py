@@ -6,6 +6,7 @@ what documents, golden files and topic declarations are generated from.
 
 from __future__ import annotations
 
+from app.messages.barrier import Barrier
 from app.messages.body import Body
 from app.messages.envelope import (
     Cause,
@@ -53,10 +54,12 @@ CATALOGUE: dict[str, type[Body]] = {
 }
 
 for _body in CATALOGUE.values():
-    register(_body)
+    register(_body, _body.TOPICS)
+register(Barrier, tuple({topic: None for body in CATALOGUE.values() for topic in body.TOPICS}))
 
 __all__ = [
     "CATALOGUE",
+    "Barrier",
     "Body",
     "Cause",
     "Decoded",

@@ -125,11 +125,11 @@ _pack = msgspec.msgpack.Encoder().encode
 _unpack = msgspec.msgpack.Decoder(list[Output]).decode
 
 
-def register(body: type[Body]) -> None:
-    """Make `decode` and `emit` know a message type on all its topics."""
+def register(body: type[Body], topics: Sequence[str]) -> None:
+    """Make `decode` and `emit` know a message type on `topics`."""
     name = body.ce_type()
     reader = Reader(name, body.KEY, msgspec.json.Decoder(body))
-    for topic in body.TOPICS:
+    for topic in topics:
         _READERS.setdefault(topic, {})[name.encode()] = reader
     _WRITERS[body] = (name.encode(), body.KEY)
 

@@ -9,6 +9,7 @@ from app.settings import load_settings
 from chaos.lab.client import Lab
 
 LEDGER_DIR = "ledgers"
+NEMESIS_LEDGER = "nemesis.jsonl"
 
 
 class Target(NamedTuple):
@@ -24,6 +25,11 @@ class Target(NamedTuple):
     def ledger_dir(self) -> Path:
         """Where the ledgers of this lab's clients are."""
         return self.lab_dir / LEDGER_DIR
+
+    @property
+    def nemesis_ledger(self) -> Path:
+        """Where faults are recorded; absent while nothing was broken."""
+        return self.lab_dir / NEMESIS_LEDGER
 
     def ledgers(self) -> list[Path]:
         """Return the ledgers of all clients of this lab, oldest first."""

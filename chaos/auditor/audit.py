@@ -1,0 +1,128 @@
+"""One audit from rest to verdict: wait, read every book in the right order, judge."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from chaos.auditor import ledgers, records, views
+from chaos.auditor.invariants import Book
+from chaos.auditor.judge import judge
+from chaos.auditor.rest import wait_for_rest
+from chaos.auditor.snapshot import read_snapshot
+from chaos.auditor.sources import Sources, UnreadableError
+from chaos.auditor.store import Store
+from chaos.auditor.verdict import Verdict
+
+LETTERS_SHOWN = 32
+
+
+class Options(NamedTuple):
+    """How to audit: seconds to wait for rest, whether to write barriers, memory of the store."""
+
+    deadline_s: float = 120.0
+    barriers: bool = True
+    memory_mb: int = 1024
+    work_dir: Path | None = None
+
+
+def audit(
+    sources: Sources, options: Options, progress: Callable[[str], None] = lambda _: None
+) -> Verdict:
+    """Return the verdict; a book that cannot be read makes its invariants unknown.
+
+    Requests are read first and topics last, ends of topics and committed offsets before the
+    snapshot: nothing can be missing, or look invented, merely because it was written in between.
+    """
+    unrest = wait_for_rest(
+        sources, deadline_s=options.deadline_s, barriers=options.barriers, progress=progress
+    )
+    if unrest:
+        progress(f"not at rest after {options.deadline_s:g} s ({unrest}): judged as it stands")
+    with Store(options.work_dir, memory_mb=options.memory_mb) as store:
+        unread = read_books(sources, store, progress)
+        return judge(store, unread=unread, unrest=unrest, facts=_facts(store), progress=progress)
+
+
+def read_books(
+    sources: Sources, store: Store, progress: Callable[[str], None]
+) -> Mapping[Book, str]:
+    """Fill the store; returns what could not be read and why."""
+    unread: dict[Book, str] = {}
+    topics = records.Topics(sources.bootstrap)
+
+    def attempt(book: Book, read: Callable[[], Any]) -> None:
+        try:
+            read()
+        except UnreadableError as error:
+            unread.setdefault(book, str(error))
+
+    attempt(Book.LOAD, lambda: _read_requests(sources, store))
+    attempt(Book.NEMESIS, lambda: _read_actions(sources, store))
+    attempt(Book.TOPICS, lambda: records.read_offsets(topics, sources.namespace, store))
+    attempt(Book.POSTGRES, lambda: read_snapshot(sources.dsn, store, progress))
+    attempt(Book.GATEWAY, lambda: _read_gateway(sources, store))
+    attempt(Book.TOPICS, lambda: records.read_records(topics, store, progress))
+    attempt(Book.TOPICS, lambda: records.read_changelogs(topics, sources.namespace, store))
+    views.prepare(store)
+    return unread
+
+
+def _read_requests(sources: Sources, store: Store) -> None:
+    if not sources.load_ledgers:
+        raise UnreadableError("there is no load ledger: send orders by `symphony load`")
+    ledgers.read_requests(sources.load_ledgers, store)
+
+
+def _read_gateway(sources: Sources, store: Store) -> None:
+    if sources.gateway_ledger is None:
+        raise UnreadableError("there is no ledger of the payment gateway")
+    ledgers.read_gateway(sources.gateway_ledger, store)
+
+
+def _read_actions(sources: Sources, store: Store) -> None:
+    """A lab in which nothing was broken has no ledger of faults."""
+    if sources.nemesis_ledger is not None and sources.nemesis_ledger.exists():
+        ledgers.read_actions(sources.nemesis_ledger, store)
+
+
+def _facts(store: Store) -> dict[str, Any]:
+    """What is worth showing beside the verdict."""
+    letters = store.rows(
+        'select topic, partition, "offset", key, origin_topic, retry_role, error from letter'
+        f" order by at_s limit {LETTERS_SHOWN}"
+    )
+    names = ("topic", "partition", "offset", "key", "origin", "consumer", "error")
+    return {
+        "orders": store.number("select count(*) from orders"),
+        "records": store.number("select count(*) from record"),
+        "repeated": store.number("select count(*) - count(distinct (topic, event_id)) from fact"),
+        "gateway_attempts": store.number("select count(*) from gateway"),
+        "gateway_replayed": store.number("select count(*) from gateway where outcome = 'replayed'"),
+        "faults": store.number("select count(distinct action) from action where phase = 'proved'"),
+        "unknown_answers": store.number(
+            "select count(*) from request where kind = 'create' and outcome = 'unknown'"
+        ),
+        "parked": store.number("select count(*) from order_state where status = 'PARKED'"),
+        "dead_letters": store.number("select count(*) from letter"),
+        "dead_letter_list": [dict(zip(names, row, strict=True)) for row in letters],
+        "outcomes": _outcomes(store),
+    }
+
+
+def _outcomes(store: Store) -> list[dict[str, Any]]:
+    rows = store.rows(
+        """
+        select coalesce(nullif(a.expected, ''), 'other') as class, case
+               when o.order_id is null then 'lost'
+               when o.reason = '' then o.status else o.status || ' (' || o.reason || ')' end
+               as ended, count(*)
+          from (select order_id, expected from request where kind = 'create' and outcome = 'ok'
+                union select k.order_id, r.expected from request r join idempotency k using (key)
+                       where r.kind = 'create' and r.outcome = 'unknown' and r.key <> '') a
+          left join order_state o using (order_id) left join expected_end e on e.class = a.expected
+         group by 1, 2, e.rank order by e.rank, 1, 2
+        """
+    )
+    return [{"class": name, "end": end, "orders": count} for name, end, count in rows]

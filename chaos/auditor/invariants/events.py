@@ -1,0 +1,188 @@
+"""X and E: what was decided stands in the topics, nothing else does, and all of it was taken in."""
+
+from __future__ import annotations
+
+from chaos.auditor.invariants.invariant import Book, Invariant, Kind
+from chaos.auditor.platform import BARRIER_TYPE
+
+_BOOKS = (Book.POSTGRES, Book.TOPICS)
+_KNOWN_HERE = """
+select created_event as event_id from orders
+union all select cancel_event from orders
+union all select event_id from stored_output
+"""
+_SKIPPED = """
+select d.topic || '[' || d.partition || ']@' || d."offset", d.order_id,
+       d.consumer || ' never took it in: ' || coalesce(d.event_id::varchar, 'no event id')
+  from delivered d
+ where {scope}
+   and not exists (select 1 from inbox i
+                    where i.consumer = d.consumer and i.event_id = d.event_id)
+   and not exists (select 1 from letter l
+                    where l.origin_topic = d.topic and l.origin_partition = d.partition
+                      and l.origin_offset = d."offset" and l.retry_role = d.consumer)
+"""
+
+INVARIANTS = (
+    Invariant(
+        "X1",
+        "no event is lost: whatever was committed stands in its topic",
+        _BOOKS,
+        "select (select count(*) from orders) + (select count(*) from stored_output)",
+        """
+        select o.order_id::varchar, o.order_id, 'its order.created is not in the topic: lost'
+          from orders o where not exists (select 1 from record r
+               where r.topic = 'order.created' and r.event_id = o.created_event)
+           and not exists (select 1 from outbox b where b.event_id = o.created_event)
+        union all
+        select o.order_id::varchar, o.order_id, 'its order.cancel is not in the topic: lost'
+          from orders o where o.order_id in (select order_id from history
+               where event = '' and status = 'cancel_requested')
+           and not exists (select 1 from record r
+               where r.topic = 'order.cancel' and r.event_id = o.cancel_event)
+           and not exists (select 1 from outbox b where b.event_id = o.cancel_event)
+        union all
+        select s.topic || ' ' || coalesce(s.event_id::varchar, ''), null::uuid,
+               s.consumer || ' decided it for ' || s.cause_id || ', it is not in the topic: lost'
+          from stored_output s where not exists (select 1 from record r
+               where r.topic = s.topic and r.event_id is not distinct from s.event_id)
+        """,
+        at_rest=True,
+    ),
+    Invariant(
+        "X2",
+        "no event is a phantom: whatever stands in a topic was committed",
+        _BOOKS,
+        "select count(*) from fact",
+        f"""
+        select f.topic || '[' || f.partition || ']@' || f."offset", f.order_id,
+               f.type || ' ' || coalesce(f.event_id::varchar, 'without an id')
+               || ' was never committed'
+          from fact f join log_end e on e.topic = f.topic and e.partition = f.partition
+         where f."offset" < e.before_offset
+           and f.event_id not in ({_KNOWN_HERE})
+           and not (coalesce(f.outcome, '') in ('RETRYING', 'PARKED') and exists
+               (select 1 from inbox i where i.event_id = try_cast(f.causation as uuid)))
+        """,
+    ),
+    Invariant(
+        "X3",
+        "a repeated event is the same event",
+        _BOOKS,
+        "select count(*) from fact",
+        """
+        select any_value(f.topic) || ' ' || f.event_id::varchar, any_value(f.order_id),
+               'stands there with ' || count(distinct f.body_hash) || ' bodies'
+          from fact f group by f.topic, f.event_id having count(distinct f.body_hash) > 1
+        union all
+        select f.topic || '[' || f.partition || ']@' || f."offset", f.order_id,
+               'its body is not what ' || s.consumer || ' has stored'
+          from fact f join stored_output s on s.topic = f.topic and s.event_id = f.event_id
+         where s.body_hash <> f.body_hash
+        union all
+        select o.order_id::varchar, o.order_id, 'order.created says ' || f.total_minor || ' '
+               || f.currency || ', the order is worth ' || o.total_minor || ' ' || o.currency
+          from fact f join orders o on o.created_event = f.event_id
+         where f.topic = 'order.created'
+           and (f.total_minor, f.currency) is distinct from (o.total_minor, o.currency)
+        """,
+    ),
+    Invariant(
+        "X4",
+        "an order's changes of status are announced in their order",
+        _BOOKS,
+        "select count(*) from fact where topic = 'order.status_changed'",
+        """
+        with first as (
+            select topic, event_id, any_value(order_id) as order_id, any_value(partition) as part,
+                   min("offset") as place, any_value(saga_version) as version
+              from fact where topic = 'order.status_changed' group by topic, event_id)
+        select order_id::varchar, order_id, 'version ' || version || ' was announced after '
+               || before
+          from (select *, lag(version) over (partition by order_id order by place) as before
+                  from first)
+         where version < before
+        union all
+        select o.order_id::varchar, o.order_id, 'is ' || o.status || ', which was never announced'
+          from order_state o where o.settled and not exists (
+               select 1 from fact f where f.topic = 'order.status_changed'
+                  and f.order_id = o.order_id and f.status = o.status)
+        """,
+    ),
+    Invariant(
+        "X5",
+        "a key keeps its partition",
+        (Book.TOPICS,),
+        "select count(*) from fact",
+        """
+        select topic || ' ' || key, any_value(order_id), 'stands on partitions '
+               || string_agg(distinct partition::varchar, ', ')
+          from fact where key <> '' group by topic, key having count(distinct partition) > 1
+        """,
+    ),
+    Invariant(
+        "X6",
+        "the outbox is empty",
+        (Book.POSTGRES,),
+        "select count(*) from orders",
+        """
+        select topic || ' ' || event_id, try_cast(order_id as uuid), case when parked
+               then 'was set aside by the relay' else 'still waits in the outbox' end from outbox
+        """,
+        kind=Kind.LIVENESS,
+    ),
+    Invariant(
+        "E1",
+        "no silent skip: each consumer took in or dead-lettered every record",
+        _BOOKS,
+        "select count(*) from delivered",
+        _SKIPPED.format(scope="true"),
+        at_rest=True,
+    ),
+    Invariant(
+        "E2",
+        "no commit ran ahead of its effects",
+        _BOOKS,
+        "select count(*) from delivered d join committed c using (consumer, topic, partition)"
+        ' where d."offset" < c."offset"',
+        _SKIPPED.format(
+            scope="exists (select 1 from committed c where c.consumer = d.consumer"
+            " and c.topic = d.topic and c.partition = d.partition"
+            ' and d."offset" < c."offset")'
+        ),
+    ),
+    Invariant(
+        "E3",
+        "every event has its cause, and a saga one correlation id",
+        _BOOKS,
+        "select count(*) from fact where topic not in ('order.created', 'order.cancel')",
+        f"""
+        select f.topic || '[' || f.partition || ']@' || f."offset", f.order_id,
+               'caused by ' || f.causation || ', which is nowhere'
+          from fact f where f.topic not in ('order.created', 'order.cancel')
+           and f.type <> '{BARRIER_TYPE}'
+           and not exists (select 1 from record r
+                            where r.event_id = try_cast(f.causation as uuid))
+           and not exists (select 1 from inbox i
+                            where i.event_id = try_cast(f.causation as uuid))
+        union all
+        select any_value(f.key), f.order_id, 'its events have '
+               || count(distinct f.correlation) || ' correlation ids'
+          from fact f where f.topic <> 'order.cancel' and f.order_id is not null
+         group by f.order_id having count(distinct f.correlation) > 1
+        """,
+    ),
+    Invariant(
+        "E4",
+        "what was taken in could be read",
+        _BOOKS,
+        "select count(*) from delivered",
+        f"""
+        select d.topic || '[' || d.partition || ']@' || d."offset", d.order_id,
+               d.consumer || ' took in what is no readable event'
+          from delivered d join inbox i using (consumer, event_id)
+         where not d.readable and i.status = 0 and d.type <> '{BARRIER_TYPE}'
+           and d.topic in (select topic from consumes where not raw)
+        """,
+    ),
+)

@@ -1,0 +1,157 @@
+"""O: accepted orders exist once, end, end rightly, and tell one history."""
+
+from __future__ import annotations
+
+from chaos.auditor.invariants.invariant import Book, Invariant, Kind
+
+_ACCEPTED = """
+select order_id, expected from request where kind = 'create' and outcome = 'ok'
+union
+select k.order_id, r.expected from request r join idempotency k using (key)
+ where r.kind = 'create' and r.outcome = 'unknown' and r.key <> ''
+"""
+
+INVARIANTS = (
+    Invariant(
+        "O1",
+        "every accepted order exists, once",
+        (Book.LOAD, Book.POSTGRES, Book.TOPICS),
+        "select count(*) from request where kind = 'create' and outcome = 'ok'",
+        """
+        select r.order_id::varchar, r.order_id, 'accepted, but not in PostgreSQL: lost'
+          from request r anti join orders o using (order_id)
+         where r.kind = 'create' and r.outcome = 'ok' and r.order_id is not null
+        union all
+        select r.op, r.order_id, 'two orders for one request: ' || string_agg(distinct f.key, ', ')
+          from request r join fact f on f.correlation = r.request_id and f.topic = 'order.created'
+         where r.kind = 'create' and r.request_id <> ''
+         group by r.op, r.order_id having count(distinct f.key) > 1
+        """,
+    ),
+    Invariant(
+        "O2",
+        "a refused request left no order",
+        (Book.LOAD, Book.POSTGRES, Book.TOPICS),
+        "select count(*) from request where kind = 'create' and outcome = 'fail'",
+        """
+        select r.op, k.order_id, 'refused (' || r.detail || '), yet its key holds an order'
+          from request r join idempotency k using (key)
+         where r.kind = 'create' and r.outcome = 'fail' and r.key <> ''
+        union all
+        select r.op, f.order_id, 'refused (' || r.detail || '), yet there is order ' || f.key
+          from request r join fact f on f.correlation = r.request_id and f.topic = 'order.created'
+         where r.kind = 'create' and r.outcome = 'fail' and r.request_id <> ''
+        """,
+        optional=True,
+    ),
+    Invariant(
+        "O3",
+        "one idempotency key is one order",
+        (Book.LOAD, Book.POSTGRES),
+        "select count(*) from request where kind = 'create' and outcome = 'ok' and key <> ''",
+        """
+        select r.op, r.order_id, 'its idempotency key holds another order: ' || k.order_id::varchar
+          from request r join idempotency k using (key)
+         where r.kind = 'create' and r.outcome = 'ok' and k.order_id <> r.order_id
+        union all
+        select key, any_value(order_id), 'one key was accepted with '
+               || count(distinct body_hash) || ' bodies and answered '
+               || count(distinct order_id) || ' orders'
+          from request where kind = 'create' and outcome = 'ok' and key <> ''
+         group by key having count(distinct body_hash) > 1 or count(distinct order_id) > 1
+        """,
+    ),
+    Invariant(
+        "O4",
+        "every order ends, or is parked with a dead letter that names it",
+        (Book.POSTGRES, Book.TOPICS),
+        "select count(*) from orders",
+        """
+        select order_id::varchar, order_id, case
+               when status = 'PARKED' then 'PARKED (' || reason || ') without a dead letter'
+               when not final then 'still ' || status || ': lost or stuck'
+               else status || ', but a command is still outstanding' end
+          from order_state o
+         where (status <> 'PARKED' and not (final and settled))
+            or (status = 'PARKED' and not exists
+                (select 1 from letter l where l.order_id = o.order_id))
+        union all
+        select h.order_id::varchar, h.order_id, 'its cancellation was never decided'
+          from history h join order_state o using (order_id)
+         where h.event = '' and h.status = 'cancel_requested' and o.status = 'COMPLETED'
+           and not exists (select 1 from history d
+                            where d.order_id = h.order_id and d.event = 'cancel_requested')
+        """,
+        kind=Kind.LIVENESS,
+    ),
+    Invariant(
+        "O5",
+        "a history is a path of the saga, ends once, in the order's state",
+        (Book.POSTGRES,),
+        "select count(*) from step",
+        """
+        select order_id::varchar, order_id, case
+               when came_from in ('COMPLETED', 'CANCELLED', 'REJECTED')
+               then 'went on after its end: ' || came_from || ' > ' || status
+               else 'no legal step: ' || came_from || ' > ' || status || ' (' || event || ')' end
+          from step where came_from <> status
+           and (came_from, status) not in (select (source, target) from edge)
+        union all
+        select order_id::varchar, order_id,
+               'version ' || version || ' was written after ' || version_before
+          from step where version < version_before
+        union all
+        select s.order_id::varchar, s.order_id, case
+               when h.last is null then 'is ' || s.state || ' without a history'
+               when h.last <> s.state then 'is ' || s.state || ', its history ends ' || h.last
+               else 'is at version ' || s.version || ', its history at ' || h.version end
+          from saga s left join
+               (select order_id, arg_max(status, id) as last, max(version) as version
+                  from step group by order_id) h using (order_id)
+         where h.last is null or h.last <> s.state or h.version > s.version
+        union all
+        select order_id::varchar, order_id, 'a saga without an order'
+          from saga anti join orders using (order_id) where terminal
+        """,
+    ),
+    Invariant(
+        "O6",
+        "an order's total is the sum of its lines",
+        (Book.POSTGRES,),
+        "select count(*) from orders",
+        """
+        select o.order_id::varchar, o.order_id, 'total ' || o.total_minor || ', its lines sum to '
+               || coalesce(sum(i.quantity * i.unit_price_minor), 0)
+          from orders o left join item i using (order_id)
+         group by o.order_id, o.total_minor
+        having coalesce(sum(i.quantity * i.unit_price_minor), 0) <> o.total_minor
+        """,
+    ),
+    Invariant(
+        "O7",
+        "each order of a known class ends as that class must",
+        (Book.LOAD, Book.POSTGRES),
+        f"""
+        select count(*) from ({_ACCEPTED}) a join order_state o using (order_id)
+          join expected_end e on e.class = a.expected where o.final
+        """,
+        f"""
+        with judged as (
+            select o.order_id, o.status, o.reason, e.class, e.status as wanted,
+                   e.reason as why, c.outcome as cancel
+              from ({_ACCEPTED}) a join order_state o using (order_id)
+              join expected_end e on e.class = a.expected
+              left join request c on c.order_id = o.order_id and c.kind = 'cancel'
+             where o.final and o.reason <> 'timeout')
+        select j.order_id::varchar, j.order_id,
+               'ended ' || status || ' ' || reason || ', expected ' || class
+          from judged j
+         where case
+               when class = 'cancelled' and status = 'COMPLETED'
+               then cancel = 'ok' and not exists (select 1 from history h
+                    where h.order_id = j.order_id and h.event = 'cancel_refused')
+               when class = 'cancelled' and coalesce(cancel, 'fail') = 'fail' then true
+               else (status, reason) <> (wanted, why) end
+        """,
+    ),
+)

@@ -1,0 +1,119 @@
+"""S and H: stock units, what orders hold of them, and shipments."""
+
+from __future__ import annotations
+
+from chaos.auditor.invariants.invariant import Book, Invariant
+
+INVARIANTS = (
+    Invariant(
+        "S1",
+        "per SKU: put in - consumed - held = available, and reservations sum to it",
+        (Book.POSTGRES,),
+        "select count(*) from stock",
+        """
+        with lines as (
+            select l.sku, sum(l.quantity) filter (r.status = 'HELD') as held,
+                   sum(l.quantity) filter (r.status = 'COMMITTED') as consumed
+              from reservation_line l join reservation r using (order_id) group by l.sku)
+        select coalesce(s.sku, l.sku), null::uuid, case
+               when s.sku is null then 'reserved, but there is no such stock'
+               when s.available <> s.restocked - s.consumed - s.held
+               then s.restocked || ' put in - ' || s.consumed || ' consumed - ' || s.held
+                    || ' held is not the ' || s.available || ' available'
+               else s.held || ' held and ' || s.consumed || ' consumed, reservations say '
+                    || coalesce(l.held, 0) || ' and ' || coalesce(l.consumed, 0) end
+          from stock s full join lines l on l.sku = s.sku
+         where s.sku is null or s.available <> s.restocked - s.consumed - s.held
+            or s.held <> coalesce(l.held, 0) or s.consumed <> coalesce(l.consumed, 0)
+        """,
+    ),
+    Invariant(
+        "S2",
+        "no number of stock is negative, no unit is sold twice",
+        (Book.POSTGRES,),
+        "select count(*) from stock",
+        """
+        select sku, null::uuid, available || ' available, ' || held || ' held, ' || consumed
+               || ' consumed of ' || restocked
+          from stock where least(available, held, consumed) < 0 or consumed > restocked
+        """,
+    ),
+    Invariant(
+        "S3",
+        "a completed order consumed what it bought; any other ended order holds nothing",
+        (Book.POSTGRES,),
+        "select count(*) from order_state where final and settled",
+        """
+        select o.order_id::varchar, o.order_id, o.status || ', but its stock is '
+               || coalesce(r.status, 'not reserved')
+          from order_state o left join reservation r using (order_id)
+         where o.final and o.settled and case
+               when o.status = 'COMPLETED' then coalesce(r.status, '') <> 'COMMITTED'
+               else coalesce(r.status, '') in ('HELD', 'COMMITTED') end
+        """,
+    ),
+    Invariant(
+        "S4",
+        "an order reserves each of its lines once, in the quantity bought",
+        (Book.POSTGRES,),
+        "select count(*) from reservation_line",
+        """
+        with bought as (select order_id, sku, sum(quantity) as quantity from item
+                         where tracked group by order_id, sku),
+        taken as (select l.order_id, l.sku, sum(l.quantity) as quantity, count(*) as times
+                    from reservation_line l group by l.order_id, l.sku)
+        select t.order_id::varchar, t.order_id, t.sku || ': bought ' || coalesce(b.quantity, 0)
+               || ', reserved ' || t.quantity || case when t.times > 1
+               then ' in ' || t.times || ' reservations' else '' end
+          from taken t left join bought b using (order_id, sku)
+         where t.times > 1 or t.quantity <> coalesce(b.quantity, 0)
+        union all
+        select r.order_id::varchar, r.order_id, r.status || ' without its line of ' || b.sku
+          from reservation r join bought b using (order_id) anti join taken t using (order_id, sku)
+         where r.status in ('HELD', 'COMMITTED')
+        """,
+        optional=True,
+    ),
+    Invariant(
+        "H1",
+        "one shipment per completed order, none for another ended one",
+        (Book.POSTGRES,),
+        "select count(*) from order_state where final and settled",
+        """
+        select o.order_id::varchar, o.order_id, o.status || ' with '
+               || count(*) filter (s.status = 'SHIPPED') || ' shipments'
+          from order_state o left join shipment s using (order_id)
+         where o.final and o.settled group by o.order_id, o.status
+        having count(*) filter (s.status = 'SHIPPED') <> (o.status = 'COMPLETED')::integer
+        union all
+        select order_id::varchar, order_id, 'a shipment without an order'
+          from shipment anti join orders using (order_id) where status = 'SHIPPED'
+        """,
+    ),
+    Invariant(
+        "H2",
+        "an order is shipped after it was paid and its stock held",
+        (Book.POSTGRES, Book.TOPICS),
+        "select count(*) from shipment where status = 'SHIPPED'",
+        """
+        with said as (
+            select order_id, min(at_s) filter (topic = 'payment.result' and operation = 'charge')
+                   as paid_s, min(at_s) filter (topic = 'inventory.result' and
+                   operation = 'reserve') as held_s
+              from fact where topic in ('payment.result', 'inventory.result') and outcome = 'OK'
+             group by order_id),
+        asked as (select order_id, min(at_s) as asked_s from fact
+                   where topic = 'shipping.requested' group by order_id)
+        select s.order_id::varchar, s.order_id, 'shipped, but '
+               || case when said.paid_s is null or asked_s < paid_s
+                       then 'shipping was asked before the charge succeeded'
+                       when said.held_s is null or asked_s < held_s
+                       then 'shipping was asked before stock was held'
+                       else 'shipping was never asked' end
+          from shipment s left join said using (order_id) left join asked using (order_id)
+         where s.status = 'SHIPPED' and (asked_s is null or paid_s is null or held_s is null
+            or asked_s < paid_s or asked_s < held_s)
+        """,
+        at_rest=True,
+    ),
+)

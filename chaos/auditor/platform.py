@@ -1,0 +1,93 @@
+"""What the auditor expects of the platform, written down here a second time and on purpose.
+
+An auditor that took these facts from the platform's own code would share its mistakes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+FINAL = ("COMPLETED", "CANCELLED", "REJECTED")
+PARKED = "PARKED"
+
+CREATED, CANCEL, STATUS_CHANGED = "order.created", "order.cancel", "order.status_changed"
+BARRIER_TYPE = "barrier.v1"
+
+#: Consumer to the topics it reads; its group is `<namespace>-<role>`.
+CONSUMERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "orchestrator": (
+            CREATED,
+            CANCEL,
+            "order.reviewed",
+            "payment.result",
+            "inventory.result",
+            "shipping.result",
+        ),
+        "payment": ("payment.requested", "payment.refund"),
+        "inventory": ("inventory.requested", "inventory.release", "inventory.commit"),
+        "shipping": ("shipping.requested", "shipping.cancel"),
+    }
+)
+RETRY_TIERS = ("retry.1s", "retry.5s", "retry.30s")
+#: Consumers that know a record by nothing but where it stands.
+RAW_CONSUMERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {f"dlq-{tier}": (tier,) for tier in RETRY_TIERS}
+)
+INDEX_CONSUMER = "dlq-index"
+ROLE_OF_RAW = "dlq"
+DEAD_LETTER_SUFFIX = ".dlt"
+
+FAMILIES = ("order.", "payment.", "inventory.", "shipping.", "stock.", "retry.")
+SAGA_TABLE = ("orchestrator", "sagas")
+IDEMPOTENCY_TABLES: Mapping[str, str] = MappingProxyType(
+    {role: f"{role}_idempotency" for role in ("payment", "inventory", "shipping")}
+)
+
+#: Legal steps of an order's status under the saga `order.v1`; "" is the beginning.
+EDGES = frozenset(
+    {
+        ("", "PAYMENT_PENDING"),
+        ("", "REVIEW"),
+        ("", "CANCELLED"),
+        ("REVIEW", "PAYMENT_PENDING"),
+        ("REVIEW", "REJECTED"),
+        ("REVIEW", "CANCELLED"),
+        ("PAYMENT_PENDING", "INVENTORY_PENDING"),
+        ("PAYMENT_PENDING", "CANCELLED"),
+        ("PAYMENT_PENDING", "COMPENSATING"),
+        ("PAYMENT_PENDING", "PARKED"),
+        ("INVENTORY_PENDING", "SHIPPING_PENDING"),
+        ("INVENTORY_PENDING", "COMPENSATING"),
+        ("INVENTORY_PENDING", "PARKED"),
+        ("SHIPPING_PENDING", "COMMIT_PENDING"),
+        ("SHIPPING_PENDING", "COMPENSATING"),
+        ("SHIPPING_PENDING", "PARKED"),
+        ("COMMIT_PENDING", "COMPLETED"),
+        ("COMMIT_PENDING", "PARKED"),
+        ("COMPENSATING", "CANCELLED"),
+        ("COMPENSATING", "PARKED"),
+        ("PARKED", "INVENTORY_PENDING"),
+        ("PARKED", "SHIPPING_PENDING"),
+        ("PARKED", "COMMIT_PENDING"),
+        ("PARKED", "COMPLETED"),
+        ("PARKED", "CANCELLED"),
+        ("PARKED", "COMPENSATING"),
+    }
+)
+
+#: How an order of each class of the load must end: status and reason.
+EXPECTED_ENDS: Mapping[str, tuple[str, str]] = MappingProxyType(
+    {
+        "happy": ("COMPLETED", ""),
+        "declined": ("CANCELLED", "payment_declined"),
+        "out_of_stock": ("CANCELLED", "out_of_stock"),
+        "shipping_refused": ("CANCELLED", "shipping_refused"),
+        "cancelled": ("CANCELLED", "customer"),
+    }
+)
+
+#: States of an inbox row.
+DONE, INTENT, RETRYING, PARKED_ROW, TICKED = range(5)
+TICK_TOPIC = "tick"

@@ -1,0 +1,288 @@
+"""Whole topics, read by another Kafka client than the platform's.
+
+Guarantees: every record that stood in a topic when reading began is looked at, from the first
+offset on; nothing is committed and no group is joined.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from time import monotonic
+from typing import Any, NamedTuple
+
+import msgspec
+from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from chaos.auditor import bodies, identity
+from chaos.auditor.platform import (
+    CONSUMERS,
+    DEAD_LETTER_SUFFIX,
+    FAMILIES,
+    IDEMPOTENCY_TABLES,
+    RETRY_TIERS,
+    ROLE_OF_RAW,
+    SAGA_TABLE,
+)
+from chaos.auditor.snapshot import digest
+from chaos.auditor.sources import UnreadableError
+from chaos.auditor.store import Store
+
+REQUEST_TIMEOUT_S = 15.0
+STALL_TIMEOUT_S = 60.0
+BATCH_RECORDS = 5_000
+PROGRESS_RECORDS = 250_000
+
+_UUID = re.compile(rb"[0-9a-fA-F]{8}(?:-?[0-9a-fA-F]{4}){3}-?[0-9a-fA-F]{12}")
+_NUMBER = re.compile(rb"[0-9]{1,18}")
+
+Place = tuple[str, int]
+
+
+class Span(NamedTuple):
+    """First offset and end offset of one partition."""
+
+    first: int
+    end: int
+
+
+class Record(msgspec.Struct, gc=False):
+    """One record as a row of the store."""
+
+    topic: str
+    partition: int
+    offset: int
+    at_s: float
+    key: str
+    order_id: str | None
+    event_id: str | None
+    position_id: str | None
+    type: str
+    correlation: str
+    causation: str
+    retry_role: str
+    attempt: int
+    origin_topic: str
+    origin_partition: int
+    origin_offset: int
+    error: str
+    body_hash: str
+    readable: bool
+    total_minor: int | None
+    currency: str | None
+    status: str | None
+    reason: str | None
+    saga_version: int | None
+    operation: str | None
+    outcome: str | None
+    state_version: int | None
+
+
+class Topics:
+    """The broker's topics. Every method raises UnreadableError when Kafka does not answer."""
+
+    def __init__(self, bootstrap: str) -> None:
+        self._bootstrap = bootstrap
+
+    def names(self) -> list[str]:
+        """Every topic of orders, its participants, retry tiers and dead letters."""
+        return [name for name in self._all() if name.startswith(FAMILIES)]
+
+    def _all(self) -> list[str]:
+        found: list[str] = self._ask(
+            lambda consumer: sorted(consumer.list_topics(timeout=REQUEST_TIMEOUT_S).topics)
+        )
+        return found
+
+    def spans(self, topics: Iterable[str]) -> dict[Place, Span]:
+        """First and end offset of every partition of those of `topics` that exist."""
+        found: dict[Place, Span] = self._ask(lambda consumer: _spans(consumer, topics))
+        return found
+
+    def committed(self, group: str) -> dict[Place, int]:
+        """Committed offsets of a group, empty for a group that does not exist."""
+        admin = AdminClient({"bootstrap.servers": self._bootstrap, "log_level": 0})
+        wanted = [ConsumerGroupTopicPartitions(group)]
+        try:
+            futures = admin.list_consumer_group_offsets(wanted, request_timeout=REQUEST_TIMEOUT_S)
+            found = futures[group].result(REQUEST_TIMEOUT_S)
+        except KafkaException as error:
+            raise UnreadableError(f"Kafka at {self._bootstrap}: {error}") from None
+        return {
+            (part.topic, part.partition): part.offset
+            for part in found.topic_partitions
+            if part.offset >= 0
+        }
+
+    def read(self, spans: dict[Place, Span]) -> Iterator[Any]:
+        """Every message from each partition's first to its end offset; per partition in order."""
+        consumer = self._consumer()
+        missing = {place for place, span in spans.items() if span.end > span.first}
+        try:
+            consumer.assign([TopicPartition(t, p, spans[t, p].first) for t, p in missing])
+            progress_s = monotonic()
+            while missing:
+                if monotonic() - progress_s > STALL_TIMEOUT_S:
+                    raise UnreadableError(f"Kafka: no record for {STALL_TIMEOUT_S:g} s")
+                for message in consumer.consume(BATCH_RECORDS, 0.2):
+                    progress_s = monotonic()
+                    place = (message.topic(), message.partition())
+                    if message.error() is not None or message.offset() + 1 >= spans[place].end:
+                        missing.discard(place)
+                    if message.error() is None and message.offset() < spans[place].end:
+                        yield message
+        except KafkaException as error:
+            raise UnreadableError(f"Kafka at {self._bootstrap}: {error}") from None
+        finally:
+            consumer.close()
+
+    def _ask(self, question: Callable[[Any], Any]) -> Any:
+        consumer = self._consumer()
+        try:
+            return question(consumer)
+        except KafkaException as error:
+            raise UnreadableError(f"Kafka at {self._bootstrap}: {error}") from None
+        finally:
+            consumer.close()
+
+    def _consumer(self) -> Consumer:
+        return Consumer(
+            {
+                "bootstrap.servers": self._bootstrap,
+                "group.id": "auditor-reader",
+                "enable.auto.commit": False,
+                "enable.partition.eof": True,
+                "auto.offset.reset": "earliest",
+                "queued.max.messages.kbytes": 32_768,
+                "log_level": 0,
+            }
+        )
+
+
+def read_offsets(topics: Topics, namespace: str, store: Store) -> dict[Place, Span]:
+    """Note ends of topics and committed offsets: what stands below them was there before.
+
+    Returns the spans. Call it before the snapshot of PostgreSQL is taken.
+    """
+    spans = topics.spans(topics.names())
+    store.insert(
+        "log_end",
+        [
+            {"topic": t, "partition": p, "first_offset": s.first, "before_offset": s.end}
+            for (t, p), s in spans.items()
+        ],
+    )
+    for role in (*CONSUMERS, ROLE_OF_RAW):
+        committed = topics.committed(f"{namespace}-{role}")
+        store.insert(
+            "committed",
+            [
+                {"consumer": _consumer_of(role, topic), "topic": topic, "partition": partition,
+                 "offset": offset}
+                for (topic, partition), offset in committed.items()
+            ],
+        )  # fmt: skip
+    return spans
+
+
+def read_records(topics: Topics, store: Store, progress: Callable[[str], None]) -> int:
+    """Read all records up to the ends of now. Returns how many."""
+    spans = topics.spans(topics.names())
+    total = sum(span.end - span.first for span in spans.values())
+
+    def rows() -> Iterator[Record]:
+        for number, message in enumerate(topics.read(spans), 1):
+            if number % PROGRESS_RECORDS == 0:
+                progress(f"Kafka: {number:,} of about {total:,} records")
+            yield as_row(message)
+
+    count = store.insert("record", rows())
+    progress(f"Kafka: {count:,} records of {len({topic for topic, _ in spans})} topics")
+    return count
+
+
+def read_changelogs(topics: Topics, namespace: str, store: Store) -> None:
+    """Read the changelogs of the tables that invariants look at."""
+    tables = [SAGA_TABLE, *IDEMPOTENCY_TABLES.items()]
+    names = {f"{namespace}-{role}-{table}-changelog": table for role, table in tables}
+
+    def rows() -> Iterator[dict[str, Any]]:
+        for message in topics.read(topics.spans(names)):
+            table, value = names[message.topic()], message.value()
+            yield {
+                "tbl": table,
+                "partition": message.partition(),
+                "offset": message.offset(),
+                "key": _table_key(table, message.key() or b""),
+                "body_hash": None if value is None else digest(value),
+            }
+
+    store.insert("changelog", rows())
+
+
+def as_row(message: Any) -> Record:
+    """One record, decoded by nothing but the public contract of headers and JSON."""
+    topic, partition, offset = message.topic(), message.partition(), message.offset()
+    headers = dict(_headers(message))
+    key, value = message.key() or b"", message.value()
+    facts = bodies.read(value)
+    known = facts or bodies.NOTHING
+    raw = topic in RETRY_TIERS or topic.endswith(DEAD_LETTER_SUFFIX)
+
+    def text(name: str) -> str:
+        return headers.get(name, b"").decode("utf-8", "replace")
+
+    def number(name: str) -> int:
+        found = headers.get(name, b"")
+        return int(found) if _NUMBER.fullmatch(found) else 0
+
+    return Record(
+        topic, partition, offset, message.timestamp()[1] / 1000, key.decode("utf-8", "replace"),
+        _uuid(key), _uuid(headers.get("ce_id", b"")),
+        identity.of_position(topic, partition, offset) if raw else None,
+        text("ce_type"), text("ce_correlationid"), text("ce_causationid"), text("x-retry-role"),
+        number("x-attempt"), text("x-original-topic"), number("x-original-partition"),
+        number("x-original-offset"), _error(text) if raw else "",
+        digest(bodies.fingerprint(value)), facts is not None,
+        known.total_minor, known.currency, known.status, known.reason, known.saga_version,
+        known.operation, known.outcome, known.state_version,
+    )  # fmt: skip
+
+
+def _headers(message: Any) -> list[tuple[str, bytes]]:
+    """Headers of a message; names that are not UTF-8 cannot be shown by this client."""
+    try:
+        return [(name, value or b"") for name, value in message.headers() or ()]
+    except UnicodeDecodeError:
+        return []
+
+
+def _error(text: Callable[[str], str]) -> str:
+    return f"{text('x-error-class')}: {text('x-error-message')}"[:300]
+
+
+def _uuid(raw: bytes) -> str | None:
+    return raw.decode() if _UUID.fullmatch(raw) else None
+
+
+def _table_key(table: str, key: bytes) -> str:
+    return key.decode("utf-8", "replace") if table == SAGA_TABLE[1] else key.hex()
+
+
+def _consumer_of(role: str, topic: str) -> str:
+    if role != ROLE_OF_RAW:
+        return role
+    return f"{ROLE_OF_RAW}-{topic}" if topic in RETRY_TIERS else f"{ROLE_OF_RAW}-index"
+
+
+def _spans(consumer: Any, topics: Iterable[str]) -> dict[Place, Span]:
+    known = consumer.list_topics(timeout=REQUEST_TIMEOUT_S).topics
+    return {
+        (topic, part): Span(
+            *consumer.get_watermark_offsets(TopicPartition(topic, part), timeout=REQUEST_TIMEOUT_S)
+        )
+        for topic in topics
+        if topic in known
+        for part in known[topic].partitions
+    }

@@ -1,0 +1,86 @@
+"""What several invariants ask for, as views over the store's tables."""
+
+from __future__ import annotations
+
+from chaos.auditor.platform import (
+    BARRIER_TYPE,
+    CONSUMERS,
+    DEAD_LETTER_SUFFIX,
+    EDGES,
+    EXPECTED_ENDS,
+    INDEX_CONSUMER,
+    RAW_CONSUMERS,
+)
+from chaos.auditor.store import Store
+
+_VIEWS = f"""
+create view order_state as
+select o.order_id, o.total_minor, o.currency, coalesce(s.state, 'PENDING') as status,
+       coalesce(s.reason, '') as reason, coalesce(s.terminal, false) as settled,
+       coalesce(s.version, 0) as version,
+       coalesce(s.state, '') in ('COMPLETED', 'CANCELLED', 'REJECTED') as final
+  from orders o left join saga s using (order_id);
+
+-- Money that moved at the provider; replayed answers and refusals moved none.
+create view moved as
+select *, case op when 'charge' then amount_minor else -amount_minor end as signed_minor
+  from gateway where outcome = 'ok' and op in ('charge', 'refund');
+
+create view money as
+select order_text, any_value(order_id) as order_id,
+       count(*) filter (op = 'charge') as charges, count(*) filter (op = 'refund') as refunds,
+       coalesce(sum(amount_minor) filter (op = 'charge'), 0) as captured_minor,
+       coalesce(sum(amount_minor) filter (op = 'refund'), 0) as refunded_minor,
+       count(distinct currency) as currencies, any_value(currency) as currency
+  from moved group by order_text;
+
+create view letter as select * from record where topic like '%{DEAD_LETTER_SUFFIX}';
+
+-- Events as consumers must have taken them in, barriers included.
+create view delivered as
+select c.consumer, r.topic, r.partition, r."offset", r.at_s, r.order_id,
+       case when c.raw then r.position_id else r.event_id end as event_id, r.readable, r.type
+  from record r join consumes c on c.topic = r.topic
+ where c.raw or r.retry_role = '' or r.retry_role = c.consumer;
+
+-- Decodable facts on message topics that some consumer did not refuse as a dead letter.
+create view fact as
+select r.* from record r
+ where r.type <> '{BARRIER_TYPE}' and r.position_id is null and not exists
+       (select 1 from letter l where l.origin_topic = r.topic
+           and l.origin_partition = r.partition and l.origin_offset = r."offset");
+
+-- The orchestrator's lines of a history; the API's have no event.
+create view step as
+select *, lag(status, 1, '') over (partition by order_id order by id) as came_from,
+       lag(version, 1, 0) over (partition by order_id order by id) as version_before
+  from history where event <> '';
+
+create view working_copy as
+select tbl, key, arg_max(body_hash, "offset") as body_hash
+  from (select tbl, partition, key, "offset", coalesce(body_hash, '') as body_hash from changelog)
+ group by tbl, partition, key having arg_max(body_hash, "offset") <> '';
+"""
+
+
+def prepare(store: Store) -> None:
+    """Fill what the auditor knows of the platform, and make the views. Call once, after reading."""
+    raw = {**RAW_CONSUMERS, INDEX_CONSUMER: ()}
+    found = store.rows("select distinct topic from record where topic like ?",
+                       ["%" + DEAD_LETTER_SUFFIX])  # fmt: skip
+    letters = tuple(topic for (topic,) in found)
+    listed = [
+        {"consumer": consumer, "topic": topic, "raw": consumer in raw}
+        for consumer, topics in {**CONSUMERS, **RAW_CONSUMERS, INDEX_CONSUMER: letters}.items()
+        for topic in topics
+    ]
+    store.insert("consumes", listed)
+    store.insert("edge", [{"source": a, "target": b} for a, b in sorted(EDGES)])
+    store.insert(
+        "expected_end",
+        [
+            {"class": name, "rank": rank, "status": status, "reason": reason}
+            for rank, (name, (status, reason)) in enumerate(EXPECTED_ENDS.items())
+        ],
+    )
+    store.execute(_VIEWS)
