@@ -30,6 +30,7 @@ from app.delivery.state import BatchState, StateTracker
 from app.delivery.tables import Table, TableWrites
 from app.errors import Poison
 from app.failpoints import failpoint
+from app.messages import Barrier
 from app.observability import metrics
 
 if TYPE_CHECKING:
@@ -122,15 +123,20 @@ class Step:
                 waiting, finished = waiting[len(due) :], []
                 continue
             self.state.enter(BatchState.WAITING)
+            await failpoint("delivery.while_waiting")
             first = waiting[0][0]
             assert first is not None, "an event without a time is due at once"
             await self.patience.pause((first - now).total_seconds())
 
     async def _finish(self, events: Sequence[Event], finished: list[Finished]) -> None:
-        """Steps 2 to 5 for decoded events; `finished` are dead letters of step 1."""
-        fresh = list(events)
+        """Steps 2 to 5 for decoded events; `finished` are dead letters of step 1.
+
+        Barriers come last: their inbox rows say that all else here is done and acknowledged.
+        """
+        barriers = [event for event in events if event.type == Barrier.TYPE]
+        fresh = [event for event in events if event.type != Barrier.TYPE] if barriers else events
         if self.idempotency is not None:
-            fresh, seen = self.idempotency.split(events)
+            fresh, seen = self.idempotency.split(fresh)
             if seen:
                 metrics.DUPLICATES.child(self._spec.name, "table").inc(len(seen))
             finished = finished + seen
@@ -140,6 +146,8 @@ class Step:
         if self.idempotency is not None:
             applied = [self.idempotency.remember(one, self._app.clock.now()) for one in applied]
         await self.publish(finished + applied)
+        if barriers:
+            await self._effects.pass_barriers(barriers)
 
     async def publish(self, finished: Sequence[Finished]) -> None:
         """Steps 4 and 5: tables and outputs, all acknowledged before it returns.
@@ -179,6 +187,7 @@ class Step:
     ) -> None:
         """Have everything acknowledged, then bring the stores up to date."""
         await self._app.lease()
+        await failpoint("delivery.before_flush")
         acknowledged = await outputs.flush()
         if not writes:
             return
