@@ -1,0 +1,8 @@
+"""Planted defects."""
+
+from contextlib import contextmanager
+
+
+@contextmanager
+def planted(name):
+    yield
