@@ -247,6 +247,9 @@ class Settings(BaseSettings):
     postgres_kind: Literal["embedded", "external"] = _setting(
         "lab", "embedded", "name", "embedded, or external at postgres_dsn"
     )
+    lab_proxy: bool = _setting(
+        "lab", False, "flag", "put the TCP proxy between the workers and their servers"
+    )
     restart_backoff_max_s: float = _setting(
         "lab", 5, "s", "longest pause before a dead worker is started again", gt=0
     )

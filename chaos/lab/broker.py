@@ -46,9 +46,9 @@ _SERVER = """\
 process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@{host}:{controller_port}
-listeners=CLIENT://{host}:{port},CONTROLLER://{host}:{controller_port}
-advertised.listeners=CLIENT://{host}:{port}
-listener.security.protocol.map=CLIENT:PLAINTEXT,CONTROLLER:PLAINTEXT
+listeners=CLIENT://{host}:{port},CONTROLLER://{host}:{controller_port}{proxied_listener}
+advertised.listeners=CLIENT://{host}:{port}{proxied_advertised}
+listener.security.protocol.map=CLIENT:PLAINTEXT,CONTROLLER:PLAINTEXT,PROXIED:PLAINTEXT
 inter.broker.listener.name=CLIENT
 controller.listener.names=CONTROLLER
 log.dirs={data}
@@ -84,14 +84,25 @@ _STOP_GRACE_S = 20.0
 
 
 class Broker:
-    """An embedded broker whose files live in `directory`; `port` is chosen free when None."""
+    """An embedded broker whose files live in `directory`; `port` is chosen free when None.
+
+    With `proxy_port` it has a second listener, at `proxied_bootstrap`, which tells its clients to
+    come by that port of a proxy: a client stays on the listener on which it has begun.
+    """
 
     def __init__(
-        self, directory: Path, *, port: int | None = None, jvm_options: Sequence[str] = ()
+        self,
+        directory: Path,
+        *,
+        port: int | None = None,
+        jvm_options: Sequence[str] = (),
+        proxy_port: int | None = None,
     ) -> None:
         self._directory = directory.absolute()
         self._jvm_options = tuple(jvm_options)
         self._port = port or 0
+        self._proxy_port = proxy_port
+        self._proxied_port = free_port() if proxy_port is not None else 0
         self._controller_port = 0
         self._process: subprocess.Popen[bytes] | None = None
         self.log = self._directory / "broker.log"
@@ -102,6 +113,13 @@ class Broker:
         if not self._port:
             self._port = free_port()
         return f"{HOST}:{self._port}"
+
+    @property
+    def proxied_bootstrap(self) -> str:
+        """HOST:PORT that the proxy forwards to. Raises LabError when there is no such listener."""
+        if not self._proxied_port:
+            raise LabError("this broker has no listener for a proxy")
+        return f"{HOST}:{self._proxied_port}"
 
     @property
     def pid(self) -> int | None:
@@ -194,12 +212,18 @@ class Broker:
             self._controller_port = free_port()
         self._directory.mkdir(parents=True, exist_ok=True)
         (self._directory / "log4j2.properties").write_text(_LOG4J)
+        listener = advertised = ""
+        if self._proxy_port is not None:
+            listener = f",PROXIED://{self.proxied_bootstrap}"
+            advertised = f",PROXIED://{HOST}:{self._proxy_port}"
         (self._directory / "server.properties").write_text(
             _SERVER.format(
                 host=HOST,
                 port=self._port,
                 controller_port=self._controller_port,
                 data=self._directory / "data",
+                proxied_listener=listener,
+                proxied_advertised=advertised,
             )
         )
 

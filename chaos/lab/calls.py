@@ -56,6 +56,7 @@ class Calls:
             "postgres": {"kind": lab.plan.postgres_kind, "dsn": at.dsn},
             "web": {"url": at.web_url},
             "gateway": {"url": at.gateway_url, "ledger": str(lab.files.gateway_ledger)},
+            "proxy": lab.proxy.document() if lab.proxy is not None else None,
             "processes": list(rows),
         }
 

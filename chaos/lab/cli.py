@@ -48,6 +48,12 @@ def up(
     postgres_port: Annotated[int, typer.Option(help="Port of PostgreSQL; 0: a free one.")] = 0,
     gateway_port: Annotated[int, typer.Option(help="Port of the gateway; 0: a free one.")] = 0,
     web_port: Annotated[int, typer.Option(help="Port of the API; 0: a free one.")] = 0,
+    proxy: Annotated[
+        bool | None,
+        typer.Option("--proxy/--no-proxy", help="Workers reach all servers by a proxy."),
+    ] = None,
+    proxy_port: Annotated[int, typer.Option(help="Port of the proxy's API; 0: a free one.")] = 0,
+    proxy_seed: Annotated[int | None, typer.Option(help="Seed of toxicity and jitter.")] = None,
     as_json: Json = False,
     lab_dir: LabDir = None,
     config_file: ConfigFile = None,
@@ -60,6 +66,7 @@ def up(
         broker_bootstrap=bootstrap,
         postgres_kind=postgres,
         postgres_dsn=dsn,
+        lab_proxy=proxy,
     )
     plan = make_plan(
         settings,
@@ -69,6 +76,8 @@ def up(
         postgres_port=postgres_port,
         gateway_port=gateway_port,
         web_port=web_port,
+        proxy_port=proxy_port,
+        proxy_seed=proxy_seed,
     )
     started = time.monotonic()
     lab = Lab.up(plan, detach=detach, report=lambda line: typer.echo(line, err=True))
@@ -90,8 +99,10 @@ def make_plan(
     postgres_port: int = 0,
     gateway_port: int = 0,
     web_port: int = 0,
+    proxy_port: int = 0,
+    proxy_seed: int | None = None,
 ) -> Plan:
-    """The plan of a lab under these settings; raises LabError for impossible worker counts."""
+    """The plan of a lab under these settings; raises LabError for what is impossible."""
     counts = dict(DEFAULT_WORKERS)
     for role, count in (workers or {}).items():
         if not count.isdigit():
@@ -109,6 +120,9 @@ def make_plan(
         postgres_port=postgres_port,
         gateway_port=gateway_port,
         web_port=web_port,
+        proxy=settings.lab_proxy,
+        proxy_port=proxy_port,
+        proxy_seed=proxy_seed,
         namespace=settings.namespace,
         topic_partitions=settings.topic_partitions,
         stop_grace_s=settings.stop_grace_s,
@@ -119,6 +133,7 @@ def make_plan(
     )
     for role, number in counts.items():
         plan.check_workers(role, number)
+    plan.check_proxy()
     return plan
 
 
@@ -144,7 +159,10 @@ def status(as_json: Json = False, lab_dir: LabDir = None) -> None:
     typer.echo(f"broker    {document['broker']['bootstrap']} ({document['broker']['kind']})")
     typer.echo(f"postgres  {masked(document['postgres']['dsn'])} ({document['postgres']['kind']})")
     typer.echo(f"web       {document['web']['url']}")
-    typer.echo(f"gateway   {document['gateway']['url']}, ledger {document['gateway']['ledger']}\n")
+    typer.echo(f"gateway   {document['gateway']['url']}, ledger {document['gateway']['ledger']}")
+    if proxy := document["proxy"]:
+        typer.echo(f"proxy     {proxy['url']}, before {', '.join(proxy['proxies'])}")
+    typer.echo("")
     print_table(
         [
             {

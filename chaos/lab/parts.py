@@ -19,6 +19,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 import aiohttp
 
 from app.roles import ROLES
+from chaos.lab.addresses import Addresses
 from chaos.lab.broker import Broker
 from chaos.lab.plan import Plan
 from chaos.lab.postgres import Postgres
@@ -33,15 +34,6 @@ class Readiness(NamedTuple):
 
     ok: bool
     reason: str = ""
-
-
-class Addresses(NamedTuple):
-    """Where everything listens."""
-
-    bootstrap: str
-    dsn: str
-    gateway_url: str
-    web_url: str
 
 
 class Part(Protocol):
@@ -72,8 +64,9 @@ class BrokerPart:
 
     name = role = "broker"
 
-    def __init__(self, plan: Plan) -> None:
-        self.server = Broker(plan.files.broker, port=plan.broker_port or None)
+    def __init__(self, plan: Plan, proxy_port: int | None = None) -> None:
+        port = plan.broker_port or None
+        self.server = Broker(plan.files.broker, port=port, proxy_port=proxy_port)
         self.log = self.server.log
 
     @property
@@ -121,7 +114,7 @@ class PostgresPart:
         return signal.SIGQUIT if mode == "immediate" else signal.SIGINT
 
 
-class _Command:
+class Command:
     """A part that is a plain command line."""
 
     def __init__(self, name: str, role: str, log: Path) -> None:
@@ -141,7 +134,7 @@ class _Command:
         return signal.SIGTERM
 
 
-class GatewayPart(_Command):
+class GatewayPart(Command):
     """The payment gateway simulator: a third party with its own ledger."""
 
     def __init__(self, plan: Plan, http: aiohttp.ClientSession) -> None:
@@ -163,10 +156,10 @@ class GatewayPart(_Command):
         )
 
     async def readiness(self) -> Readiness:
-        return await _ask(self._http, f"{self.url}/healthz")
+        return await ask(self._http, f"{self.url}/healthz")
 
 
-class WorkerPart(_Command):
+class WorkerPart(Command):
     """One worker of one role; every launch is a new incarnation."""
 
     def __init__(
@@ -206,7 +199,7 @@ class WorkerPart(_Command):
         )
 
     async def readiness(self) -> Readiness:
-        return await _ask(self._http, f"http://{HOST}:{self._health_port}/readyz")
+        return await ask(self._http, f"http://{HOST}:{self._health_port}/readyz")
 
     async def status(self) -> dict[str, Any] | None:
         """The worker's own status document, None when it does not answer."""
@@ -248,7 +241,7 @@ class WorkerPart(_Command):
         }
 
 
-async def _ask(http: aiohttp.ClientSession, url: str) -> Readiness:
+async def ask(http: aiohttp.ClientSession, url: str) -> Readiness:
     """200 is ready; otherwise the `reason` of the JSON answer."""
     try:
         async with http.get(url, timeout=_HTTP_TIMEOUT) as answer:

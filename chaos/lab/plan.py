@@ -18,6 +18,7 @@ from typing import Literal
 import msgspec
 
 from app.roles import ROLES
+from chaos.lab.addresses import endpoint_of
 from chaos.lab.process import LabError
 
 DEFAULT_WORKERS: Mapping[str, int] = {
@@ -50,6 +51,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     postgres_port: int = 0
     gateway_port: int = 0
     web_port: int = 0
+    proxy: bool = False
+    proxy_port: int = 0
+    proxy_seed: int | None = None
     namespace: str = "symphony"
     topic_partitions: int = 4
     stop_grace_s: float = 12.0
@@ -92,6 +96,18 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
                 " beyond that would get none; the count is fixed when topics are created"
             )
 
+    def check_proxy(self) -> None:
+        """Raise LabError when a proxy is wanted that clients would go around."""
+        if not self.proxy:
+            return
+        if self.broker_kind == "external":
+            raise LabError(
+                "--proxy needs the embedded broker: clients follow the address that an external"
+                " broker advertises, and would leave the proxy"
+            )
+        if self.postgres_kind == "external":
+            endpoint_of(self.dsn)
+
 
 class LabFiles:
     """The paths below a lab's directory."""
@@ -101,6 +117,7 @@ class LabFiles:
         self.broker = self.root / "broker"
         self.postgres = self.root / "postgres"
         self.gateway_ledger = self.root / "gateway" / "ledger.jsonl"
+        self.proxies = self.root / "proxy" / "proxies.json"
         self.data = self.root / "data"
         self.logs = self.root / "logs"
         self.run = self.root / "run"

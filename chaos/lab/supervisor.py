@@ -24,12 +24,12 @@ from typing import Any, TextIO
 import aiohttp
 from aiokafka.errors import KafkaError
 
+from chaos.lab.addresses import Addresses, proxied, upstreams
 from chaos.lab.calls import Calls
 from chaos.lab.control import serve
 from chaos.lab.eviction import Sparse, evict
 from chaos.lab.keeper import Keeper, State
 from chaos.lab.parts import (
-    Addresses,
     BrokerPart,
     GatewayPart,
     Part,
@@ -38,6 +38,7 @@ from chaos.lab.parts import (
 )
 from chaos.lab.plan import Plan
 from chaos.lab.process import HOST, LabError, free_port, spawn, sweep, tail
+from chaos.lab.proxy import ProxyPart
 
 EVICTION_S = 8.0
 EVICTION_AGAIN_S = 0.5
@@ -60,7 +61,10 @@ class Supervisor:
         self.keepers: dict[str, Keeper] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._stop = asyncio.Event()
-        self.broker = BrokerPart(plan) if plan.broker_kind == "embedded" else None
+        plan.check_proxy()
+        self.proxy = ProxyPart(plan, http) if plan.proxy else None
+        proxy_port = self.proxy.port_of("kafka") if self.proxy else None
+        self.broker = BrokerPart(plan, proxy_port) if plan.broker_kind == "embedded" else None
         self.postgres = PostgresPart(plan) if plan.postgres_kind == "embedded" else None
         self.gateway = GatewayPart(plan, http)
         web_port = plan.web_port or free_port()
@@ -70,7 +74,8 @@ class Supervisor:
             gateway_url=self.gateway.url,
             web_url=f"http://{HOST}:{web_port}",
         )
-        servers: tuple[Part | None, ...] = (self.broker, self.postgres, self.gateway)
+        self.worker_addresses = self._put_proxy_before(self.addresses)
+        servers: tuple[Part | None, ...] = (self.broker, self.postgres, self.gateway, self.proxy)
         for part in servers:
             if part is not None:
                 self._keep(part)
@@ -85,7 +90,14 @@ class Supervisor:
 
     def add_worker(self, role: str, number: int) -> Keeper:
         """A keeper for one more worker; it does not start it."""
-        return self._keep(WorkerPart(self.plan, role, number, self.addresses, self._http))
+        return self._keep(WorkerPart(self.plan, role, number, self.worker_addresses, self._http))
+
+    def _put_proxy_before(self, direct: Addresses) -> Addresses:
+        """What workers are told; the laboratory's own tools go the direct way."""
+        if self.proxy is None or self.broker is None:
+            return direct
+        self.proxy.upstreams = upstreams(direct, self.broker.server.proxied_bootstrap)
+        return proxied(direct, self.proxy.listen)
 
     def request_stop(self) -> None:
         """Ask the lab to end in good order; `run` returns when it has."""
@@ -161,7 +173,12 @@ class Supervisor:
         started = time.monotonic()
         try:
             async with asyncio.timeout(self.plan.ready_timeout_s):
-                await _all(self._prepare_broker(), self._prepare_postgres(), self._start_gateway())
+                await _all(
+                    self._prepare_broker(),
+                    self._prepare_postgres(),
+                    self._start(self.gateway),
+                    *([self._start(self.proxy)] if self.proxy else []),
+                )
                 log(f"servers ready after {time.monotonic() - started:.1f} s")
                 for keeper in self.worker_keepers:
                     keeper.start()
@@ -191,9 +208,6 @@ class Supervisor:
             await self._start(self.postgres)
             await asyncio.to_thread(self.postgres.server.create_database)
         await self._command("migrate", "db", "migrate", "--seed")
-
-    async def _start_gateway(self) -> None:
-        await self._start(self.gateway)
 
     async def _start(self, part: Part) -> None:
         keeper = self.keepers[part.name]
@@ -232,7 +246,8 @@ class Supervisor:
     async def _take_down(self) -> None:
         grace_s = self.plan.stop_grace_s
         await _all(*(keeper.stop(grace_s) for keeper in self.worker_keepers))
-        await self.keepers[self.gateway.name].stop(grace_s)
+        between = [part for part in (self.proxy, self.gateway) if part is not None]
+        await _all(*(self.keepers[part.name].stop(grace_s) for part in between))
         servers = [part for part in (self.broker, self.postgres) if part is not None]
         await _all(*(self.keepers[part.name].stop(SERVER_GRACE_S) for part in servers))
         for task in list(self._tasks):
