@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from app.db.deadletters import DeadLetter, record
 from app.delivery import Applied, Event, consume
+from app.failpoints import failpoint
 from app.messages import deadletter
 from app.topics import DEAD_LETTER_TOPICS, retry_tier
 
@@ -40,6 +41,7 @@ class Redelivery:
 
     async def apply(self, tx: Transaction, events: Sequence[Event], now: datetime) -> list[Applied]:
         """Send every record back. Raises Poison for one that does not say where it came from."""
+        await failpoint("dlq.before_redelivery", events)
         return [Applied((deadletter.redeliver(event.record),)) for event in events]
 
 
@@ -48,6 +50,7 @@ class DeadLetterIndex:
 
     async def apply(self, tx: Transaction, events: Sequence[Event], now: datetime) -> list[Applied]:
         """Index every record; one that is indexed already stays as it is."""
+        await failpoint("dlq.before_index", events)
         await record(tx, [letter(event, now) for event in events])
         return [Applied()] * len(events)
 

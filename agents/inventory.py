@@ -11,6 +11,7 @@ from app.db import inventory as stock_rows
 from app.delivery import Applied, Event, consume
 from app.domain.inventory import Decision, decide_batch, notice, requested_skus
 from app.errors import SymphonyError
+from app.failpoints import failpoint
 from app.messages import InventoryRequested, InventoryResult, Output, emit
 from app.topics import (
     INVENTORY_COMMIT,
@@ -40,6 +41,7 @@ class Inventory:
         commands = [(event.event_id, event.body) for event in events]
         to_read = _to_read(tx, events)
         known, stock = await stock_rows.lock(tx, to_read, requested_skus(commands))
+        await failpoint("inventory.after_lock", events)
         batch = decide_batch(known, stock, commands, now)
         stock_rows.store(tx, known, batch.reservations.values(), batch.stock.values())
         return [

@@ -27,6 +27,7 @@ from app.domain.decision import Incoming, SagaEvent, status_changes
 from app.domain.definition import Policy
 from app.domain.record import Saga, from_bytes, to_bytes
 from app.errors import Poison, TransientDatabase
+from app.failpoints import failpoint
 from app.messages import Cause, Output, emit
 from app.messages.deadletter import redriven
 from app.observability import metrics
@@ -93,6 +94,7 @@ class Orchestrator:
 
     async def restore(self, tx: Transaction, events: Sequence[Event]) -> list[tuple[Write, ...]]:
         """Working copies of the orders of `events`, as PostgreSQL has them."""
+        await failpoint("orchestrator.before_restore")
         stored = await rows.load(tx, list({event.body.order_id for event in events}))
         return [
             (Write(sagas.NAME, event.key, stored[event.body.order_id].body),)
@@ -127,6 +129,7 @@ class Orchestrator:
                 )
             moved = {one: Moved(move, _packed(move.saga)) for one, move in moves.items()}
             writes = [_write(m, partitions[one]) for one, m in moved.items() if m.move.changed]
+            await failpoint("orchestrator.before_write")
             hit = await rows.write(tx, writes, now)
             missed = [one.order_id for one in writes if one.order_id not in hit]
             done.update({one: m for one, m in moved.items() if one not in missed})
@@ -142,6 +145,7 @@ class Orchestrator:
         return decide_in_order(saga, events, now, policy=self._policy, jitters=jitters)
 
     async def _load(self, tx: Transaction, order_ids: Sequence[str]) -> dict[str, Saga | None]:
+        await failpoint("orchestrator.before_reload")
         stored = await rows.load(tx, order_ids)
         return {one: from_bytes(stored[one].body) if one in stored else None for one in order_ids}
 
@@ -293,6 +297,7 @@ class Orchestrator:
             self._idle_look[partition] = now + self._idle_after / 2
         if stored:
             rows.touch(tx, [one.order_id for one in stored], now)
+            await failpoint("orchestrator.after_idle")
         return [self._redriven(from_bytes(one.body), now) for one in stored]
 
     def _redriven(self, saga: Saga, now: datetime) -> Ticked:

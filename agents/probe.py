@@ -125,7 +125,7 @@ class ProbeHandler:
 def register(app: App) -> None:
     """Declare the probe's tables and its agent."""
     for body in (ProbeIn, ProbeOut):
-        register_body(body)
+        register_body(body, body.TOPICS)
     table = probe.declare(app)
     consume(
         app,

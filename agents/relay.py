@@ -18,6 +18,7 @@ from app.delivery.exits import Reason, end_process
 from app.delivery.outputs import Outputs
 from app.delivery.producer import MAX_REQUEST_BYTES
 from app.errors import OutageBudgetSpent
+from app.failpoints import failpoint
 from app.relay.relay import Relay
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class KafkaOutlet:
     async def reset(self) -> None:
         """Replace the producer; raises KafkaError while there is no broker."""
         await self.close()
+        await failpoint("relay.before_connect")
         settings = self._settings
         producer = AIOKafkaProducer(
             bootstrap_servers=settings.broker_bootstrap,

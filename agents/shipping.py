@@ -11,6 +11,7 @@ from app.db import shipping as shipments
 from app.delivery import Applied, Event, consume
 from app.domain.shipping import DEFAULT_RULES, Rules, decide, notice
 from app.errors import SymphonyError
+from app.failpoints import failpoint
 from app.messages import Output, ShippingRequested, ShippingResult, emit
 from app.topics import SHIPPING_CANCEL, SHIPPING_REQUESTED, SHIPPING_RESULT
 from tables import shipping_idempotency
@@ -33,6 +34,7 @@ class Shipping:
     async def apply(self, tx: Transaction, events: Sequence[Event], now: datetime) -> list[Applied]:
         """Decide each command on its order's shipment and store what changed, all in `tx`."""
         known = await shipments.lock(tx, _to_read(tx, events))
+        await failpoint("shipping.after_lock", events)
         current, applied = dict(known), []
         for event in events:
             order_id = event.body.order_id

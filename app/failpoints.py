@@ -3,6 +3,8 @@
 Production code calls ``await failpoint("role.place")``; nothing happens unless the laboratory
 installed an action there. Production never imports the laboratory: the setting ``plugins`` names
 the module that installs actions, and only a lab accepts it.
+
+What each point costs while no action is installed is measured by `bench.failpoints`.
 """
 
 from __future__ import annotations
@@ -10,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
+
+from app.roles import ROLES
 
 
 class Hit(NamedTuple):
@@ -19,37 +23,102 @@ class Hit(NamedTuple):
     events: Sequence[Any]
 
 
+class Point(NamedTuple):
+    """A failpoint: where it stands, which roles pass it, and whether a key can be aimed at."""
+
+    name: str
+    roles: tuple[str, ...]
+    meaning: str
+    events: bool = False
+
+
 Action = Callable[[Hit], Awaitable[None]]
 
-POINTS: Mapping[str, str] = MappingProxyType(
-    {
-        "delivery.before_step": "a batch was cut and not touched yet",
-        "delivery.before_transaction": "decoded and looked up, no transaction open",
-        "delivery.in_transaction": "effects decided, written or queued; inbox not yet claimed",
-        "delivery.before_commit": "all is ready; claim of the inbox and COMMIT leave together next",
-        "delivery.after_commit": "transaction committed, tables not written",
-        "delivery.after_intent": "INTENT recorded, third party not called yet",
-        "delivery.after_call": "third party answered, answer not recorded",
-        "delivery.after_changelog": "changelog acknowledged, local store not written",
-        "delivery.after_tables": "tables written, outputs not sent",
-        "delivery.after_outputs": "outputs acknowledged, watermark not moved",
-        "delivery.after_watermark": "watermark moved, offset not committed",
-        "delivery.before_offset_commit": "about to commit offsets",
-        "delivery.before_seek": "partitions assigned, positions not set yet",
-        "delivery.after_resume": "a stock resume would have opened the partitions here",
-        "delivery.tick_before_commit": "tick effects written or queued, transaction not committed",
-        "payment.before_call": "one charge or refund is due, the gateway not called yet",
-        "payment.after_call": "the gateway answered one charge or refund, nothing recorded",
-        "payment.between_cancel_and_refund": "the charge was found captured, not refunded yet",
-        "relay.before_publish": "outbox rows read, nothing sent",
-        "relay.after_publish": "outbox rows acknowledged by the broker, not deleted",
-        "relay.after_delete": "outbox rows deleted, transaction not committed",
-    }
+_ALL = tuple(name for name, role in ROLES.items() if not role.lab_only)
+_CONSUMING = tuple(name for name in _ALL if ROLES[name].consumes)
+_WITH_TABLES = tuple(name for name in _CONSUMING if ROLES[name].tables)
+_TICKING = ("orchestrator",)
+_CALLING = ("payment",)
+
+
+def _core(place: str, meaning: str, *, events: bool = False) -> Point:
+    return Point(f"delivery.{place}", _CONSUMING, meaning, events)
+
+
+def _of(role: str, place: str, meaning: str, *, events: bool = False) -> Point:
+    return Point(f"{role}.{place}", (role,), meaning, events)
+
+
+def _delivery(roles: Sequence[str], place: str, meaning: str) -> Point:
+    return Point(f"delivery.{place}", tuple(roles), meaning)
+
+
+_POINTS = (
+    Point("worker.before_start", _ALL, "all servers answer, the run is not registered"),
+    Point("worker.before_stop", _ALL, "stopped in good order, the run is not closed"),
+    _core("before_seek", "partitions assigned, positions not set yet"),
+    _core("after_resume", "a stock resume would have opened the partitions here"),
+    _core("before_drain", "partitions are being revoked, running steps go on"),
+    _core("before_step", "a batch was cut and not touched yet"),
+    _core("after_journal", "the batch stands in the killer journal, not run yet"),
+    _core("before_journal_close", "the batch is done, its journal entry still open"),
+    _core("before_transaction", "decoded and looked up, no transaction open", events=True),
+    _core("in_transaction", "effects decided, written or queued; inbox not claimed", events=True),
+    _core("before_commit", "claim of the inbox and COMMIT leave together next"),
+    _core("before_move", "an event failed alone, its move is not committed", events=True),
+    _core("after_commit", "transaction committed, tables not written", events=True),
+    _core("while_held", "PostgreSQL is away or contended, the batch is held or repeated"),
+    _core("before_flush", "outputs and table writes handed over, none acknowledged yet"),
+    _core("after_outputs", "outputs acknowledged, watermark not moved"),
+    _core("after_watermark", "watermark moved, offset not committed"),
+    _core("before_offset_commit", "about to commit offsets"),
+    _core("after_offset_commit", "offsets committed, not noted here"),
+    _delivery(_WITH_TABLES, "after_changelog", "changelog acknowledged, local store not written"),
+    _delivery(_WITH_TABLES, "after_tables", "tables written"),
+    _delivery(_CALLING, "after_intent", "INTENT recorded, third party not called yet"),
+    _delivery(_CALLING, "after_call", "third party answered, answer not recorded"),
+    _delivery(
+        _TICKING, "tick_before_commit", "tick effects written or queued, transaction not committed"
+    ),
+    _delivery(_TICKING, "tick_after_commit", "tick effects committed, its outputs not published"),
+    _delivery(_TICKING, "tick_after_publish", "tick outputs acknowledged, not marked as sent"),
+    _delivery(_TICKING, "tick_recovered", "a dead worker's unsent ticks were read, not published"),
+    Point("delivery.while_waiting", ("dlq",), "the batch waits until a record of it is due"),
+    _of("web", "before_transaction", "a batch of orders left the queue, no transaction open"),
+    _of("web", "before_commit", "orders and outbox rows written or queued, not committed"),
+    _of("web", "after_commit", "orders durable, nobody answered yet"),
+    _of("web", "before_cancel_commit", "a request to cancel is queued, not committed"),
+    _of("web", "after_cancel_commit", "a request to cancel is durable, not answered yet"),
+    _of("relay", "before_connect", "a new producer is needed, the old one is let go"),
+    _of("relay", "before_renew", "leases are about to be renewed, no transaction open"),
+    _of("relay", "before_renew_commit", "leases taken and renewed, not committed"),
+    _of("relay", "after_renew", "leases committed, not noted here"),
+    _of("relay", "before_publish", "outbox rows read, nothing sent"),
+    _of("relay", "before_flush", "outbox rows handed to the producer, none acknowledged yet"),
+    _of("relay", "after_publish", "outbox rows acknowledged by the broker, not deleted"),
+    _of("relay", "after_delete", "outbox rows deleted, transaction not committed"),
+    _of("relay", "after_delete_commit", "outbox rows gone for good, the round not ended"),
+    _of("relay", "before_leave", "stopping, the leases are not given back"),
+    _of("orchestrator", "before_reload", "a working copy is in doubt, PostgreSQL not asked"),
+    _of("orchestrator", "before_write", "events decided, no saga written"),
+    _of("orchestrator", "before_restore", "a repeated batch, table entries not fetched"),
+    _of("orchestrator", "after_idle", "idle sagas read and touched, nothing committed"),
+    _of("payment", "before_call", "one charge or refund is due, the gateway not called yet"),
+    _of("payment", "after_call", "the gateway answered one charge or refund, not recorded"),
+    _of("payment", "between_cancel_and_refund", "the charge was found captured, not refunded yet"),
+    Point(
+        "gateway.before_read", _CALLING, "the gateway's answer has begun, nothing of it was read"
+    ),
+    Point("gateway.before_retry", _CALLING, "an attempt came to nothing, the next not made"),
+    _of("inventory", "after_lock", "stock and reservations locked, not decided", events=True),
+    _of("shipping", "after_lock", "shipments locked, not decided", events=True),
+    _of("dlq", "before_redelivery", "retries are due, nothing sent back", events=True),
+    _of("dlq", "before_index", "dead letters read, not indexed", events=True),
 )
 
-POINTS_WITH_EVENTS = frozenset(
-    {"delivery.before_transaction", "delivery.in_transaction", "delivery.after_commit"}
-)
+POINTS: Mapping[str, Point] = MappingProxyType({point.name: point for point in _POINTS})
+
+POINTS_WITH_EVENTS = frozenset(name for name, point in POINTS.items() if point.events)
 """Where a fault can be aimed at the key of an event."""
 
 _actions: dict[str, Action] = {}
@@ -71,6 +140,11 @@ def install(name: str, action: Action) -> None:
 def remove(name: str) -> None:
     """Take the action at `name` away; nothing happens when there is none."""
     _actions.pop(name, None)
+
+
+def action_at(name: str) -> Action | None:
+    """The action installed at `name` now."""
+    return _actions.get(name)
 
 
 def installed() -> tuple[str, ...]:

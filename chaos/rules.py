@@ -2,6 +2,7 @@
 
     rules     = rule {("," | newline) rule}
     rule      = failpoint "=" fault [":" argument] {";" parameter "=" value}
+    fault     = crash | error [":" code] | delay ":" time | hang        (chaos.faults)
     parameter = nth (only the n-th hit, from 1) | times (so often at most)
               | p (with this probability) | seed (of p; default 0)
               | match (only while an event with this key passes)

@@ -112,6 +112,7 @@ class Consumer(driver.Consumer):
     async def quiesce(self) -> None:
         """W4: let the running steps end, commit what they finished, end the epoch."""
         self.released = False
+        await failpoint("delivery.before_drain")
         began, grace_s = monotonic(), self.app.settings.drain_grace_s
         while self._running:
             if monotonic() - began > grace_s:
@@ -309,6 +310,7 @@ class Consumer(driver.Consumer):
             thread = self._thread
             if not await thread.call_thread(thread.commit_at, self.generation, offsets):
                 return False
+            await failpoint("delivery.after_offset_commit")
             if epoch == self.epoch:
                 self.positions.note_committed(offsets)
                 self.app.monitor.on_tp_commit(offsets)

@@ -23,6 +23,7 @@ from app.db.journal import Suspect
 from app.delivery.batch import BatchMessage
 from app.delivery.exits import Reason, read_reason
 from app.delivery.patience import Patience
+from app.failpoints import failpoint
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -95,7 +96,9 @@ class KillerJournal:
         spans = _spans(group.records)
         patience = self._patience[consumer]
         await patience.run(lambda: self._open(consumer, spans))
+        await failpoint("delivery.after_journal")
         yield
+        await failpoint("delivery.before_journal_close")
         await patience.run(lambda: self._close(consumer, spans))
 
     async def _open(self, consumer: str, spans: dict[TP, tuple[int, int]]) -> None:

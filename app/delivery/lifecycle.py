@@ -21,6 +21,7 @@ from app.delivery.exits import Reason
 from app.delivery.killer import close_run, open_run
 from app.delivery.watchdog import Watchdog
 from app.errors import DatabaseOutage, TransientDatabase
+from app.failpoints import failpoint
 from app.observability.health import HealthServer, Verdict
 from app.observability.logging import get_log
 
@@ -98,6 +99,7 @@ class Lifecycle:
         if app.consumes or app.role.produces:
             self._wait("the Kafka broker")
             await self._broker_answers()
+        await failpoint("worker.before_start")
         if app.consumes:
             await open_run(app, data_dir)
         self.probe.waiting_for = ""
@@ -116,6 +118,7 @@ class Lifecycle:
         if self._watchdog is not None:
             self._watchdog.close()
         exits.leave_reason(Reason.STOPPED, "stopped in good order")
+        await failpoint("worker.before_stop")
         if self._app.consumes and not self.probe.waiting_for:
             try:
                 await close_run(self._app)

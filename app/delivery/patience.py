@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, TypeVar
 from app.delivery.exits import Reason, end_process
 from app.delivery.state import BatchState, StateTracker
 from app.errors import DatabaseOutage, TransientDatabase
+from app.failpoints import failpoint
 from app.observability import metrics
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ class Patience:
                 return result
             if monotonic() - began > self._app.settings.outage_budget_s:
                 end_process(Reason.OUTAGE, f"{self._name}: outage budget spent: {why}")
+            await failpoint("delivery.while_held")
             await self.pause(_backoff_s(tries))
             tries += 1
 

@@ -132,6 +132,7 @@ class Ticker:
         self._handler.recovered(partitions)
         left = await self._step.patience.run(lambda: self._unsent(partitions))
         if left:
+            await failpoint("delivery.tick_recovered")
             await self._publish(left)
 
     async def run_due(self, topics: Sequence[str]) -> None:
@@ -177,6 +178,7 @@ class Ticker:
             await failpoint("delivery.tick_before_commit")
             if claims:
                 await inbox.claim(tx, self._name, claims)
+        await failpoint("delivery.tick_after_commit")
         return [
             Finished(partition, one.key, one.event_id, one.applied.outputs, one.applied.writes)
             for one in ticked
@@ -194,6 +196,7 @@ class Ticker:
         await self._step.publish(finished)
         ids = [one.event_id for one in finished if one.event_id]
         if ids:
+            await failpoint("delivery.tick_after_publish")
             await self._step.patience.run(lambda: self._mark_sent(ids))
 
     async def _mark_sent(self, event_ids: Sequence[str]) -> None:

@@ -19,6 +19,7 @@ import msgspec
 from yarl import URL
 
 from app.errors import BreakerOpen, GatewayTimeout, GatewayUnavailable, Indefinite
+from app.failpoints import failpoint
 from app.gateway.breaker import Breaker, State
 from app.gateway.replies import (
     BODY_MAX_BYTES,
@@ -203,6 +204,7 @@ class GatewayClient:
                 late = time.monotonic() + pause_s >= deadline
                 if hopeless or late or attempt >= self._limits.attempts_max:
                     raise
+            await failpoint("gateway.before_retry")
             await asyncio.sleep(pause_s)
             attempt += 1
 
@@ -236,6 +238,7 @@ class GatewayClient:
                 asyncio.timeout(timeout_s),
                 session.post(url, data=body, headers=headers, allow_redirects=False) as response,
             ):
+                await failpoint("gateway.before_read")
                 content = await _bounded(response)
         except TimeoutError:
             raise GatewayTimeout(f"no answer within {timeout_s:.3g} s") from None

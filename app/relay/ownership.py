@@ -10,6 +10,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from app.db import leases
+from app.failpoints import failpoint
 from app.observability import metrics
 from app.observability.logging import get_log
 from app.relay.shares import ready_to_release, share_out
@@ -72,6 +73,7 @@ class Ownership:
 
         Raises TransientDatabase or DatabaseOutage; the leases then simply age.
         """
+        await failpoint("relay.before_renew")
         began_s = monotonic()
         async with self._db.transaction() as tx:
             rows, members = await leases.lock(tx, self._owner, self._ttl_s)
@@ -81,12 +83,15 @@ class Ownership:
             if released:
                 leases.release(tx, self._owner, released)
             kept = {s: e for s, e in shares.epochs.items() if s not in released}
+            await failpoint("relay.before_renew_commit")
+        await failpoint("relay.after_renew")
         self._note(kept, released)
         self._surplus = set(shares.surplus).difference(released)
         self._valid_until_s = began_s + self._ttl_s
 
     async def leave(self) -> None:
         """Give everything back, so that others need not wait. Errors as `renew`."""
+        await failpoint("relay.before_leave")
         self._epochs.clear()
         self._valid_until_s = 0.0
         async with self._db.transaction() as tx:

@@ -93,6 +93,7 @@ class Rounds:
             for row in rows:
                 record = row.output
                 await out.add(record.topic, None, record.key, record.value, record.headers)
+            await failpoint("relay.before_flush")
             await out.flush()
         except (KafkaError, ValueError, TypeError) as error:
             await self._outlet.reset()
@@ -124,6 +125,7 @@ class Rounds:
                 for one in refused:
                     self._settle(tx, one)
             await failpoint("relay.after_delete")
+        await failpoint("relay.after_delete_commit")
         if not still_ours:
             # Somebody else has one of them: forget all, the next renewal tells which are ours.
             self._ownership.lost(list(epochs))

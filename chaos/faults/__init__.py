@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from chaos.faults import crash, delay, error
+from chaos.faults import crash, delay, error, hang
 from chaos.faults.fault import BadFault, Strike
 
 REGISTRY: Mapping[str, Callable[[str], Strike]] = MappingProxyType(
-    {"crash": crash.build, "delay": delay.build, "error": error.build}
+    {"crash": crash.build, "delay": delay.build, "error": error.build, "hang": hang.build}
 )
 
 

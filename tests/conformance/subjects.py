@@ -39,7 +39,7 @@ from app.topics import CATALOGUE, DEAD_LETTER_TOPICS, TopicSpec
 from chaos.ledger import probe_subject
 
 for _body in (ProbeIn, ProbeOut):
-    register(_body)
+    register(_body, _body.TOPICS)
 
 NOW = datetime.now(UTC)
 LATER = NOW + timedelta(hours=1)
@@ -54,11 +54,13 @@ STEP_POINTS = (
     "delivery.in_transaction",
     "delivery.before_commit",
     "delivery.after_commit",
+    "delivery.before_flush",
     "delivery.after_changelog",
     "delivery.after_tables",
     "delivery.after_outputs",
     "delivery.after_watermark",
     "delivery.before_offset_commit",
+    "delivery.after_offset_commit",
 )
 HANDLER_POINTS = (
     "delivery.in_transaction",
@@ -67,11 +69,18 @@ HANDLER_POINTS = (
     "delivery.after_outputs",
 )
 """Where what a handler did, and what it gave back, must survive."""
-TICK_POINTS = ("delivery.tick_before_commit", "delivery.after_tables")
+TICK_POINTS = (
+    "delivery.tick_before_commit",
+    "delivery.tick_after_commit",
+    "delivery.tick_recovered",
+    "delivery.tick_after_publish",
+    "delivery.after_tables",
+)
 """Before and after the commit of due work, which no input record would repeat."""
 CALL_POINTS = (
     "delivery.after_intent",
     "payment.before_call",
+    "gateway.before_read",
     "payment.after_call",
     "delivery.after_call",
 )
@@ -219,6 +228,7 @@ INVENTORY = Subject(
     effect_table="inventory.reservation",
     effect_key="order_id::text",
     tables={"inventory_idempotency": _seen},
+    points=("inventory.after_lock", *HANDLER_POINTS),
     others=("stock.low",),
     undo=lambda key: InventoryRelease(order_id=key),
     undone=lambda fact: fact[0] == "RELEASED",
@@ -241,6 +251,7 @@ SHIPPING = Subject(
     effect_table="shipping.shipment",
     effect_key="order_id::text",
     tables={"shipping_idempotency": _seen},
+    points=("shipping.after_lock", *HANDLER_POINTS),
     undo=lambda key: ShippingCancel(order_id=key),
     undone=lambda fact: fact[0] == "CANCELLED",
 )
@@ -269,6 +280,7 @@ ORCHESTRATOR = Subject(
     effect_table="orders.saga",
     effect_key="order_id::text",
     tables={"sagas": lambda key, _: (key.encode(), None)},
+    points=("orchestrator.before_write", *HANDLER_POINTS, "orchestrator.before_restore"),
     others=("order.status_changed",),
     ticked=(2, "PAYMENT_PENDING", 2),
 )  # fmt: skip
@@ -307,7 +319,7 @@ DEAD_LETTERS = Subject(
     effect_table="ops.dead_letter",
     effect_key="encode(key, 'escape')",
     tables={},
-    points=("delivery.in_transaction", "delivery.after_commit", "delivery.after_outputs"),
+    points=("dlq.before_index", "delivery.after_commit", "delivery.after_outputs"),
     others=("retry.1s", *DEAD_LETTER_TOPICS),
     exempt={
         "test_duplicates_in_one_poll_have_one_effect": _BY_POSITION,
@@ -344,7 +356,7 @@ REDELIVERY = Subject(
     effect_table="",
     effect_key="",
     tables={},
-    points=("delivery.in_transaction", "delivery.after_commit", "delivery.after_outputs"),
+    points=("dlq.before_redelivery", "delivery.after_commit", "delivery.after_outputs"),
     others=tuple(DEAD_LETTER_TOPICS),
     exempt={
         "test_duplicates_in_one_poll_have_one_effect": _BY_POSITION,

@@ -11,6 +11,7 @@ from aiohttp import web
 from app import ids
 from app.db import intake, order_reads
 from app.domain.definition import FINAL, State
+from app.failpoints import failpoint
 from app.messages import Cause
 from app.observability import metrics
 from app.observability.health import json_response
@@ -150,6 +151,8 @@ async def cancel(request: web.Request) -> web.Response:
             raise Problem(409, "already_final", f"The order is {order.status}.")
         if not order.requested:
             intake.request_cancel(tx, order_id, event, event_id, body.reason, now)
+        await failpoint("web.before_cancel_commit")
+    await failpoint("web.after_cancel_commit")
     if not order.requested:
         metrics.OUTBOX_WRITTEN.child(ORDER_CANCEL.name).inc()
     answer = {"orderId": order_id, "status": order.status, "cancelRequested": True}

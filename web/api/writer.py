@@ -18,6 +18,7 @@ from app.clock import Clock
 from app.db import intake
 from app.db.engine import Database, Transaction
 from app.errors import DatabaseOutage, SymphonyError, TransientDatabase
+from app.failpoints import failpoint
 from app.observability import metrics
 from app.observability.logging import get_log
 from app.settings import Settings
@@ -148,6 +149,7 @@ class OrderWriter:
         outages = conflicts = 0
         while True:
             try:
+                await failpoint("web.before_transaction")
                 async with self._db.transaction() as tx:
                     return await self._apply(tx, drafts)
             except DatabaseOutage:
@@ -180,7 +182,9 @@ class OrderWriter:
         ]
         if new:
             intake.insert(tx, new, now)
+        await failpoint("web.before_commit")
         await tx.commit()
+        await failpoint("web.after_commit")
         metrics.OUTBOX_WRITTEN.child(ORDER_CREATED.name).inc(len(new))
         return [
             order if isinstance(order, Problem) else _result(order, holders.get(order.key))
