@@ -86,6 +86,8 @@ def unrest(world: World, customers: Sequence[Customer]) -> str:
         parked = saga.state is State.PARKED and saga.due is None
         if not (saga.settled and saga.created) and not parked:
             return f"order {customer.order_id} is {saga.state}, version {saga.version}"
+    if world.faults.held_back:
+        return f"{world.faults.held_back} records are held back"
     if world.database.tables[OUTBOX]:
         return f"{len(world.database.tables[OUTBOX])} rows in the outbox"
     for group in world.groups.values():
@@ -110,7 +112,7 @@ def judge(world: World, customers: Sequence[Customer]) -> list[str]:
     found += _history(world)
     found += _outputs(world)
     found += _inboxes(world)
-    found += _letters(world)
+    found += alarms(world)
     if world.database.tables[PARKED]:
         found.append("rows were parked by the relay")
     return found
@@ -258,8 +260,8 @@ def _inboxes(world: World) -> Iterator[str]:
                 yield f"{consumer} has skipped event {event_id} of {topic}"
 
 
-def _letters(world: World) -> Iterator[str]:
-    """Nothing is ever poison here, so no dead letter says so."""
+def alarms(world: World) -> Iterator[str]:
+    """Nothing is ever poison here, so no dead letter says so. May be asked at any time."""
     for topic in DEAD_LETTER_TOPICS:
         for record in world.log.records(topic):
             failure = deadletter.read_failure(record.headers)

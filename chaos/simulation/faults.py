@@ -39,7 +39,7 @@ CONSUMED = REDRIVEN | {
     *(tier.name for tier in RETRY_TIERS.values()),
 }
 
-DUPLICATED, LATE, DROPPED = 0.15, 0.1, 0.06
+DUPLICATED, LATE, DROPPED = 0.15, 0.15, 0.1
 CONTENDED, ANSWER_LOST = 0.04, 0.02
 REFUSED = 0.15
 
@@ -54,6 +54,7 @@ class Faults:
             kind: Random(plan.seed * 1009 + number)
             for number, kind in enumerate((*plan.faults, "poll", "request"))
         }
+        self.held_back = 0
         self.dropped: set[tuple[str, bytes | None, bytes | None]] = set()
 
     def has(self, kind: str) -> bool:
@@ -77,11 +78,10 @@ class Faults:
         """Whether an acknowledged record is not written now; may also plan a duplicate."""
         if topic not in CONSUMED or not self._kinds:
             return False
-        loop, log = self._world.loop, self._world.log
         if self._strikes("duplicate", DUPLICATED):
             delay_s = self._randoms["duplicate"].choice((0.001, 0.05, 1.0, 8.0, 20.0))
             self._world.note("duplicate", topic, sent.key, delay_s)
-            loop.later(delay_s, log.append, topic, partition, sent)
+            self._deliver_later(delay_s, topic, partition, sent)
         if topic in REDRIVEN and self._strikes("drop", DROPPED):
             self._world.note("drop", topic, sent.key)
             self.dropped.add((topic, sent.key, sent.value))
@@ -89,17 +89,27 @@ class Faults:
         if self._strikes("late", LATE):
             delay_s = self._randoms["late"].choice((0.02, 0.2, 2.0, 12.0))
             self._world.note("late", topic, sent.key, delay_s)
-            loop.later(delay_s, log.append, topic, partition, sent)
+            self._deliver_later(delay_s, topic, partition, sent)
             return True
         return False
+
+    def _deliver_later(self, delay_s: float, topic: str, partition: int, sent: Sent) -> None:
+        self.held_back += 1
+        self._world.loop.later(delay_s, self._deliver, topic, partition, sent)
+
+    def _deliver(self, topic: str, partition: int, sent: Sent) -> None:
+        self.held_back -= 1
+        self._world.log.append(topic, partition, sent)
 
     def forgets_request(self) -> bool:
         """Whether a produce request is lost with the process that sent it."""
         return self._randoms["request"].random() < 0.5
 
-    def races_seek(self) -> bool:
-        """Whether a partition is first fetched from its end."""
-        return self._strikes("seek-race", 0.5)
+    def first_fetch(self, position: int, end: int) -> int:
+        """Where the first fetch of an assignment starts: a stale one brings any records there."""
+        if end == 0 or not self._strikes("seek-race", 0.5):
+            return position
+        return int(self._randoms["seek-race"].random() * end)
 
     def poll_records(self) -> int:
         """How many records of a partition one poll brings at most."""

@@ -119,8 +119,7 @@ class SimConsumer(Consumer):
         self._fetch_at = dict(self.positions.next)
         faults = self._worker.world.faults
         for tp in self._fetch_at:
-            if faults.races_seek():
-                self._fetch_at[tp] = self.highwater(tp)
+            self._fetch_at[tp] = faults.first_fetch(self._fetch_at[tp], self.highwater(tp))
         super().release()
         self.wake()
 

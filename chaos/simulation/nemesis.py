@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from chaos.simulation.loop import Process
     from chaos.simulation.world import World
 
-STEPS_BETWEEN_STRIKES = 500
+STEPS_BETWEEN_STRIKES = 250
 """Callbacks of workers between two strikes, on average."""
 _FREEZES_S = (0.3, 2.0, 6.0, 11.0, 14.0)
 
@@ -51,6 +51,7 @@ class Nemesis:
         world.loop.strike_in = 1 << 60
         world.database.start()
         world.log.down = False
+        world.wake_all()
         self._hear(self._calm)
         for worker in list(world.fleet.workers.values()):
             world.fleet.thaw(worker)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from random import Random
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -23,10 +24,11 @@ if TYPE_CHECKING:
 
     from chaos.simulation.plan import Plan
 
-REST_S = 300.0
+REST_S = 200.0
 """Virtual time after the last fault within which everything must have come to rest."""
 LOOK_S = 1.0
 QUIET_S = 2.0
+REDRIVES_MAX = 5
 
 
 class Result(NamedTuple):
@@ -93,16 +95,19 @@ async def _rest(world: World, customers: list[Customer]) -> str:
         await asyncio.sleep(LOOK_S)
         if operator is not None:
             operator.look()
+        world.violations += checks.alarms(world)
+        if world.violations:
+            return ""
         unrest = checks.unrest(world, customers)
         if not unrest:
             await asyncio.sleep(QUIET_S)
             unrest = checks.unrest(world, customers)
-        if not unrest or world.loop.time() > deadline or world.violations:
-            return unrest if not world.violations else ""
+        if not unrest or world.loop.time() > deadline:
+            return unrest
 
 
 class Operator:
-    """Sends every dead letter back, once each."""
+    """Sends dead letters back, each event at most REDRIVES_MAX times."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -116,11 +121,10 @@ class Operator:
                     first = self._seen.get((topic, partition), 0)
                     self._seen[topic, partition] = len(records)
                     for record in records[first:]:
-                        self._redrive(record, self._world.clock.now())
+                        if deadletter.read_failure(record.headers).redrives < REDRIVES_MAX:
+                            self._redrive(record, self._world.clock.now())
 
     def _redrive(self, record: Any, now: datetime) -> None:
-        from datetime import timedelta
-
         output = deadletter.redrive(record, not_after=now + timedelta(seconds=60))
         partition = record.partition if output.partition is None else output.partition
         sent = Sent(output.key, output.value, output.headers)

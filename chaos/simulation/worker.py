@@ -12,6 +12,7 @@ import faust.stores.memory
 from faust.types import TP
 
 from app.db.engine import Database
+from app.delivery.events import TickHandler
 from app.delivery.killer import Group as RecordGroup
 from app.delivery.outputs import Outputs
 from app.relay.relay import Relay
@@ -28,7 +29,9 @@ if TYPE_CHECKING:
     from chaos.simulation.world import World
 
 TICK_LOOK_S = 1.0
-"""How often a worker looks whether a tick is due; the product's 0.2 s cost more than they find."""
+SWEEP_LOOK_S = 10.0
+"""How often a worker looks whether a tick is due, and one without timers whether entries leave its
+idempotency table; the product's 0.2 s would cost more than they find."""
 
 
 class MemoryStore(faust.stores.memory.Store):
@@ -83,6 +86,7 @@ class SimApp:
 
     rebalancing = False
     should_stop = False
+    look_s = TICK_LOOK_S
 
     def __init__(self, worker: Worker) -> None:
         world = worker.world
@@ -112,7 +116,7 @@ class SimApp:
 
     async def sleep(self, duration_s: float) -> None:
         """Faust's sleep, at the pace of the simulation."""
-        await asyncio.sleep(max(duration_s, TICK_LOOK_S))
+        await asyncio.sleep(max(duration_s, self.look_s))
 
     def on_epoch(self, epoch: int) -> None:
         """Nothing is measured."""
@@ -189,8 +193,10 @@ class Worker:
             self._run(agent(Polls(app.consumer, runner.spec.topics)))
             for topic in runner.spec.topics:
                 self.world.log.listeners[topic].append(app.consumer.wake)
+        ticking = [isinstance(runner.spec.handler, TickHandler) for runner in app.runners]
+        app.look_s = TICK_LOOK_S if any(ticking) else SWEEP_LOOK_S
         for task in app.tasks:
-            if task.__name__ == "ticks":
+            if task.__name__ == "ticks" and app.tables:
                 self._run(task())
         self.group.join(self)
 

@@ -1,8 +1,0 @@
-"""Planted defects."""
-
-from contextlib import contextmanager
-
-
-@contextmanager
-def planted(name):
-    yield
