@@ -3,6 +3,10 @@
 What remains is stock Faust's behaviour: partitions are polled as soon as recovery resumes them,
 before seek and release; what such a poll brings is dropped, but the fetch position has moved.
 Without the guard the hole is then taken for compaction and committed over: events are lost.
+
+Cure removed: the deferral of Faust's early resume, and the position guard.
+Hurts when: partitions are assigned while records come in.
+Breaks: E2 (committed and never taken in), O4 (its orders never move).
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ from faust.types import TP
 
 from app.delivery.consumer import Consumer
 from app.delivery.positions import Positions, R
+from chaos.naive.loud import unsafe
 
 if TYPE_CHECKING:
     from app.delivery import App
@@ -46,4 +51,5 @@ class EagerConsumer(Consumer):
 
 def install(app: App) -> None:
     """Give `app` the consumer without the two cures."""
-    app.transport.Consumer = EagerConsumer
+    if unsafe(app, __name__, "deferred resume and position guard", "orchestrator", "probe"):
+        app.transport.Consumer = EagerConsumer

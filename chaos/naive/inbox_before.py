@@ -1,0 +1,49 @@
+"""Plug-in: the orchestrator claims its inbox rows in a transaction of its own, before the effects.
+
+Cure removed: inbox row and effect in one transaction.
+Hurts when: the worker dies between the two transactions: the repeat finds the events done.
+Breaks: O4 (the order never moves: lost or stuck).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from app.db import inbox
+from app.db.inbox import Status
+from app.delivery.effects import Effects, Finished, _by_handler, _claim, _finished
+from app.delivery.events import Event
+from app.failpoints import failpoint
+from chaos.naive.loud import unsafe
+
+if TYPE_CHECKING:
+    from app.delivery import App
+
+
+class MarkThenProcess(Effects):
+    """First "seen", then the work."""
+
+    async def _apply(self, events: Sequence[Event], guessing: bool) -> list[Finished]:
+        """Replaces the one transaction by two."""
+        async with self._app.db.transaction() as tx:
+            known, fresh = await self._look_up(tx, events)
+            if fresh:
+                claims = [_claim(one, Status.DONE, ()) for one in fresh]
+                await inbox.claim(tx, self._name, claims)
+        finished = known
+        if fresh:
+            async with self._app.db.transaction() as tx:
+                work = self._handler.apply(tx, fresh, self._app.clock.now())
+                applied = await _by_handler(work)
+                await failpoint("delivery.in_transaction", fresh)
+            both = zip(fresh, applied, strict=True)
+            finished = known | {one.event_id: _finished(one, a) for one, a in both}
+        return [finished[event.event_id] for event in events]
+
+
+def install(app: App) -> None:
+    """Have the orchestrator mark first."""
+    if unsafe(app, __name__, "inbox and effect in one transaction", "orchestrator"):
+        for runner in app.runners:
+            runner.step._effects.__class__ = MarkThenProcess
