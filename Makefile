@@ -22,7 +22,7 @@ check: setup ## lint, types and import rules; no server is started
 test: check ## everything: checks, then all tests on a real broker and a real database
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-demo: setup ## the platform in one command: orders, kills, reconciliation, one URL
+demo: setup ## the platform in one command: orders, kills, audit, one URL
 	@$(BIN)/symphony demo
 
 up: setup ## start the embedded lab in the background

@@ -42,7 +42,7 @@ def audit(
         progress(f"not at rest after {options.deadline_s:g} s ({unrest}): judged as it stands")
     with Store(options.work_dir, memory_mb=options.memory_mb) as store:
         unread = read_books(sources, store, progress)
-        return judge(store, unread=unread, unrest=unrest, facts=_facts(store), progress=progress)
+        return judge(store, unread=unread, unrest=unrest, facts=facts(store), progress=progress)
 
 
 def read_books(
@@ -53,10 +53,12 @@ def read_books(
     topics = records.Topics(sources.bootstrap)
 
     def attempt(book: Book, read: Callable[[], Any]) -> None:
+        if book in unread:
+            return
         try:
             read()
         except UnreadableError as error:
-            unread.setdefault(book, str(error))
+            unread[book] = str(error)
 
     attempt(Book.LOAD, lambda: _read_requests(sources, store))
     attempt(Book.NEMESIS, lambda: _read_actions(sources, store))
@@ -87,7 +89,7 @@ def _read_actions(sources: Sources, store: Store) -> None:
         ledgers.read_actions(sources.nemesis_ledger, store)
 
 
-def _facts(store: Store) -> dict[str, Any]:
+def facts(store: Store) -> dict[str, Any]:
     """What is worth showing beside the verdict."""
     letters = store.rows(
         'select topic, partition, "offset", key, origin_topic, retry_role, error from letter'

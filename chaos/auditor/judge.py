@@ -47,18 +47,18 @@ def _find(store: Store, invariant: Invariant, unread: Mapping[Book, str], unrest
         return Finding(invariant, missing="; ".join(missing))
     if invariant.at_rest and unrest:
         return Finding(invariant, missing=f"{NOT_AT_REST} ({unrest})")
-    store.execute(
-        "create or replace temp table violation (item varchar, order_id uuid, wrong varchar)"
-    )
-    store.execute(f"insert into violation {invariant.violations}")
     rows = store.rows(
-        "select item, coalesce(order_id::varchar, ''), wrong from violation"
+        "select item, coalesce(order_id::varchar, ''), wrong"
+        f" from ({invariant.violations}) found(item, order_id, wrong)"
         f" order by item limit {WITNESSES_MAX}"
     )
+    count = len(rows)
+    if count == WITNESSES_MAX:
+        count = store.number(f"select count(*) from ({invariant.violations}) found")
     return Finding(
         invariant,
         store.number(invariant.examined),
-        store.number("select count(*) from violation"),
+        count,
         tuple(Witness(*row) for row in rows),
     )
 

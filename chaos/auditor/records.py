@@ -29,7 +29,7 @@ from chaos.auditor.snapshot import digest
 from chaos.auditor.sources import UnreadableError
 from chaos.auditor.store import Store
 
-REQUEST_TIMEOUT_S = 15.0
+REQUEST_TIMEOUT_S = 10.0
 STALL_TIMEOUT_S = 60.0
 BATCH_RECORDS = 5_000
 PROGRESS_RECORDS = 250_000

@@ -78,10 +78,12 @@ class Verdict:
     def of(self, kind: Kind) -> str:
         """`holds`, `violated` or `unknown` over the invariants of one kind.
 
-        A system that does not come to rest violates liveness, whatever else holds.
+        A system that does not come to rest violates liveness, whatever else holds; but whether it
+        rests is unknown when a book cannot be read.
         """
         states = {one.state for one in self.findings if one.invariant.kind is kind}
-        if State.VIOLATED in states or (kind is Kind.LIVENESS and self.unrest):
+        restless = kind is Kind.LIVENESS and bool(self.unrest) and not self.unread
+        if State.VIOLATED in states or restless:
             return "violated"
         return "unknown" if State.UNKNOWN in states or not states else "holds"
 

@@ -13,6 +13,9 @@ from chaos.auditor.platform import (
 )
 from chaos.auditor.store import Store
 
+KNOWLEDGE = ("consumes", "edge", "expected_end")
+"""Tables that hold no book but what the auditor expects."""
+
 _VIEWS = f"""
 create view order_state as
 select o.order_id, o.total_minor, o.currency, coalesce(s.state, 'PENDING') as status,

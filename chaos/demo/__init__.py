@@ -1,1 +1,1 @@
-"""`symphony demo`: orders, kills in the middle, and a reconciliation, told to a newcomer."""
+"""`symphony demo`: orders, kills in the middle, and an audit, told to a newcomer."""

@@ -1,4 +1,4 @@
-"""`symphony demo`: the lab up, orders of every outcome, kills in the middle, a reconciliation."""
+"""`symphony demo`: the lab up, orders of every outcome, kills in the middle, an audit."""
 
 from __future__ import annotations
 
@@ -16,15 +16,12 @@ import typer
 
 from app.cli import Failure
 from app.settings import load_settings
+from chaos.audit import Audited, AuditFailed, run_audit
+from chaos.auditor.verdict import EXIT_CODES
 from chaos.demo import story
 from chaos.demo.kills import Assassin, Kill
 from chaos.lab.cli import make_plan
 from chaos.lab.client import Lab
-from chaos.reconcile.command import Reconciled, reconcile
-from chaos.reconcile.ledgers import read_requests
-from chaos.reconcile.orders import outcomes
-from chaos.reconcile.report import document, sentence, text
-from chaos.reconcile.verdict import EXIT_CODES
 from chaos.workload.command import ledger_path
 from chaos.workload.generator import Load, read_catalogue
 from chaos.workload.ledger import LedgerFile
@@ -41,18 +38,17 @@ class Demo(NamedTuple):
 
     summary: Summary
     kills: list[Kill]
-    outcomes: dict[tuple[str, str], int]
-    reconciled: Reconciled
+    audited: Audited
 
     @property
     def doubts(self) -> list[str]:
         """Why this run proves less than it should."""
-        return story.doubts(self.outcomes, self.kills, self.reconciled.verdict)
+        return story.doubts(self.audited.outcomes, self.kills, self.audited.idle)
 
     @property
     def exit_code(self) -> int:
         """1 violated, 2 unknown or void, 0 holds."""
-        code = self.reconciled.exit_code
+        code = self.audited.exit_code
         return EXIT_CODES["unknown"] if code == 0 and self.doubts else code
 
 
@@ -112,7 +108,7 @@ def run(
     seed: int,
     say: Callable[[str], None],
 ) -> Demo:
-    """Send, kill, wait, compare, and tell it by `say`; the lab is left running."""
+    """Send, kill, wait, audit, and tell it by `say`; the lab is left running."""
     ledger = ledger_path(target, token_hex(5))
     say(f"\n2. Send {orders} orders, {rate:g} per second, and kill three workers in the middle")
     summary, kills = asyncio.run(_send_and_kill(lab, target, ledger, orders, rate, seed, say))
@@ -120,20 +116,23 @@ def run(
     say(f"  {summary.ok} accepted, {summary.fail} refused, {summary.unknown} unknown")
     say(f"  time to accept, from the intended moment: {latency}")
     say(story.kills_table(kills))
-    say("\n3. Wait until nothing moves any more")
-    reconciled = reconcile(
-        target,
-        target.ledgers(),
-        deadline_s=REST_DEADLINE_S,
-        progress=lambda line: say(f"  {line}"),
-    )
-    table = _outcomes(ledger, reconciled)
-    say("  at rest" if not reconciled.unrest else f"  NOT at rest: {reconciled.unrest}")
+    say("\n3. Wait until nothing moves any more, then let an independent auditor read all books:")
+    say("   the client's ledger, PostgreSQL, the topics, the gateway's ledger")
+    try:
+        audited = run_audit(
+            target,
+            target.ledgers(),
+            deadline_s=REST_DEADLINE_S,
+            progress=lambda line: say(f"  {line}"),
+        )
+    except AuditFailed as error:
+        raise Failure(str(error)) from None
+    say("  at rest" if not audited.unrest else f"  NOT at rest: {audited.unrest}")
     say("\n4. What became of the orders")
-    say(story.outcomes_table(table))
-    say("\n5. Compare the books: the client's ledger, PostgreSQL, the topics, the gateway's ledger")
-    say(text(reconciled.verdict))
-    done = Demo(summary, kills, table, reconciled)
+    say(story.outcomes_table(audited.outcomes))
+    say("\n5. What the auditor found")
+    say(audited.text)
+    done = Demo(summary, kills, audited)
     for doubt in done.doubts:
         say(f"  doubt: {doubt}")
     say(f"\n{_verdict_line(done)}")
@@ -175,15 +174,10 @@ async def _send_and_kill(
     return summarize(load.lines, str(ledger)), kills
 
 
-def _outcomes(ledger: Path, reconciled: Reconciled) -> dict[tuple[str, str], int]:
-    snapshot = reconciled.evidence.snapshot
-    return {} if snapshot is None else dict(outcomes(read_requests([ledger]), snapshot))
-
-
 def _verdict_line(done: Demo) -> str:
     if done.exit_code == EXIT_CODES["unknown"] and done.doubts:
         return f"Verdict: UNKNOWN, this run proves too little: {'; '.join(done.doubts)}"
-    return f"Verdict: {sentence(done.reconciled.verdict)}"
+    return f"Verdict: {done.audited.sentence}"
 
 
 def _stay(lab: Lab, target: Target, say: Callable[[str], None]) -> None:
@@ -215,9 +209,5 @@ def _document(done: Demo) -> dict[str, Any]:
             "ledger": done.summary.ledger,
         },
         "kills": [kill._asdict() for kill in done.kills],
-        "outcomes": [
-            {"class": name, "end": end, "orders": count}
-            for (name, end), count in done.outcomes.items()
-        ],
-        "reconciliation": document(done.reconciled.verdict, done.reconciled.unrest),
+        "audit": done.audited.document,
     }

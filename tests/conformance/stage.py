@@ -11,6 +11,7 @@ import json
 import signal
 import sys
 import urllib.request
+import uuid
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -27,7 +28,7 @@ from confluent_kafka.admin import (
     NewTopic,
 )
 
-from app.messages import Output
+from app.messages import Barrier, Output, encode
 from app.topics import CATALOGUE, TopicSpec, changelog_of, dlt_of
 from chaos.lab.eviction import evict
 from chaos.lab.process import free_port
@@ -276,6 +277,26 @@ class Stage:
         """A record on the partition of its key."""
         partition = sum(output.key or b"") % PARTITIONS
         return Output(output.topic, output.key, output.value, output.headers, partition)
+
+    @staticmethod
+    def barrier(topic: str, partition: int) -> Output:
+        """A barrier with a nonce of its own."""
+        nonce = str(uuid.uuid4())
+        headers = [
+            ("ce_specversion", b"1.0"),
+            ("ce_id", nonce.encode()),
+            ("ce_source", b"conformance"),
+            ("ce_type", Barrier.TYPE.encode()),
+        ]
+        return Output(topic, nonce.encode(), encode(Barrier(nonce=nonce)), headers, partition)
+
+    def passed(self, barriers: Iterable[Output]) -> int:
+        """How many of these barriers the consumer has put into its inbox."""
+        nonces = [(one.key or b"").decode() for one in barriers]
+        consumer = self.subject.consumer or self.subject.role
+        sql = "select count(*) from ops.inbox where consumer = %(consumer)s"
+        sql += " and event_id = any(%(nonces)s::uuid[])"
+        return int(query(self.dsn, sql, consumer=consumer, nonces=nonces)[0][0])
 
     def excess(self, facts: Facts) -> list[str]:
         """Keys that had more than their one effect; fewer is fine while a worker is dead."""

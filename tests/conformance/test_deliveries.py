@@ -62,6 +62,27 @@ def test_permuted_commands_of_a_key_commute(stage: Stage) -> None:
         assert stage.captured(keys) == dict.fromkeys(keys, 0)
 
 
+def test_a_barrier_proves_that_all_before_it_is_finished(stage: Stage) -> None:
+    """Once its inbox rows are there, so are all effects and outputs, without any more waiting; the
+    handler never sees it, and a repeated one is only a repeat."""
+    if stage.subject.role in ("dlq", "probe"):
+        pytest.skip("the auditor writes barriers to topics of messages in the catalogue only")
+    keys = stage.keys(200)
+    barriers = [
+        stage.barrier(topic, n) for topic in stage.subject.topics for n in range(PARTITIONS)
+    ]
+    stage.topics.send([*stage.messages(keys), *barriers])
+    wait_until(
+        lambda: stage.passed(barriers) == len(barriers), timeout_s=60, what="barriers passed"
+    )
+    stage.assert_outputs(keys)
+    facts = stage.subject.effects(stage.dsn, keys)
+    assert facts == dict.fromkeys(keys, stage.subject.once)
+    stage.topics.send(barriers)
+    stage.assert_once(keys)
+    assert stage.passed(barriers) == len(barriers)
+
+
 def test_poison_is_dead_lettered_and_neighbours_flow(stage: Stage) -> None:
     """Every kind of broken record goes to the dead letters with origin and reason, at full speed;
     the good records between them have their effects."""

@@ -24,7 +24,7 @@ RUN_ELSEWHERE = {
     "symphony order": "tests/integration/test_console.py",
     "symphony saga": "tests/integration/test_console.py",
     "symphony load": "tests/e2e/test_demo.py",
-    "symphony reconcile": "tests/e2e/test_demo.py",
+    "symphony audit": "tests/e2e/test_demo.py",
     "symphony demo": "tests/e2e/test_demo.py",
     "symphony ledger": "tests/faults/test_rebalance_ledger.py",
 }

@@ -52,7 +52,7 @@ def demo(lab_dir: Path, *options: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_the_demo_kills_reconciles_and_leaves_nothing_behind(public_dir: Path) -> None:
+def test_the_demo_kills_audits_and_leaves_nothing_behind(public_dir: Path) -> None:
     """Exit code 0, every class ended as it must, each kill is proved, no process is left."""
     lab_dir = public_dir / "lab"
     done = demo(lab_dir, "--json")
@@ -62,7 +62,7 @@ def test_the_demo_kills_reconciles_and_leaves_nothing_behind(public_dir: Path) -
     assert "exactly" not in told.lower()
     document = json.loads(done.stdout)
     assert document["load"]["ok"] == 120
-    ends = {(row["class"], row["end"]): row["orders"] for row in document["outcomes"]}
+    ends = {(row["class"], row["end"]): row["orders"] for row in document["audit"]["outcomes"]}
     for name, end in CLASSES.items():
         assert ends[name, end] > 0
         assert name in told
@@ -74,8 +74,8 @@ def test_the_demo_kills_reconciles_and_leaves_nothing_behind(public_dir: Path) -
         assert 0 < kill["ready_s"] < 45
         assert kill["effect_s"] > 0
         assert f"kill -9 {kill['name']} (pid {kill['old_pid']})" in told
-    assert document["reconciliation"]["result"] == "holds"
-    assert {check["state"] for check in document["reconciliation"]["checks"]} <= {
+    assert document["audit"]["result"] == "holds"
+    assert {one["state"] for one in document["audit"]["invariants"]} <= {
         "holds",
         "nothing to check",
     }

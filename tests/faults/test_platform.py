@@ -1,7 +1,7 @@
 """The whole platform under load while one thing after the other breaks; every book must agree.
 
 Each test breaks something while orders of every class flow, proves that it was broken, lets the
-platform come to rest, and then asks the independent reconciliation (client's ledger, PostgreSQL,
+platform come to rest, and then asks the independent auditor (client's ledger, PostgreSQL,
 topics, gateway's ledger). One lab for the module; FAULTS_LAB_DIR keeps it for inspection.
 """
 
@@ -233,7 +233,7 @@ def test_every_event_again_in_any_order(platform: Platform) -> None:
         assert platform.publish(again[half:]) == len(again) - half
         traffic.flow(60)
     done = platform.settle(traffic)
-    assert done.verdict.facts["repeated"] >= len(again)
+    assert done.document["repeated"] >= len(again)
 
 
 def test_a_gateway_that_charges_and_loses_the_reply(platform: Platform) -> None:

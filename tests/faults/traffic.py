@@ -25,7 +25,7 @@ REQUEST_TIMEOUT_S = 20.0
 class Traffic:
     """A constant rate of orders of every class, from entering the context to leaving it.
 
-    Leaving waits for the last answers. The requests stand in `ledger`, where reconciliation looks.
+    Leaving waits for the last answers. The requests stand in `ledger`, where the auditor looks.
     """
 
     def __init__(self, target: Target, *, rate_per_s: float, seed: int) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import socket
 import urllib.error
 import urllib.request
@@ -19,16 +18,12 @@ import psycopg2
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from app.roles import ROLES
-from app.topics import CATALOGUE
+from chaos.audit import Audited, run_audit
 from chaos.demo.story import empty_classes
 from chaos.lab.client import Lab
 from chaos.lab.plan import LabFiles
 from chaos.lab.process import tail
 from chaos.ledger.group import GroupWatch
-from chaos.reconcile.command import Reconciled, reconcile
-from chaos.reconcile.ledgers import read_requests
-from chaos.reconcile.orders import outcomes
-from chaos.reconcile.report import text
 from chaos.workload.target import target_of
 from tests.faults.traffic import Traffic
 from tests.waiting import wait_until
@@ -37,9 +32,6 @@ from tests.waiting import wait_until
 PATIENCE_S = 120.0
 REST_DEADLINE_S = 150.0
 PARTITIONS = 4
-TRAILS_MAX = 5
-
-_ORDER_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 
 class Answer(NamedTuple):
@@ -70,55 +62,33 @@ class Platform:
         self.target = target_of(lab)
         self._rate_per_s = rate_per_s
         self.dead_letters = 0
+        self.outcomes: dict[tuple[str, str], int] = {}
 
     def traffic(self, seed: int, rate_per_s: float | None = None) -> Traffic:
         """Orders of every class; enter it to begin."""
         return Traffic(self.target, rate_per_s=rate_per_s or self._rate_per_s, seed=seed)
 
-    def settle(self, traffic: Traffic, *, dead_letters: int = 0) -> Reconciled:
+    def settle(self, traffic: Traffic, *, dead_letters: int = 0) -> Audited:
         """Wait for rest, then every book must agree, every class have ended as it must, no worker
         be left with work, and exactly `dead_letters` new records have been dead-lettered.
         """
         traffic.stop()
-        # A request to cancel that waits in its topic shows nowhere in the books.
-        wait_until(lambda: not self.unfinished(), timeout_s=PATIENCE_S, what=_Told(self.unfinished))
-        done = reconcile(self.target, self.target.ledgers(), deadline_s=REST_DEADLINE_S)
-        told = text(done.verdict)
+        done = run_audit(self.target, self.target.ledgers(), deadline_s=REST_DEADLINE_S)
         if done.exit_code != 0:
-            raise AssertionError(f"{done.unrest or 'at rest'}\n{told}\n{self.trail(told)}")
-        assert done.unrest == "", told
-        snapshot = done.evidence.snapshot
-        assert snapshot is not None
-        found = outcomes(read_requests([traffic.ledger]), snapshot)
-        assert empty_classes(found) == [], found
-        assert self.letters(done) == self.dead_letters + dead_letters, told
+            log = LabFiles(self.target.lab_dir).postgres / "postgres.log"
+            raise AssertionError(f"{done.text}\n{done.sentence}\nPostgreSQL's log:\n{tail(log)}")
+        new = {end: count - self.outcomes.get(end, 0) for end, count in done.outcomes.items()}
+        self.outcomes = done.outcomes
+        assert empty_classes(new) == [], new
+        assert self.letters(done) == self.dead_letters + dead_letters, done.text
         self.dead_letters += dead_letters
         wait_until(lambda: not self.unfinished(), timeout_s=PATIENCE_S, what=_Told(self.unfinished))
         return done
 
-    def trail(self, told: str) -> str:
-        """Everything known of the orders that a verdict names, and the end of PostgreSQL's log."""
-        lines: list[str] = []
-        wanted = sorted(set(_ORDER_ID.findall(told)))[:TRAILS_MAX]
-        names = [name for name, topic in CATALOGUE.items() if topic.key == "order_id"]
-        records = self.records(names) if wanted else []
-        for order_id in wanted:
-            lines.append(f"trail of {order_id}")
-            for table in ("orders.orders", "orders.saga", "orders.order_history", "ops.outbox"):
-                column = "aggregate_id" if table == "ops.outbox" else "order_id"
-                rows = self.rows(f"select * from {table} where {column}::text = %s", order_id)
-                lines += [f"  {table}: {row}" for row in rows]
-            for one in sorted(records, key=lambda record: record.timestamp):
-                if one.key == order_id.encode():
-                    lines.append(f"  {one.timestamp} {one.topic}[{one.partition}]@{one.offset}")
-                    lines.append(f"    {dict(one.headers).get('ce_id')!r} {one.value!r}")
-        log = LabFiles(self.target.lab_dir).postgres / "postgres.log"
-        return "\n".join([*lines, "the end of PostgreSQL's log:", tail(log)])
-
     @staticmethod
-    def letters(done: Reconciled) -> int:
+    def letters(done: Audited) -> int:
         """How many dead letters there are."""
-        return int(done.verdict.facts["dead_letters"])
+        return int(done.document["dead_letters"])
 
     def unfinished(self) -> list[str]:
         """Whatever keeps this from being at rest: a worker not ready, a partition that nobody or

@@ -1,0 +1,221 @@
+"""Defects planted into recorded books, each with the invariants that must notice it.
+
+A defect is SQL over the auditor's store. `$happy`, `$declined` ... are orders of those classes,
+`$parked` a parked one. The first invariant is the intended one, the others follow from the same
+defect; any further one would be a false alarm.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Defect(NamedTuple):
+    """What is changed, and who must notice."""
+
+    name: str
+    caught_by: tuple[str, ...]
+    sql: str
+
+
+GHOST = "00000000-0000-0000-0000-00000000dead"
+
+DEFECTS = (
+    # accepted orders
+    Defect("accepted order lost", ("O1",),
+           f"insert into request by name select '{GHOST}'::uuid as order_id, 'x' as op, 'create'"
+           " as kind, 'ok' as outcome, '' as key, '' as request_id, '' as body_hash"),
+    Defect("two orders for one request", ("O1", "O3"),
+           "insert into request by name select * replace ('twice' as op, $happy2 as order_id)"
+           " from request where order_id = $happy and kind = 'create';"
+           "update record set correlation = (select request_id from request where op = 'twice')"
+           " where order_id = $happy2"),
+    Defect("refused, yet created", ("O2",),
+           "insert into request by name select 'no' as op, 'create' as kind, 'fail' as outcome,"
+           " key, '' as request_id, '422' as detail from idempotency where order_id = $happy"),
+    Defect("refused, yet announced", ("O2",),
+           "update request set outcome = 'fail', key = '' where order_id = $happy"
+           " and kind = 'create'"),
+    Defect("key reused with another body", ("O3",),
+           "insert into request by name select * replace ('again' as op, 'other' as body_hash,"
+           " '' as request_id) from request where order_id = $happy and kind = 'create'"),
+    Defect("key answers another order", ("O3",),
+           "update idempotency set order_id = $happy2 where order_id = $happy"),
+    Defect("order still running", ("O4", "O5", "T1", "P4"),
+           "update saga set state = 'PAYMENT_PENDING', terminal = false, body_hash = 'x'"
+           " where order_id = $happy"),
+    Defect("order never driven", ("O4", "P4"),
+           "delete from saga where order_id = $happy; delete from history where order_id = $happy;"
+           "delete from changelog where key = $happy::varchar"),
+    Defect("command outstanding", ("O4",),
+           "update saga set terminal = false where order_id = $happy"),
+    Defect("cancellation never decided", ("O4",),
+           "delete from history where order_id = $cancelled and event = 'cancel_requested';"
+           "insert into history by name select 0 as id, $happy as order_id, 1 as version, '' as"
+           " event, 'cancel_requested' as status, '' as reason, 0 as at_s;"
+           "insert into record by name select * replace ((select cancel_event from orders where"
+           " order_id = $happy) as event_id, $happy as order_id, $happy::varchar as key,"
+           " (select partition from record where order_id = $happy limit 1) as partition,"
+           " -1 as \"offset\") from record"
+           " where topic = 'order.cancel' limit 1;"
+           "insert into inbox by name select * replace ((select cancel_event from orders where"
+           " order_id = $happy) as event_id) from inbox where consumer = 'orchestrator' limit 1"),
+    Defect("parked without a dead letter", ("O4", "D1", "D2", "X1"),
+           "update record set order_id = null, event_id = null, origin_offset = 99999"
+           " where order_id = $parked and topic like '%.dlt'"),
+    # histories
+    Defect("late reply flips a cancelled order", ("O5",),
+           "insert into history by name select max(id) + 1 as id, $declined as order_id,"
+           " max(version) + 1 as version, 'inventory_pending' as event, 'INVENTORY_PENDING' as"
+           " status, '' as reason, 0 as at_s from history;"
+           "update saga set version = 999 where order_id = $declined"),
+    Defect("history takes an illegal step", ("O5",),
+           "update history set status = 'COMPLETED' where order_id = $happy"
+           " and status = 'PAYMENT_PENDING'"),
+    Defect("update lost: version taken back", ("O5",),
+           "update saga set version = 1 where order_id = $happy"),
+    Defect("older version written later", ("O5",),
+           "update history set version = 0 where order_id = $happy and status = 'COMPLETED'"),
+    Defect("saga without an order", ("O5",),
+           f"insert into saga by name select * replace ('{GHOST}'::uuid as order_id) from saga"
+           " where order_id = $happy; insert into history by name select * replace"
+           f" ('{GHOST}'::uuid as order_id, id + 1000 as id) from history where order_id = $happy"),
+    Defect("total drifts from its lines", ("O6", "P2", "P4", "X3"),
+           "update orders set total_minor = total_minor + 1 where order_id = $happy"),
+    Defect("wrong end", ("O7",),
+           "update request set expected = 'declined' where order_id = $happy"),
+    # money
+    Defect("charged twice", ("P1", "P2", "P4", "P6", "P7"),
+           "insert into gateway by name select * replace (line + 1000 as line, 'random' as key)"
+           " from gateway where order_id = $happy and op = 'charge'"),
+    Defect("never charged", ("P2", "P4", "P6"),
+           "delete from gateway where order_id = $happy"),
+    Defect("charged a wrong amount", ("P2", "P4", "P6"),
+           "update gateway set amount_minor = 1 where order_id = $happy"),
+    Defect("refund lost: money kept", ("P3", "P4", "P6"),
+           "delete from gateway where order_id = $refused and op = 'refund'"),
+    Defect("refunded twice", ("P5", "P3", "P4", "P6", "P7"),
+           "insert into gateway by name select * replace (line + 1000 as line, 'random' as key)"
+           " from gateway where order_id = $refused and op = 'refund'"),
+    Defect("refunded before the capture", ("P5",),
+           "update gateway set line = 0 where order_id = $refused and op = 'refund'"),
+    Defect("completed order refunded", ("P2", "P4", "P6"),
+           "insert into gateway by name select * replace (line + 1000 as line, 'refund' as op,"
+           " 'r' as key) from gateway where order_id = $happy and op = 'charge'"),
+    Defect("orphan charge", ("P6", "P4"),
+           "insert into gateway by name select * replace ('nobody' as order_text, null as order_id,"
+           " 'orphan' as key) from gateway where order_id = $happy and op = 'charge'"),
+    Defect("payment row forgets the charge", ("P6", "P4"),
+           "update attempt set status = 'DECLINED' where order_id = $happy"),
+    Defect("payment booked twice", ("P4", "P6"),
+           "insert into attempt by name select * replace (number + 1 as number) from attempt"
+           " where order_id = $happy"),
+    Defect("random key on every retry", ("P7",),
+           "insert into gateway by name select * replace (line + 1000 as line, 'random' as key,"
+           " 'error' as outcome) from gateway where order_id = $happy and op = 'charge'"),
+    Defect("one key, two requests", ("P7",),
+           "insert into gateway by name select * replace (line + 1000 as line, 'x' as body_hash,"
+           " 'replayed' as outcome) from gateway where order_id = $happy and op = 'charge'"),
+    # stock and shipments
+    Defect("stock leaks", ("S1",),
+           "update stock set available = available - 1 where consumed > 0"),
+    Defect("sold twice", ("S2", "S1"),
+           "update stock set available = -1 where sku = (select min(sku) from stock)"),
+    Defect("consumed what nobody bought", ("S1",),
+           "update stock set consumed = consumed + 1, restocked = restocked + 1"
+           " where sku = (select min(sku) from stock)"),
+    Defect("reservation leaks", ("S3", "S1"),
+           "update reservation set status = 'HELD' where order_id = $refused"),
+    Defect("completed without its stock", ("S3", "S1"),
+           "update reservation set status = 'RELEASED' where order_id = $happy"),
+    Defect("reserved twice", ("S4", "S1"),
+           "insert into reservation_line select * from reservation_line where order_id = $happy"),
+    Defect("reserved another quantity", ("S4", "S1"),
+           "update reservation_line set quantity = quantity + 1 where order_id = $happy"),
+    Defect("held without its line", ("S4", "S1"),
+           "delete from reservation_line where order_id = $happy"),
+    Defect("cancelled order shipped", ("H1",),
+           "update shipment set status = 'SHIPPED' where order_id = $refused"),
+    Defect("never shipped", ("H1",),
+           "delete from shipment where order_id = $happy"),
+    Defect("shipped twice", ("H1", "H2"),
+           "insert into shipment select * from shipment where order_id = $happy;"
+           "update record set at_s = 0 where order_id = $happy and topic = 'shipping.requested'"),
+    Defect("shipped before it was paid", ("H2",),
+           "update record set at_s = 1 where order_id = $happy and topic = 'shipping.requested'"),
+    # events
+    Defect("event dropped by the relay", ("X1",),
+           "delete from record where topic = 'order.created' and order_id = $happy;"
+           "delete from record where causation = $happy::varchar"),
+    Defect("cancel dropped by the relay", ("X1",),
+           "delete from record where topic = 'order.cancel' and order_id = $cancelled"),
+    Defect("stored output never sent", ("X1",),
+           "delete from record where topic = 'order.status_changed' and order_id = $happy"
+           " and status = 'INVENTORY_PENDING'"),
+    Defect("phantom event", ("X2",),
+           "insert into record by name select * replace (uuid() as event_id, 99999 as \"offset\")"
+           " from record where topic = 'order.status_changed' and order_id = $happy"
+           " and status = 'COMPLETED';"
+           "update log_end set before_offset = 100000 where topic = 'order.status_changed'"),
+    Defect("effect undone after its event", ("X2", "X1"),
+           "update stored_output set event_id = uuid() where topic = 'payment.result'"
+           " and event_id in (select event_id from record where order_id = $happy)"),
+    Defect("repeat with another body", ("X3",),
+           "insert into record by name select * replace ('mutated' as body_hash,"
+           " 99999 as \"offset\") from record where topic = 'payment.result'"
+           " and order_id = $happy"),
+    Defect("announced another total", ("X3",),
+           "update record set total_minor = 1 where topic = 'order.created' and order_id = $happy"),
+    Defect("announced out of order", ("X4",),
+           "update record set saga_version = 999 where order_id = $happy"
+           " and topic = 'order.status_changed' and status = 'PAYMENT_PENDING'"),
+    Defect("end never announced", ("X4", "X1"),
+           "delete from record where order_id = $happy and topic = 'order.status_changed'"
+           " and status = 'COMPLETED'"),
+    Defect("key on two partitions", ("X5",),
+           "insert into record by name select * replace (partition + 1 as partition)"
+           " from record where topic = 'order.status_changed' and order_id = $happy limit 1"),
+    Defect("outbox row left", ("X6",),
+           "insert into outbox values (uuid(), 'order.created', '', false)"),
+    Defect("outbox row set aside", ("X6",),
+           "insert into outbox values (uuid(), 'order.created', '', true)"),
+    Defect("silent skip", ("E1", "E2"),
+           "delete from inbox where consumer = 'orchestrator' and event_id in (select event_id"
+           " from record where order_id = $happy and topic = 'shipping.result');"
+           "delete from stored_output where cause_id in (select event_id from record where"
+           " order_id = $happy and topic = 'shipping.result') and topic = 'none'"),
+    Defect("commit ahead of its effect", ("E2", "E1", "T1"),
+           "delete from inbox where consumer = 'shipping' and event_id in (select event_id"
+           " from record where order_id = $refused and topic = 'shipping.requested')"),
+    Defect("event without a cause", ("E3",),
+           "update record set causation = 'nobody' where order_id = $happy"
+           " and topic = 'payment.result'"),
+    Defect("correlation lost", ("E3",),
+           "update record set correlation = 'other' where order_id = $happy"
+           " and topic = 'payment.result'"),
+    Defect("junk taken in", ("E4",),
+           "update record set readable = false where order_id = $happy"
+           " and topic = 'payment.result'"),
+    # dead letters
+    Defect("dead letter not indexed", ("D1",),
+           "delete from letter_index where topic = 'payment.requested.dlt'"),
+    Defect("dead letter forged in the index", ("D1",),
+           "insert into letter_index values ('x.dlt', 0, 0, 'x', 0, 0, 'payment')"),
+    Defect("dead letter of no record", ("D1", "E1", "E2"),
+           "update record set origin_offset = 99999 where topic = 'order.created.dlt'"),
+    Defect("dead letter dropped", ("D2", "X1", "D1", "O4"),
+           "delete from record where topic = 'payment.requested.dlt' and order_id = $parked"),
+    Defect("dead-lettered and done", ("D2",),
+           "update inbox set status = 0 where status = 3"),
+    # tables, faults
+    Defect("working copy drifts", ("T1",),
+           "update changelog set body_hash = 'old' where tbl = 'sagas' and key = $happy::varchar"),
+    Defect("working copy of nobody", ("T1",),
+           f"insert into changelog values ('sagas', 0, 99999, '{GHOST}', 'x')"),
+    Defect("table counts as finished what is not", ("T1",),
+           f"insert into changelog values ('payment_idempotency', 0, 99999,"
+           f" '{GHOST.replace('-', '')}', 'x')"),
+    Defect("fault left on", ("A1",), "delete from action where phase = 'ended'"),
+    Defect("fault without effect", ("A1",),
+           "update action set phase = 'void', detail = 'nothing happened' where phase = 'proved'"),
+)  # fmt: skip

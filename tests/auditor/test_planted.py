@@ -1,0 +1,112 @@
+"""The auditor holds on consistent books and finds every planted defect, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from chaos.auditor import views
+from chaos.auditor.invariants import CATALOGUE, Book, Kind
+from chaos.auditor.store import Store
+from chaos.auditor.verdict import State
+from tests.auditor.books import fill, orders, plant, verdict_of
+from tests.auditor.planted import DEFECTS, Defect
+
+#: What the recorded run did not provoke.
+IDLE = {"O2"}
+
+
+@pytest.fixture(scope="module")
+def filled() -> Iterator[Store]:
+    """One store with the recorded books."""
+    with Store() as store:
+        fill(store)
+        yield store
+
+
+@pytest.fixture
+def books(filled: Store) -> Iterator[Store]:
+    """The recorded books; whatever a test changes is taken back."""
+    filled.execute("begin")
+    yield filled
+    filled.execute("rollback")
+
+
+def violated(store: Store) -> dict[str, tuple[str, ...]]:
+    """Violated invariants with the items and orders of their witnesses."""
+    return {
+        one.invariant.id: tuple(f"{w.item} {w.order_id}" for w in one.witnesses)
+        for one in verdict_of(store).in_state(State.VIOLATED)
+    }
+
+
+def test_consistent_books_hold_and_every_invariant_examined_something(books: Store) -> None:
+    """No false alarm, and no invariant was idle but the one of refusals."""
+    verdict = verdict_of(books)
+    assert (verdict.result, verdict.exit_code) == ("holds", 0), violated(books)
+    assert {one.invariant.id for one in verdict.findings if not one.examined} == IDLE
+    assert {verdict.of(kind) for kind in Kind} == {"holds"}
+
+
+@pytest.mark.parametrize("defect", DEFECTS, ids=lambda defect: defect.name.replace(" ", "-"))
+def test_a_planted_defect_is_caught_by_its_invariant_and_no_other(
+    books: Store, defect: Defect
+) -> None:
+    """The intended invariant is violated, with witnesses; nothing beyond the defect is."""
+    plant(books, defect.sql)
+    found = violated(books)
+    assert set(found) == set(defect.caught_by)
+    assert found[defect.caught_by[0]]
+
+
+def test_every_invariant_is_broken_by_some_defect() -> None:
+    """An invariant that no defect breaks might be one that cannot fail."""
+    intended = {defect.caught_by[0] for defect in DEFECTS}
+    assert intended == {one.id for one in CATALOGUE}
+
+
+def test_the_witness_is_the_order_and_brings_its_timeline(books: Store) -> None:
+    """All books tell of the order, in the order of time, faults of that time included."""
+    order_id = orders()["happy"]
+    plant(books, next(one.sql for one in DEFECTS if one.name == "charged twice"))
+    finding = next(one for one in verdict_of(books).findings if one.invariant.id == "P1")
+    witness = finding.witnesses[0]
+    assert witness.order_id == order_id
+    assert witness.wrong.startswith("2 charges of ")
+    told = {one.book for one in witness.timeline}
+    assert {"client", "orders", "history", "saga", "payments", "inventory", "shipping",
+            "gateway", "topics", "inbox"} <= told  # fmt: skip
+    times = [one.at_s for one in witness.timeline]
+    assert times == sorted(times)
+
+
+def test_one_missing_book_makes_its_invariants_unknown_and_no_others(books: Store) -> None:
+    """What could not be read is never reported as holding; exit code 2."""
+    for book in Book:
+        verdict = verdict_of(books, unread={book: "away"})
+        unknown = {one.invariant.id for one in verdict.in_state(State.UNKNOWN)}
+        assert unknown == {one.id for one in CATALOGUE if book in one.needs}
+        assert verdict.exit_code == 2
+        assert verdict.unread == {book.value: "away"}
+
+
+def test_without_rest_liveness_is_violated_and_safety_is_still_judged(books: Store) -> None:
+    """What only rest can show is unknown; what must always hold is judged."""
+    verdict = verdict_of(books, unrest="7 orders on their way")
+    assert (verdict.of(Kind.LIVENESS), verdict.of(Kind.SAFETY)) == ("violated", "unknown")
+    assert verdict.exit_code == 1
+    unknown = {one.invariant.id for one in verdict.in_state(State.UNKNOWN)}
+    assert unknown == {one.id for one in CATALOGUE if one.at_rest}
+    plant(books, next(one.sql for one in DEFECTS if one.name == "charged twice"))
+    assert verdict_of(books, unrest="still").of(Kind.SAFETY) == "violated"
+
+
+def test_nothing_to_examine_is_unknown_not_holding() -> None:
+    """An empty platform proves nothing, whatever was not found in it."""
+    with Store() as store:
+        views.prepare(store)
+        verdict = verdict_of(store)
+    assert (verdict.result, verdict.exit_code) == ("unknown", 2)
+    optional = {one.id for one in CATALOGUE if one.optional}
+    assert {one.invariant.id for one in verdict.in_state(State.VACUOUS)} == optional
