@@ -138,11 +138,15 @@ DEFECTS = (
            "update shipment set status = 'SHIPPED' where order_id = $refused"),
     Defect("never shipped", ("H1",),
            "delete from shipment where order_id = $happy"),
-    Defect("shipped twice", ("H1", "H2"),
-           "insert into shipment select * from shipment where order_id = $happy;"
-           "update record set at_s = 0 where order_id = $happy and topic = 'shipping.requested'"),
+    Defect("shipped twice", ("H1",),
+           "insert into shipment select * from shipment where order_id = $happy"),
     Defect("shipped before it was paid", ("H2",),
-           "update record set at_s = 1 where order_id = $happy and topic = 'shipping.requested'"),
+           "update record set outcome = 'DECLINED' where order_id = $happy"
+           " and topic = 'payment.result'"),
+    Defect("shipped without held stock", ("H2",),
+           "update record set causation = (select causation from record where order_id = $happy"
+           " and topic = 'payment.requested' limit 1) where order_id = $happy"
+           " and topic = 'shipping.requested'"),
     # events
     Defect("event dropped by the relay", ("X1",),
            "delete from record where topic = 'order.created' and order_id = $happy;"
