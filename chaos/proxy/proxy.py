@@ -130,9 +130,9 @@ class Proxy:
     def close(self) -> None:
         """End the proxy for good: nothing listens, no connection is left."""
         self._forget_lease()
-        self.toxics.clear()
         self._stop_listening()
         self._drop_all()
+        self.toxics.clear()
 
     def _forget_lease(self) -> None:
         if self._lease is not None:
