@@ -38,6 +38,11 @@ class Chain:
         """Bytes inside."""
         return sum(place.stage.held for place in self._places)
 
+    @property
+    def pending(self) -> bool:
+        """Whether anything is still to come out of what was fed."""
+        return any(place.stage.pending for place in self._places)
+
     def add(self, number: int, stage: Stage[Any]) -> None:
         """Put a stage behind those of lower numbers."""
         insort(self._places, _Place(number, stage), key=lambda place: place.number)

@@ -24,12 +24,17 @@ _NO_LINGER = struct.pack("ii", 1, 0)
 class Side(asyncio.Protocol):
     """One socket: the source of a link and the target of the other."""
 
-    def __init__(self, on_open: Callable[[], None], on_lost: Callable[[Side], None]) -> None:
-        self._on_open, self._on_lost = on_open, on_lost
+    def __init__(
+        self,
+        on_open: Callable[[], None],
+        on_ended: Callable[[], None],
+        on_lost: Callable[[Side], None],
+    ) -> None:
+        self._on_open, self._on_ended, self._on_lost = on_open, on_ended, on_lost
         self.transport: asyncio.Transport | None = None
         self.outgoing: Link | None = None
         self.incoming: Link | None = None
-        self.lost = False
+        self.ended = self.lost = False
         self._reading = True
         self._early: list[Item] | None = None
 
@@ -42,7 +47,7 @@ class Side(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The socket is closed, by whomever."""
-        self.lost = True
+        self.ended = self.lost = True
         self._on_lost(self)
 
     def data_received(self, data: bytes) -> None:
@@ -51,7 +56,9 @@ class Side(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """A half close: the other direction stays open."""
+        self.ended = True
         self._pass_on(End.FIN)
+        self._on_ended()
         return True
 
     def wait(self) -> None:
@@ -136,8 +143,8 @@ class Connection:
         self.number, self._stats, self._on_over = number, stats, on_over
         self._on_open, self._on_flow = on_open, on_flow
         self._loop = asyncio.get_running_loop()
-        self.client = Side(self._client_open, self._side_lost)
-        self.server = Side(self._server_open, self._side_lost)
+        self.client = Side(self._client_open, self._side_ended, self._side_lost)
+        self.server = Side(self._server_open, self._side_ended, self._side_lost)
         self.over = self._flowing = False
         self.links: Mapping[str, Link] = {
             "upstream": self._link("upstream", self.client, self.server, memory),
@@ -169,6 +176,7 @@ class Connection:
         self.client.flow()
         if self.client.lost:
             self._side_lost(self.client)
+        self._side_ended()
 
     def drop(self, *, reset: bool = False) -> None:
         """Close both sides now."""
@@ -211,12 +219,20 @@ class Connection:
             link.close()
         self._tell_when_over()
 
+    def _side_ended(self) -> None:
+        """Close when both sides have ended and toxics have swallowed that."""
+        if self.over or not self._flowing:
+            return
+        if self.client.ended and self.server.ended and all(x.over for x in self.links.values()):
+            self._close()
+
     def _side_lost(self, side: Side) -> None:
         if not self.over and self._flowing and side.incoming and side.outgoing:
             side.incoming.deafen()
             side.outgoing.feed(End.LOST)
-            if self.client.lost and self.server.lost:  # and toxics let nobody know
+            if self.client.lost and self.server.lost:
                 self._stop()
+            self._side_ended()
         self._tell_when_over()
 
     def _tell_when_over(self) -> None:

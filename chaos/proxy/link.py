@@ -44,6 +44,11 @@ class Link:
         self._blocked = self._deaf = self._closed = False
         self.finished = False
 
+    @property
+    def over(self) -> bool:
+        """Whether nothing will come any more of a source that has ended."""
+        return self.finished or not self._chain.pending
+
     def feed(self, item: Item) -> None:
         """The source has sent data, or ended."""
         if self._closed:

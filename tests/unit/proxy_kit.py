@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import socket
 import struct
 import subprocess
@@ -51,9 +52,9 @@ class ProxyProcess:
         for text in self.process.stdout:
             self.lines.append(json.loads(text))
 
-    def stop(self) -> int:
-        """SIGTERM; the exit status."""
-        self.process.terminate()
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Send a signal and wait for the end; the exit status."""
+        self.process.send_signal(number)
         status = self.process.wait(PATIENCE_S)
         self._reader.join(PATIENCE_S)
         assert self.process.stdout is not None

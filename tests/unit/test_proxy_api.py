@@ -205,7 +205,7 @@ BAD_TOXICS: list[tuple[Any, int, str]] = [
         400,
         "stream was invalid, can be either upstream or downstream",
     ),
-    ({"type": "latency", "attributes": {"latency": -1}}, 400, "Expected `int` >= 0 - at `$.latency`"),
+    ({"type": "latency", "attributes": {"latency": -1}}, 400, ">= 0 - at `$.latency`"),
     ({"type": "latency", "attributes": {"latency": 1.5}}, 400, "at `$.latency`"),
     ({"type": "latency", "attributes": {"latency": "1"}}, 400, "at `$.latency`"),
     ({"type": "latency", "attributes": {"latencey": 1}}, 400, "unknown field `latencey`"),
@@ -426,6 +426,4 @@ def test_a_wrong_configuration_ends_with_a_reason(
 
 def test_an_interrupt_is_a_clean_end() -> None:
     """Ctrl-C ends the proxy like SIGTERM."""
-    process = ProxyProcess()
-    process.process.send_signal(signal.SIGINT)
-    assert process.stop() == 0
+    assert ProxyProcess().stop(signal.SIGINT) == 0

@@ -56,6 +56,11 @@ class Stage(ABC, Generic[A]):
         self._queue.append((now, item))
         self.held += size(item)
 
+    @property
+    def pending(self) -> bool:
+        """Whether anything inside is still to pass, be it an end without bytes."""
+        return bool(self._queue)
+
     @abstractmethod
     def due(self) -> float | None:
         """When the next item may pass; None when nothing passes by itself."""
