@@ -1,6 +1,6 @@
-"""What must hold of a world: always, and when it has come to rest.
+"""What must hold of a world that has come to rest (safety).
 
-Safety is judged from the books as they are, liveness by `unrest`. The gateway's ledger, the topics
+The gateway's ledger, the topics
 and the tables are compared with each other, never with what a handler believes.
 """
 
@@ -13,20 +13,19 @@ from app.db.inbox import Status
 from app.db.intake import CANCEL_REQUESTED
 from app.domain.definition import FINAL, State
 from app.domain.record import from_bytes
-from app.messages import decode, deadletter, unpack
+from app.messages import decode, unpack
 from app.topics import DEAD_LETTER_TOPICS, MESSAGE_TOPICS, ORDER_STATUS_CHANGED, RETRY_TIERS
 from chaos.simulation.client import SKUS
-from chaos.simulation.statements.inbox import INBOX
+from chaos.simulation.rest import alarms, inbox_rows
 from chaos.simulation.statements.participants import ATTEMPT, LINE, RESERVATION, SHIPMENT, STOCK
-from chaos.simulation.statements.relay import OUTBOX, PARKED
-from chaos.simulation.statements.sagas import HISTORY, SAGA, HistoryRow, SagaRow
+from chaos.simulation.statements.relay import PARKED
+from chaos.simulation.statements.sagas import HISTORY, SAGA, HistoryRow
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from app.domain.record import Saga
     from chaos.simulation.client import Customer
-    from chaos.simulation.database import Tx
     from chaos.simulation.world import World
 
 
@@ -43,62 +42,6 @@ _CONSUMER_OF = {
     }.items()
     for topic in topics
 }
-
-
-def endings(world: World) -> tuple[str, ...]:
-    """How each order ended: state, and reason when there is one."""
-    rows: Iterator[SagaRow] = iter(world.database.tables[SAGA].values())
-    return tuple(sorted(f"{row.state}{'/' * bool(row.reason)}{row.reason}" for row in rows))
-
-
-def watch(world: World) -> None:
-    """Check every transaction at its commit: a saga moves from the version that is there."""
-
-    def committed(tx: Tx) -> None:
-        for (table, key), row in tx.writes.items():
-            if table == SAGA and row is not None:
-                before = world.database.tables[SAGA].get(key)
-                world.note("saga", key, row.version, row.state)
-                if before is not None and _goes_back(before, row):
-                    world.violations.append(
-                        f"saga {key}: version {row.version} over {before.version}"
-                    )
-
-    world.database.committed = committed
-
-
-def _goes_back(before: SagaRow, row: SagaRow) -> bool:
-    """Whether a write undoes another: a touch keeps the record, a move comes from its version."""
-    if row.version == before.version:
-        return row.body != before.body
-    return row.version < before.version
-
-
-def unrest(world: World, customers: Sequence[Customer]) -> str:
-    """Say what is still to be done, empty when nothing is."""
-    for customer in customers:
-        if not customer.accepted:
-            return f"order {customer.order_id} is not placed"
-        row = world.database.tables[SAGA].get(customer.order_id)
-        if row is None:
-            return f"order {customer.order_id} has no saga"
-        saga = from_bytes(row.body)
-        parked = saga.state is State.PARKED and saga.due is None
-        if not (saga.settled and saga.created) and not parked:
-            return f"order {customer.order_id} is {saga.state}, version {saga.version}"
-    if world.faults.held_back:
-        return f"{world.faults.held_back} records are held back"
-    if world.database.tables[OUTBOX]:
-        return f"{len(world.database.tables[OUTBOX])} rows in the outbox"
-    for group in world.groups.values():
-        for topic in group.topics:
-            for partition in range(world.log.partitions):
-                tp = (topic, partition)
-                committed = {(tp.topic, tp.partition): at for tp, at in group.committed.items()}
-                if world.log.end(*tp) != committed.get(tp, 0):
-                    return f"{group.role} has not finished {topic}-{partition}"
-    ticked = [key for key, row in _inbox(world) if row.status == Status.TICKED]
-    return f"tick {ticked[0]} is not published" if ticked else ""
 
 
 def judge(world: World, customers: Sequence[Customer]) -> list[str]:
@@ -121,41 +64,49 @@ def judge(world: World, customers: Sequence[Customer]) -> list[str]:
 def _order(world: World, saga: Saga) -> Iterator[str]:
     """Money, goods and shipment of one order."""
     lines = [line for line in world.gateway.ledger.entries if line.order_id == saga.order_id]
-    captured = [line for line in lines if line.op == "charge" and line.outcome == "ok"]
-    refunded = [line for line in lines if line.op == "refund" and line.outcome == "ok"]
-    tables = world.database.tables
-    shipment = tables[SHIPMENT].get(saga.order_id)
-    reservation = tables[RESERVATION].get(saga.order_id)
-    attempt = tables[ATTEMPT].get(saga.order_id)
-    shipped = shipment is not None and shipment.status == "SHIPPED"
+    captured = [line.amount_minor for line in lines if (line.op, line.outcome) == ("charge", "ok")]
+    refunded = [line.amount_minor for line in lines if (line.op, line.outcome) == ("refund", "ok")]
     if len(captured) > 1:
         yield f"captured {len(captured)} times"
     if len(refunded) > len(captured):
         yield "refunded more often than captured"
-    balance = sum(line.amount_minor for line in captured) - sum(
-        line.amount_minor for line in refunded
-    )
+    balance = sum(captured) - sum(refunded)
     if saga.state is State.COMPLETED:
-        if balance != saga.total_minor:
-            yield f"the balance is {balance}, the total {saga.total_minor}"
-        if not shipped:
-            yield "not shipped"
-        if reservation is None or reservation.status != "COMMITTED":
-            yield f"its stock is not consumed: {reservation}"
-        if attempt is None or attempt.status != "CHARGED":
-            yield f"its payment is not recorded as charged: {attempt}"
-    if saga.state in (State.CANCELLED, State.REJECTED):
-        if balance:
-            yield f"the balance is {balance}"
-        if shipped:
-            yield "shipped"
-        if reservation is not None and reservation.status in ("HELD", "COMMITTED"):
-            yield f"its stock is {reservation.status}"
-        if attempt is not None and attempt.status not in ("DECLINED", "REFUNDED", *_UNCHARGED):
-            yield f"its payment is recorded as {attempt.status}"
+        yield from _completed(world, saga, balance)
+    elif saga.final:
+        yield from _cancelled(world, saga, balance)
 
 
-_UNCHARGED = ("EXPIRED", "CANCELLED")
+def _completed(world: World, saga: Saga, balance: int) -> Iterator[str]:
+    shipment, reservation, attempt = _records(world, saga)
+    if balance != saga.total_minor:
+        yield f"the balance is {balance}, the total {saga.total_minor}"
+    if shipment is None or shipment.status != "SHIPPED":
+        yield "not shipped"
+    if reservation is None or reservation.status != "COMMITTED":
+        yield f"its stock is not consumed: {reservation}"
+    if attempt is None or attempt.status != "CHARGED":
+        yield f"its payment is not recorded as charged: {attempt}"
+
+
+def _cancelled(world: World, saga: Saga, balance: int) -> Iterator[str]:
+    shipment, reservation, attempt = _records(world, saga)
+    if balance:
+        yield f"the balance is {balance}"
+    if shipment is not None and shipment.status == "SHIPPED":
+        yield "shipped"
+    if reservation is not None and reservation.status in ("HELD", "COMMITTED"):
+        yield f"its stock is {reservation.status}"
+    if attempt is not None and attempt.status not in _UNCHARGED:
+        yield f"its payment is recorded as {attempt.status}"
+
+
+def _records(world: World, saga: Saga) -> tuple[Any, Any, Any]:
+    tables = world.database.tables
+    return tuple(tables[name].get(saga.order_id) for name in (SHIPMENT, RESERVATION, ATTEMPT))  # type: ignore[return-value]
+
+
+_UNCHARGED = ("DECLINED", "REFUNDED", "EXPIRED", "CANCELLED")
 
 
 def _stock(world: World, sagas: dict[str, Saga]) -> Iterator[str]:
@@ -238,7 +189,7 @@ def _outputs(world: World) -> Iterator[str]:
             content = contents.setdefault((topic, event_id), record.value)
             if content != record.value and b"not_after" not in (record.value or b""):
                 yield f"{topic}: two contents of event {event_id.decode()}"
-    for (consumer, event_id), row in _inbox(world):
+    for (consumer, event_id), row in inbox_rows(world):
         if row.status == Status.INTENT:
             yield f"{consumer} has left event {event_id} as INTENT"
         for output in unpack(row.outputs) if row.outputs else ():
@@ -252,22 +203,9 @@ _JUDGED = {*MESSAGE_TOPICS, *DEAD_LETTER_TOPICS, *RETRY_TIERS_NAMES}
 
 def _inboxes(world: World) -> Iterator[str]:
     """Every record of an input topic has been finished by its consumer."""
-    rows = dict(_inbox(world))
+    rows = dict(inbox_rows(world))
     for topic, consumer in _CONSUMER_OF.items():
         for record in world.log.records(topic):
             event_id = dict(record.headers).get("ce_id", b"").decode()
             if (consumer, event_id) not in rows:
                 yield f"{consumer} has skipped event {event_id} of {topic}"
-
-
-def alarms(world: World) -> Iterator[str]:
-    """Nothing is ever poison here, so no dead letter says so. May be asked at any time."""
-    for topic in DEAD_LETTER_TOPICS:
-        for record in world.log.records(topic):
-            failure = deadletter.read_failure(record.headers)
-            if failure.error_class == "poison":
-                yield f"{topic}: {failure.error_reason} {failure.error_message}"
-
-
-def _inbox(world: World) -> Iterator[tuple[Any, Any]]:
-    yield from world.database.tables[INBOX].items()

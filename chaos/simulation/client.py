@@ -45,8 +45,8 @@ class Customer:
         self._lines = [(sku, random.randint(1, 4)) for sku in SKUS if random.random() < 0.6]
         self._declined = random.random() < 0.12
         self._address = _REFUSED_ADDRESS if random.random() < 0.12 else "Main street 1, DE"
-        self._cancels_after_s = random.choice((0.0, 0.4, 0.6, 1.0, 3.0, 12.0))
-        self._wants_cancel = random.random() < 0.6
+        self._cancels_after_s = random.choice((0.0, 0.5, 1.0, 1.5, 3.0, 8.0))
+        self._wants_cancel = random.random() < 0.7
 
     @property
     def stored(self) -> bool:

@@ -17,7 +17,7 @@ from psycopg2.extensions import (
 )
 
 from app.errors import DatabaseOutage, TransientDatabase
-from chaos.simulation.loop import WorkerEnded, current
+from chaos.simulation.process import WorkerEnded, current
 from chaos.simulation.statements import run_statement
 
 if TYPE_CHECKING:

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from datetime import datetime
 
-    from chaos.simulation.loop import Process, VirtualLoop
+    from chaos.simulation.loop import VirtualLoop
+from chaos.simulation.process import Process
 
 LOCK_TIMEOUT_S = 3.0
 

@@ -39,9 +39,9 @@ CONSUMED = REDRIVEN | {
     *(tier.name for tier in RETRY_TIERS.values()),
 }
 
-DUPLICATED, LATE, DROPPED = 0.15, 0.15, 0.1
+DUPLICATED, LATE, DROPPED = 0.15, 0.2, 0.08
 CONTENDED, ANSWER_LOST = 0.04, 0.02
-REFUSED = 0.15
+REFUSED = 0.25
 
 
 class Faults:
@@ -87,7 +87,7 @@ class Faults:
             self.dropped.add((topic, sent.key, sent.value))
             return True
         if self._strikes("late", LATE):
-            delay_s = self._randoms["late"].choice((0.02, 0.2, 2.0, 12.0))
+            delay_s = self._randoms["late"].choice((0.05, 0.5, 2.0, 5.0, 12.0))
             self._world.note("late", topic, sent.key, delay_s)
             self._deliver_later(delay_s, topic, partition, sent)
             return True

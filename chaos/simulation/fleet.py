@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from app.delivery.exits import Reason
 from chaos.simulation.group import Group
-from chaos.simulation.loop import Process, WorkerEnded, current
+from chaos.simulation.process import Process, WorkerEnded, current
 from chaos.simulation.worker import Worker
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ import aiohttp
 
 from chaos.gateway_sim.provider import Behaviour, Provider
 from chaos.gateway_sim.server import GatewayServer
-from chaos.simulation.loop import WorkerEnded, current
+from chaos.simulation.process import WorkerEnded, current
 
 if TYPE_CHECKING:
     from chaos.gateway_sim.ledger import Line

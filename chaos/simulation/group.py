@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from app.delivery.batch import BatchMessage
-    from chaos.simulation.world import World
     from chaos.simulation.worker import Worker
+    from chaos.simulation.world import World
 
 HEARTBEAT_S = 1.0
 COMMIT_SOON_S = 0.5
@@ -148,7 +148,8 @@ class SimConsumer(Consumer):
                 return message
 
     def _fetch(self, topics: Sequence[str]) -> dict[TP, Sequence[Any]]:
-        log, found = self._worker.world.log, {}
+        log = self._worker.world.log
+        found: dict[TP, Sequence[Any]] = {}
         limit = self._worker.world.faults.poll_records()
         for tp in sorted(self._fetch_at):
             if tp.topic in topics:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from aiokafka.structs import ConsumerRecord
 from faust.types import TP
 
-from chaos.simulation.loop import WorkerEnded, current
+from chaos.simulation.process import WorkerEnded, current
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

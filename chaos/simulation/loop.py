@@ -11,63 +11,34 @@ from __future__ import annotations
 import asyncio
 import heapq
 from asyncio import events
-from collections import deque
 from contextlib import suppress
-from contextvars import Context, ContextVar, copy_context
+from contextvars import Context, copy_context
 from itertools import count
 from random import Random
 from typing import TYPE_CHECKING, Any, TypeVar
+
+from chaos.simulation.process import KERNEL, Process, WorkerEnded, current_process
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
 T = TypeVar("T")
+_AbstractLoop: Any = asyncio.AbstractEventLoop
+"""Untyped, because most of what it declares (sockets, signals) has no place in a simulation."""
 
 STEPS_MAX = 3_000_000
 """Callbacks of one run at most: more means that something goes round in circles."""
-
-
-class WorkerEnded(BaseException):
-    """This process has ended; nothing it still does has an effect."""
 
 
 class Livelock(Exception):
     """The run does not end: something goes round in circles without time passing."""
 
 
-class Process:
-    """What lives and dies together: one worker, one client, or the servers (the kernel)."""
-
-    __slots__ = ("alive", "frozen", "name", "queued", "ready", "tasks")
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.alive = True
-        self.frozen = False
-        self.queued = False
-        self.ready: deque[asyncio.Handle] = deque()
-        self.tasks: list[asyncio.Task[Any]] = []
-
-    def __repr__(self) -> str:
-        return f"Process({self.name})"
-
-
-KERNEL = Process("kernel")
-"""Stands in where no process is set; every loop has a kernel of its own."""
-
-_current: ContextVar[Process] = ContextVar("process", default=KERNEL)
-
-
-def current() -> Process:
-    """Return the process whose code is running."""
-    return _current.get()
-
-
 def _ignore(_: Process) -> None:
     """Nobody strikes."""
 
 
-class VirtualLoop(asyncio.AbstractEventLoop):
+class VirtualLoop(_AbstractLoop):
     """Runs one simulation; `time()` is virtual seconds from 0.
 
     `strike` is called with the running process after `strike_in` more callbacks outside the kernel.
@@ -82,7 +53,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         self._now_s = 0.0
         self._draw = Random(seed).random
         self._runnable: list[Process] = []
-        self._timers: list[tuple[float, int, asyncio.TimerHandle, Process]] = []
+        self._timers: list[tuple[float, int, asyncio.TimerHandle | None, Any]] = []
         self._serial = count()
         self._processes = [self.kernel]
 
@@ -120,7 +91,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         context = copy_context() if context is None else context
         task: asyncio.Task[Any] = asyncio.Task(coro, loop=self, name=name, context=context)
         task._log_destroy_pending = False  # type: ignore[attr-defined]
-        context.get(_current, KERNEL).tasks.append(task)
+        context.get(current_process, KERNEL).tasks.append(task)
         return task
 
     def call_soon(
@@ -147,6 +118,12 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         heapq.heappush(self._timers, (when, next(self._serial), handle, self._owner(context)))
         return handle
 
+    def pause(self, delay: float) -> asyncio.Future[None]:
+        """Return a future that is done after `delay`: asyncio.sleep at half its cost."""
+        future: asyncio.Future[None] = asyncio.Future(loop=self)
+        heapq.heappush(self._timers, (self._now_s + delay, next(self._serial), None, future))
+        return future
+
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
         """A cancelled timer stays in the heap until its time."""
 
@@ -166,13 +143,13 @@ class VirtualLoop(asyncio.AbstractEventLoop):
     def spawn(self, process: Process, coro: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Start a task in `process`."""
         context = copy_context()
-        context.run(_current.set, process)
+        context.run(current_process.set, process)
         return self.create_task(coro, context=context)
 
     def later(self, delay_s: float, callback: Callable[..., Any], *args: Any) -> None:
         """Run a callback of the kernel after `delay_s`: what is under way outlives its sender."""
         context = copy_context()
-        context.run(_current.set, self.kernel)
+        context.run(current_process.set, self.kernel)
         self.call_later(delay_s, callback, *args, context=context)
 
     def kill(self, process: Process) -> None:
@@ -229,16 +206,20 @@ class VirtualLoop(asyncio.AbstractEventLoop):
                     self.strike(process)
 
     def _advance(self) -> None:
+        """Let time pass until something is due."""
         timers = self._timers
-        while timers and timers[0][2]._cancelled:
+        while timers and (handle := timers[0][2]) is not None and handle._cancelled:
             heapq.heappop(timers)
         if not timers:
             raise Livelock("nothing will ever happen again")
-        self._now_s = max(self._now_s, timers[0][0])
-        while timers and timers[0][0] <= self._now_s:
-            _, _, handle, process = heapq.heappop(timers)
-            if not handle._cancelled:
-                self._make_ready(process, handle)
+        self._now_s = now_s = max(self._now_s, timers[0][0])
+        while timers and timers[0][0] <= now_s:
+            _, _, handle, owner = heapq.heappop(timers)
+            if handle is None:
+                if not owner.done():
+                    owner.set_result(None)
+            elif not handle._cancelled:
+                self._make_ready(owner, handle)
 
     def close(self) -> None:
         """Throw every unfinished task away, whatever it wants to say about it."""
@@ -257,7 +238,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
             events._set_running_loop(None)
 
     def _owner(self, context: Context) -> Process:
-        owner: Process = context.get(_current, KERNEL)
+        owner: Process = context.get(current_process, KERNEL)
         return self.kernel if owner is KERNEL else owner
 
     def _make_ready(self, process: Process, handle: asyncio.Handle) -> None:

@@ -10,7 +10,7 @@ import msgspec
 from chaos.gateway_sim.provider import Behaviour, Mode
 
 if TYPE_CHECKING:
-    from chaos.simulation.loop import Process
+    from chaos.simulation.process import Process
     from chaos.simulation.world import World
 
 STEPS_BETWEEN_STRIKES = 250
@@ -38,7 +38,7 @@ class Nemesis:
         if faults.has("broker-outage"):
             self._spawn(self._broker_outages())
         if faults.has("gateway-error"):
-            self._mood(error_rate=0.3)
+            self._mood(error_rate=0.6)
         if faults.has("gateway-lost-reply"):
             self._mood(reply_lost_rate=0.4)
         if faults.has("gateway-timeout"):

@@ -57,14 +57,14 @@ class Plan(NamedTuple):
 
 
 def plan_of(seed: int, plant: str = "") -> Plan:
-    """Draw the run of a seed: few orders, about four in ten kinds of fault (swarm testing)."""
+    """Draw the run of a seed: few orders, about half of the kinds of fault (swarm testing)."""
     draw = Random(f"plan:{seed}")
-    share = draw.choice((0.1, 0.3, 0.5, 0.7))
+    share = draw.choice((0.2, 0.4, 0.6, 0.8))
     return Plan(
         seed=seed,
         orders=draw.randint(1, ORDERS_MAX),
         faults=tuple(kind for kind in FAULTS if draw.random() < share),
-        until_s=float(draw.randint(5, 30)),
+        until_s=float(draw.randint(4, 20)),
         workers=1 + (draw.random() < 0.4),
         operator=draw.random() < 0.7,
         plant=plant,

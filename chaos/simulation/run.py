@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from app.db.engine import Database
 from app.messages import deadletter
 from app.topics import DEAD_LETTER_TOPICS
-from chaos.simulation import checks, plants
+from chaos.simulation import checks, plants, rest
 from chaos.simulation.client import Customer, stock_up
 from chaos.simulation.environment import installed
 from chaos.simulation.fleet import Fleet
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from chaos.simulation.plan import Plan
 
-REST_S = 200.0
+REST_S = 90.0
 """Virtual time after the last fault within which everything must have come to rest."""
 LOOK_S = 1.0
 QUIET_S = 2.0
@@ -58,7 +58,7 @@ def simulate(plan: Plan) -> Result:
         plan=plan,
         violations=tuple(dict.fromkeys(found)),
         trace_hash=world.trace_hash(),
-        endings=checks.endings(world),
+        endings=rest.endings(world),
         virtual_s=world.loop.time(),
         steps=world.loop.steps,
         trace=tuple(world.trace),
@@ -69,7 +69,7 @@ async def _story(world: World) -> None:
     plan = world.plan
     random = Random(plan.seed * 17 + 3)
     stock_up(world, random)
-    checks.watch(world)
+    rest.watch(world)
     world.fleet = Fleet(world, plan.workers)
     db = Database(world.db_limits, 100)
     seeds = [random.getrandbits(60) for _ in range(plan.orders)]
@@ -81,13 +81,13 @@ async def _story(world: World) -> None:
     await asyncio.sleep(plan.until_s)
     world.note("faults end")
     nemesis.end()
-    unrest = await _rest(world, customers)
+    unrest = await _come_to_rest(world, customers)
     if unrest:
         world.violations.append(f"liveness: {unrest} after {REST_S:g} s without faults")
     world.violations += checks.judge(world, customers)
 
 
-async def _rest(world: World, customers: list[Customer]) -> str:
+async def _come_to_rest(world: World, customers: list[Customer]) -> str:
     """Wait until nothing is left to do; return what is, when the time is over."""
     deadline = world.loop.time() + REST_S
     operator = Operator(world) if world.plan.operator else None
@@ -95,13 +95,13 @@ async def _rest(world: World, customers: list[Customer]) -> str:
         await asyncio.sleep(LOOK_S)
         if operator is not None:
             operator.look()
-        world.violations += checks.alarms(world)
+        world.violations += rest.alarms(world)
         if world.violations:
             return ""
-        unrest = checks.unrest(world, customers)
+        unrest = rest.unrest(world, customers)
         if not unrest:
             await asyncio.sleep(QUIET_S)
-            unrest = checks.unrest(world, customers)
+            unrest = rest.unrest(world, customers)
         if not unrest or world.loop.time() > deadline:
             return unrest
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from hashlib import blake2b
@@ -19,6 +18,8 @@ from chaos.simulation.log import Log
 from chaos.simulation.loop import VirtualLoop
 
 if TYPE_CHECKING:
+    import asyncio
+
     from app.delivery.exits import Reason
     from chaos.simulation.fleet import Fleet
     from chaos.simulation.group import Group
@@ -49,9 +50,9 @@ SETTINGS: dict[str, Any] = {
     "retry_attempts_max": 3,
     "tick_interval_s": 1,
     "table_entry_retention_s": 60,
-    "relay_poll_ms": 500,
-    "relay_lease_ttl_s": 10,
-    "relay_lease_renew_s": 4,
+    "relay_poll_ms": 1000,
+    "relay_lease_ttl_s": 12,
+    "relay_lease_renew_s": 5,
     "breaker_open_s": 2,
 }
 """The product's defaults, with deadlines short enough for a story of a minute."""
@@ -121,11 +122,11 @@ class World:
         """How long one way takes, in seconds."""
         least, most = _DELAYS_S[what]
         delay_s = least + (most - least) * self._delays()
-        return delay_s * 100 if self.faults.slows() else delay_s
+        return delay_s * 100 if what != "start" and self.faults.slows() else delay_s
 
-    async def travel(self, what: str) -> None:
-        """Let one way's time pass."""
-        await asyncio.sleep(self.delay(what))
+    def travel(self, what: str) -> asyncio.Future[None]:
+        """Return a future that is done when one way's time has passed."""
+        return self.loop.pause(self.delay(what))
 
     def trace_hash(self) -> str:
         """The fingerprint of the trace: equal for equal runs."""

@@ -6,12 +6,9 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 import app.delivery.decoding
-import app.delivery.effects
-import app.delivery.step
-import app.relay.rounds
 from app import ids
 from app.db import leases
-from app.delivery.effects import CallingEffects, Effects
+from app.delivery.effects import Effects
 from app.delivery.idempotency import IdempotencyTable
 from app.delivery.outputs import Acked, Outputs
 from app.delivery.step import Step
@@ -22,7 +19,7 @@ from chaos.simulation import group
 from chaos.simulation.plants.registry import plant
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from app.delivery.batch import BatchMessage
     from app.delivery.effects import Finished
@@ -61,7 +58,7 @@ def outputs_not_awaited(planting: Planting) -> None:
             for (topic, partition), batch in opened.items():
                 await self._producer.send_batch(batch, topic, partition=partition)
 
-        asyncio.get_running_loop().create_task(send())  # noqa: RUF006 (that is the defect)
+        asyncio.get_running_loop().create_task(send())
         return [Acked(topic, partition, 0, count) for (topic, partition), count in waiting]
 
     planting.replace(Outputs, "flush", flush)
@@ -127,42 +124,6 @@ def stale_copy_believed(planting: Planting) -> None:
     planting.replace(Move, "doubtful", False)
 
 
-@plant("outputs-before-state")
-def outputs_before_state(planting: Planting) -> None:
-    """Outputs are sent before the tables are written."""
-
-    async def publish(self: Step, finished: Sequence[Finished]) -> None:
-        await published(self, [one._replace(writes=()) for one in finished])
-        await published(self, [one._replace(outputs=()) for one in finished])
-
-    published = Step.publish
-    planting.replace(Step, "publish", publish)
-
-
-@plant("no-intent")
-def no_intent(planting: Planting) -> None:
-    """The third party is called although its INTENT was rolled back."""
-
-    async def apply_first(
-        self: CallingEffects, events: Sequence[Event], guessing: bool
-    ) -> list[Any]:
-        del guessing
-        async with self._app.db.transaction() as tx:
-            known, fresh = await self._look_up(tx, events)
-            results = await self._handler.begin(tx, fresh, self._app.clock.now())
-            begun: dict[str, Any] = dict(known)
-            claims = []
-            for event, one in zip(fresh, results, strict=True):
-                if isinstance(one, app.delivery.effects.Call):
-                    begun[event.event_id] = app.delivery.effects.Pending(event, one.request)
-                else:
-                    claim, begun[event.event_id] = self._settle(event, one)
-                    claims.append(claim)
-        return [begun[event.event_id] for event in events]
-
-    planting.replace(CallingEffects, "_apply_first", apply_first)
-
-
 @plant("relay-deletes-first")
 def relay_deletes_first(planting: Planting) -> None:
     """The relay deletes its rows before it publishes them."""
@@ -198,7 +159,6 @@ def relay_not_awaited(planting: Planting) -> None:
             await asyncio.sleep(0.05)
             await out.flush()
 
-        asyncio.get_running_loop().create_task(send())  # noqa: RUF006 (that is the defect)
+        asyncio.get_running_loop().create_task(send())
 
     planting.replace(Rounds, "_publish", publish)
-

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from app.db import inbox, inventory, payments, sagas, shipping
 from app.delivery.effects import Effects
+from app.domain import saga
 from chaos.simulation.plants.registry import plant
 from chaos.simulation.statements.sagas import move
 
@@ -108,10 +109,15 @@ def _without_tombstones(planting: Planting, module: Any, status: str) -> None:
     planting.replace(module, "store", store)
 
 
-@plant("no-payment-tombstone")
-def no_payment_tombstone(planting: Planting) -> None:
-    """A refund that comes before its charge leaves nothing behind."""
+@plant("late-charge-kept")
+def late_charge_kept(planting: Planting) -> None:
+    """A refund leaves nothing behind for the charge it overtook, and a late success is ignored."""
+
+    def late_success(*_: object) -> saga.Decision:
+        return saga.Ignored("stale")
+
     _without_tombstones(planting, payments, "CANCELLED")
+    planting.replace(saga, "_late_success", late_success)
 
 
 @plant("no-inventory-tombstone")

@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import app.domain.inventory as stock
-import app.domain.saga as sagas
+import app.domain.saga as decisions
 from app import ids
 from app.domain.payment import NothingCaptured, Refunded
 from app.domain.record import StepRecord
@@ -14,8 +14,11 @@ from app.gateway.client import GatewayClient
 from chaos.simulation.plants.registry import plant
 
 if TYPE_CHECKING:
-    from app.domain.decision import Decision
     from chaos.simulation.plants.registry import Planting
+
+
+sagas: Any = decisions
+"""Its private functions are what a defect replaces."""
 
 
 @plant("gateway-key-per-call")
@@ -68,7 +71,7 @@ def reservation_leak(planting: Planting) -> None:
 def late_reply_flips(planting: Planting) -> None:
     """A success is believed in any state of the saga: no guard looks what it waits for."""
 
-    def forward_result(draft: Any, saga: Any, index: int, body: Any) -> Decision:
+    def forward_result(draft: Any, saga: Any, index: int, body: Any) -> Any:
         step = saga.plan.steps[index]
         if body.outcome in step.success and saga.steps[index].status != "DONE":
             saga = sagas.replaced(saga, index, StepRecord(status="SENT"))
@@ -83,21 +86,13 @@ def late_reply_flips(planting: Planting) -> None:
 def duplicate_reply_advances(planting: Planting) -> None:
     """A success counts again when its step is done: the step after it is started once more."""
 
-    def forward_result(draft: Any, saga: Any, index: int, body: Any) -> Decision:
+    def forward_result(draft: Any, saga: Any, index: int, body: Any) -> Any:
         if body.outcome in saga.plan.steps[index].success and not saga.final:
             return answered(draft, saga, index, body)
         return decided(draft, saga, index, body)
 
     decided, answered = sagas._forward_result, sagas._answered
     planting.replace(sagas, "_forward_result", forward_result)
-
-
-@plant("cancel-after-pivot")
-def cancel_after_pivot(planting: Planting) -> None:
-    """A cancellation is granted although the goods have left."""
-    from app.domain.record import Saga
-
-    planting.replace(Saga, "past_pivot", False)
 
 
 @plant("one-result-id")

@@ -105,7 +105,7 @@ async def sent(tx: Tx, p: Params) -> Answer:
 def _claims(tx: Tx, p: Params) -> list[tuple[str, InboxRow]]:
     names = ("event_ids", "statuses", "attempts", "outputs", "topics", "partitions", "offsets")
     columns: list[Any] = list(zip(*(p[name] for name in names), strict=True))
-    return [(one[0], InboxRow(*one[1:], at=tx.now)) for one in columns]
+    return [(one[0], InboxRow._make((*one[1:], tx.now))) for one in columns]
 
 
 @runs(deadletters._RECORD)

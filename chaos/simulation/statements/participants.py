@@ -178,7 +178,8 @@ async def store_stock(tx: Tx, p: Params) -> Answer:
             held += len(lines)
     for sku, *amounts in rows_of(p, "skus", "available", "held", "consumed"):
         if await tx.lock(STOCK, [sku]):
-            row = StockRow(*amounts, tx.get(STOCK, sku).restocked)  # type: ignore[union-attr]
+            before: Any = tx.get(STOCK, sku)
+            row = StockRow._make((*amounts, before.restocked))
             _check(row)
             tx.put(STOCK, sku, row)
             moved += 1

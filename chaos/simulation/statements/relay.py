@@ -72,11 +72,12 @@ async def read(tx: Tx, p: Params) -> Answer:
         for number, row in tx.rows(OUTBOX)
         if row.shard in p["shards"] and row.aggregate_id not in p["held"]
     )
-    return [
-        (number, row.shard, row.aggregate_id, row.attempts, row.created_at, row.topic, row.payload)
-        + row.headers
-        for number, row in found[: p["limit"]]
-    ]
+    return [_read(number, row) for number, row in found[: p["limit"]]]
+
+
+def _read(number: int, row: OutboxRow) -> tuple[Any, ...]:
+    known = (number, row.shard, row.aggregate_id, row.attempts, row.created_at)
+    return (*known, row.topic, row.payload, *row.headers)
 
 
 @runs(outbox._REFUSED)

@@ -82,10 +82,7 @@ def _new_rows(p: Params) -> list[tuple[str, int, SagaRow]]:
         *(p[name] for name in ("reasons", "terminal", "bodies", "dues")),
         strict=True,
     )
-    return [
-        (one[0], one[1], SagaRow(*one[2:9], updated_at=p["now"]))  # type: ignore[misc]
-        for one in columns
-    ]
+    return [(one[0], one[1], SagaRow._make((*one[2:9], p["now"]))) for one in columns]
 
 
 @runs(sagas._HISTORY)
