@@ -103,6 +103,9 @@ def facts(store: Store) -> dict[str, Any]:
         "gateway_attempts": store.number("select count(*) from gateway"),
         "gateway_replayed": store.number("select count(*) from gateway where outcome = 'replayed'"),
         "faults": store.number("select count(distinct action) from action where phase = 'proved'"),
+        "void_faults": store.number(
+            "select count(distinct action) from action where phase = 'void'"
+        ),
         "unknown_answers": store.number(
             "select count(*) from request where kind = 'create' and outcome = 'unknown'"
         ),

@@ -25,7 +25,7 @@ from chaos.lab.plan import LabFiles
 from chaos.lab.process import tail
 from chaos.ledger.group import GroupWatch
 from chaos.workload.target import target_of
-from tests.faults.traffic import Traffic
+from chaos.workload.traffic import Traffic
 from tests.waiting import wait_until
 
 #: Generous: what a quiet machine does in seconds, a busy one does in this.

@@ -1,4 +1,7 @@
-"""A: what the nemesis did is recorded, had its effect, and was undone."""
+"""A: what the nemesis did is recorded, was looked at, and was undone.
+
+A fault that was seen to have no effect is void: it covers nothing, but it violates nothing either.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from chaos.auditor.invariants.invariant import Book, Invariant
 INVARIANTS = (
     Invariant(
         "A1",
-        "every fault proved its effect and was undone",
+        "every fault was proved or called void, and undone",
         (Book.NEMESIS,),
         "select count(distinct action) from action where phase = 'started'",
         """
@@ -15,13 +18,12 @@ INVARIANTS = (
             select action, any_value(fault) as fault, any_value(target) as target,
                    bool_or(phase = 'started') as started, bool_or(phase = 'proved') as proved,
                    bool_or(phase in ('ended', 'expired')) as over,
-                   string_agg(detail, '; ') filter (phase = 'void') as void
+                   bool_or(phase = 'void') as void
               from action group by action)
         select action, null::uuid, fault || ' on ' || target || ': ' || case
                when not over then 'was never undone'
-               when void is not null then 'had no effect, so the run is void: ' || void
-               else 'its effect was never proved' end
-          from folded where started and not (proved and over)
+               else 'nobody looked whether it had an effect' end
+          from folded where started and not (over and (proved or void))
         """,
         optional=True,
     ),

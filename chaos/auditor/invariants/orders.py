@@ -130,7 +130,7 @@ INVARIANTS = (
     Invariant(
         "O7",
         "each order of a known class ends as that class must",
-        (Book.LOAD, Book.POSTGRES),
+        (Book.LOAD, Book.POSTGRES, Book.GATEWAY),
         f"""
         select count(*) from ({_ACCEPTED}) a join order_state o using (order_id)
           join expected_end e on e.class = a.expected where o.final
@@ -142,7 +142,9 @@ INVARIANTS = (
               from ({_ACCEPTED}) a join order_state o using (order_id)
               join expected_end e on e.class = a.expected
               left join request c on c.order_id = o.order_id and c.kind = 'cancel'
-             where o.final and o.reason <> 'timeout')
+             where o.final and o.reason <> 'timeout'
+               and not (o.reason = 'payment_declined' and o.order_id in
+                    (select order_id from gateway where outcome = 'declined')))
         select j.order_id::varchar, j.order_id,
                'ended ' || status || ' ' || reason || ', expected ' || class
           from judged j

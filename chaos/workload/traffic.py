@@ -1,9 +1,10 @@
-"""Orders that keep coming while a test breaks something, and what became of each request."""
+"""Orders that keep coming while something breaks, from a thread of their own."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from secrets import token_hex
@@ -15,11 +16,15 @@ from chaos.workload.generator import Load, read_catalogue
 from chaos.workload.ledger import LedgerFile, Line
 from chaos.workload.mix import DEFAULT_MIX, Order, plan
 from chaos.workload.target import Target
-from tests.waiting import wait_until
 
-LONGEST_S = 300
+LONGEST_S = 900
 IN_FLIGHT_MAX = 5_000
 REQUEST_TIMEOUT_S = 20.0
+LOOK_S = 0.05
+
+
+class TrafficFailed(Exception):
+    """The orders stopped, or do not come through; the text says why."""
 
 
 class Traffic:
@@ -50,13 +55,18 @@ class Traffic:
         self.stop()
 
     def stop(self) -> None:
-        """Send no more, wait for the answers; may be called twice."""
+        """Send no more, wait for the answers; may be called twice. Raises TrafficFailed."""
         self._enough.set()
         self._thread.join(REQUEST_TIMEOUT_S * 3)
         if self._thread.is_alive():
-            raise AssertionError("requests are still under way long after the last was sent")
+            raise TrafficFailed("requests are still under way long after the last was sent")
         if self._failure is not None:
-            raise self._failure
+            raise TrafficFailed(f"the load ended: {self._failure!r}") from self._failure
+
+    @property
+    def sent(self) -> int:
+        """How many orders were sent so far."""
+        return self._load.sent if self._load is not None else 0
 
     @property
     def creates(self) -> list[Line]:
@@ -70,14 +80,15 @@ class Traffic:
         return sum(line.outcome == "ok" for line in self.creates)
 
     def flow(self, orders: int, *, timeout_s: float = 120.0) -> None:
-        """Return when so many more orders were accepted."""
+        """Return when so many more orders were accepted. Raises TrafficFailed."""
         wanted = self.accepted + orders
-        wait_until(
-            lambda: self.accepted >= wanted or not self._thread.is_alive(),
-            timeout_s=timeout_s,
-            what=f"{orders} more orders are accepted",
-        )
-        assert self.accepted >= wanted, self._failure
+        deadline = time.monotonic() + timeout_s
+        while self.accepted < wanted:
+            if not self._thread.is_alive():
+                raise TrafficFailed(f"the load ended: {self._failure!r}")
+            if time.monotonic() > deadline:
+                raise TrafficFailed(f"{orders} more orders were not accepted in {timeout_s:g} s")
+            time.sleep(LOOK_S)
 
     def _run(self) -> None:
         try:

@@ -1,0 +1,1 @@
+"""Campaigns: seeded random faults over all roles under load, audited after every run."""

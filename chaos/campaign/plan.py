@@ -1,0 +1,73 @@
+"""What a campaign will do: which faults in which run, a function of seed and matrix. Pure.
+
+All possible cells of the matrix are dealt like a deck of cards, so that every fault meets every
+target before any is repeated. The faults of a run are dealt into lanes by what they strike: within
+a lane they follow each other, lanes run beside each other, and no target is struck by two at once.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from chaos.nemesis.engine import Action, Cell
+
+GAP_MIN_S, GAP_MAX_S = 0.5, 3.0
+SERVERS = frozenset({"broker", "postgres", "kafka-proxy", "postgres-proxy", "kafka", "proxy"})
+
+
+class Planned(NamedTuple):
+    """One action, and how long its lane pauses before it."""
+
+    pause_s: float
+    action: Action
+
+
+class RunPlan(NamedTuple):
+    """One run: its number from 0, its own seed, and its lanes by name."""
+
+    number: int
+    seed: int
+    lanes: dict[str, tuple[Planned, ...]]
+
+    @property
+    def actions(self) -> list[Action]:
+        """All actions, lane by lane."""
+        return [planned.action for lane in self.lanes.values() for planned in lane]
+
+
+def plan_run(seed: int, number: int, cells: Sequence[Cell], faults: int) -> RunPlan:
+    """Return run `number` of the campaign `seed`: the same for the same matrix.
+
+    Raises ValueError when nothing in the matrix is possible.
+    """
+    possible = sorted({(cell.fault, cell.target) for cell in cells if not cell.reason})
+    if not possible:
+        raise ValueError("no fault is possible in this lab")
+    own_seed = random.Random(f"{seed}/{number}").randrange(2**31)
+    luck = random.Random(own_seed)
+    lanes: dict[str, list[Planned]] = {}
+    for fault, target in _dealt(seed, possible, number * faults, faults):
+        action = Action(fault, target, seed=luck.randrange(2**31))
+        pause_s = luck.uniform(GAP_MIN_S, GAP_MAX_S)
+        lanes.setdefault(lane_of(target), []).append(Planned(pause_s, action))
+    return RunPlan(number, own_seed, {name: tuple(lane) for name, lane in sorted(lanes.items())})
+
+
+def lane_of(target: str) -> str:
+    """Return the lane of a target: workers, servers, or whatever else it strikes."""
+    if target in SERVERS:
+        return "servers"
+    return "workers" if target.rpartition("-")[2].isdigit() else "others"
+
+
+def _dealt(
+    seed: int, possible: Sequence[tuple[str, str]], skip: int, count: int
+) -> Iterator[tuple[str, str]]:
+    """Cards `skip` to `skip + count` of endlessly many decks, each shuffled anew."""
+    size = len(possible)
+    for place in range(skip, skip + count):
+        deck = list(possible)
+        random.Random(f"{seed}/deck/{place // size}").shuffle(deck)
+        yield deck[place % size]

@@ -1,0 +1,144 @@
+"""What a campaign found, as tables. Pure."""
+
+from __future__ import annotations
+
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from chaos.auditor.report.text import columns
+from chaos.campaign.book import Injected, RunResult
+
+HEAD = ("fault", "targets", "proved", "void", "recovery p50", "p95", "max", "not seen")
+
+
+class Totals(NamedTuple):
+    """A whole campaign in numbers."""
+
+    runs: int
+    held: int
+    violated: int
+    unknown: int
+    orders: int
+    unknown_answers: int
+    injections: int
+    proved: int
+    void: int
+    kinds: int
+    pairs: int
+
+
+def totals(runs: Sequence[RunResult]) -> Totals:
+    """Count everything once; orders are those accepted in each run."""
+    injected = [one for run in runs for one in run.injections]
+    proved = [one for one in injected if one.outcome == "proved"]
+    results = [run.result for run in runs]
+    return Totals(
+        len(runs),
+        results.count("holds"),
+        results.count("violated"),
+        results.count("unknown"),
+        sum(run.accepted for run in runs),
+        sum(run.unknown for run in runs),
+        len(injected),
+        len(proved),
+        sum(one.outcome != "proved" for one in injected),
+        len({one.fault for one in proved}),
+        len({(one.fault, one.target) for one in proved}),
+    )
+
+
+def by_fault(runs: Iterable[RunResult]) -> list[tuple[str, ...]]:
+    """One row a fault, with the times of recovery that were seen."""
+    found: defaultdict[str, list[Injected]] = defaultdict(list)
+    for run in runs:
+        for one in run.injections:
+            found[one.fault].append(one)
+    return [_row(fault, listed) for fault, listed in sorted(found.items())]
+
+
+def _row(fault: str, listed: Sequence[Injected]) -> tuple[str, ...]:
+    proved = [one for one in listed if one.outcome == "proved"]
+    times = sorted(one.recovered_s for one in proved if one.recovered_s is not None)
+    return (
+        fault,
+        str(len({one.target for one in listed})),
+        str(len(proved)),
+        str(len(listed) - len(proved)),
+        *(f"{value:.2f} s" if times else "-" for value in _quantiles(times)),
+        str(len(proved) - len(times)),
+    )
+
+
+def _quantiles(times: Sequence[float]) -> tuple[float, float, float]:
+    if not times:
+        return 0.0, 0.0, 0.0
+    # nearest rank: the smallest time that 95 % do not exceed
+    rank = max(0, -(-len(times) * 95 // 100) - 1)
+    return statistics.median(times), times[rank], times[-1]
+
+
+def text(runs: Sequence[RunResult], skipped: Sequence[str], replay: str) -> str:
+    """Everything for a terminal; `replay` is the command of one run with `{number}` in it."""
+    parts = [columns([HEAD, *by_fault(runs)]), "", *sentences(runs)]
+    parts += [f"not possible here, so not covered: {one}" for one in skipped]
+    parts += [f"run {run.number} {_why(run)}: repeat it by {replay.format(number=run.number)}"
+              for run in runs if run.result != "holds"]  # fmt: skip
+    parts += [f"run {run.number}: {one.fault} at {one.target} is void: {one.detail}"
+              for run in runs for one in run.injections if one.outcome != "proved"]  # fmt: skip
+    return "\n".join(parts)
+
+
+def sentences(runs: Sequence[RunResult]) -> list[str]:
+    """The campaign in a few lines; zero in n is not zero, so the bound is said."""
+    sums = totals(runs)
+    told = [
+        (
+            f"{sums.runs} runs: {sums.held} hold, {sums.violated} violated, {sums.unknown} unknown;"
+            f" {sums.orders:,} orders accepted, {sums.unknown_answers:,} answers unknown"
+        ),
+        (
+            f"{sums.injections} injections of {sums.kinds} kinds in {sums.pairs} (fault, target) pairs:"
+            f" {sums.proved} proved their effect, {sums.void} did not and count for nothing"
+        ),
+    ]
+    if sums.runs and not sums.violated:
+        told.append(
+            f"no violation in {sums.runs} runs: with 95 % confidence at most"
+            f" {min(1.0, 3 / sums.runs):.1%} of such runs violate anything (3/n)"
+        )
+    return told
+
+
+def _why(run: RunResult) -> str:
+    found = ", ".join(run.violated) or run.unrest
+    return f"is {run.result}" + (f" ({found})" if found else "")
+
+
+def markdown(
+    runs: Sequence[RunResult], skipped: Sequence[str], command: str, machine: str, date: str
+) -> str:
+    """The published form, with what is needed to repeat it."""
+    head = "| " + " | ".join(HEAD) + " |"
+    rule = "|" + "---|" * len(HEAD)
+    rows = ["| " + " | ".join(row) + " |" for row in by_fault(runs)]
+    failed = [f"- run {run.number} (seed {run.seed}) {_why(run)}" for run in runs
+              if run.result != "holds"]  # fmt: skip
+    return "\n".join(
+        [
+            "# Campaign",
+            "",
+            f"`{command}`, {date}, {machine}.",
+            "",
+            *(f"- {line}" for line in sentences(runs)),
+            *failed,
+            "",
+            head,
+            rule,
+            *rows,
+            "",
+            *(f"- not possible there, so not covered: {one}" for one in skipped),
+            "",
+        ]
+    )
