@@ -52,7 +52,7 @@ def endpoint_of(dsn: str) -> str:
         host, port = parts.hostname, parts.port or _POSTGRES_PORT
     except ValueError:
         host, port = None, 0
-    if not host or "/" in host or "%2f" in host or "," in parts.netloc or "host=" in parts.query:
+    if not host or "/" in host or "%" in host or "," in parts.netloc or "host=" in parts.query:
         raise LabError(
             "the proxy needs a database URL with one host (postgresql://USER@HOST:PORT/DATABASE):"
             " name that host, or leave --proxy out"
