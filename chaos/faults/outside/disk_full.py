@@ -1,0 +1,107 @@
+"""Fault `disk_full`: the file system that holds a worker's tables has no byte left."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, ClassVar
+
+from app.roles import ROLES
+from chaos.faults.outside.fault import Fault, Run, Unproved
+from chaos.lab.process import LabError
+from chaos.nemesis.world import World, role_of
+
+MOUNT, UMOUNT = shutil.which("mount") or "", shutil.which("umount") or ""
+PIECE = 64 * 1024
+
+
+class DiskFull(Fault):
+    """A worker's tables lie on a small file system of their own, and it fills up."""
+
+    name = "disk_full"
+    aims = "a worker with tables"
+    needs = "root on Linux, to mount a small file system"
+    for_s = 10.0
+    recovers_from = "end"
+    lease_extra_s = 120.0
+    params: ClassVar[Mapping[str, Any]] = MappingProxyType({"size_mb": 16})
+
+    def targets(self, world: World) -> list[str]:
+        return [one for one in world.workers() if ROLES[role_of(one)].tables]
+
+    def unavailable(self, world: World, target: str) -> str:
+        return cannot_mount(world.own_dir())
+
+    def start(self, run: Run) -> None:
+        lab, target = run.world.lab, run.target
+        directory = run.world.tables_dir(target)
+        kept = directory.with_name(f"{directory.name}.kept")
+        run.undo("start", part=target)
+        run.undo("unmount", path=str(directory), kept=str(kept))
+        run.undo("stop", part=target)
+        lab.stop(target)
+        directory.rename(kept)
+        directory.mkdir()
+        mount(directory, int(run.params["size_mb"]))
+        lab.start(target)
+        run.notes["filler"] = fill(directory)
+
+    def prove(self, run: Run) -> str:
+        directory = run.world.tables_dir(run.target)
+        probe = directory / "probe"
+        try:
+            probe.write_bytes(b"x" * PIECE)
+        except OSError as error:
+            if error.errno == errno.ENOSPC:
+                return f"{directory}: {os.strerror(error.errno)}, {run.notes['filler']} bytes full"
+            raise Unproved(str(error)) from None
+        raise Unproved(f"{PIECE} bytes could be written to {directory}")
+
+    def after(self, run: Run) -> str:
+        directory = run.world.tables_dir(run.target)
+        if os.path.ismount(directory):
+            raise LabError(f"{directory} is still mounted")
+        return f"{directory} is on the lab's own disk again"
+
+
+def mount(directory: Path, size_mb: int) -> None:
+    """Put a file system of `size_mb` on `directory`. Raises LabError."""
+    command = [MOUNT, "-t", "tmpfs", "-o", f"size={size_mb}m", "nemesis", str(directory)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    if done.returncode:
+        raise LabError(f"cannot mount a small file system: {done.stderr.strip()}")
+
+
+def fill(directory: Path) -> int:
+    """Write until nothing more fits; how many bytes that were."""
+    written = 0
+    with (directory / "filler").open("wb", buffering=0) as file:
+        for piece in (PIECE, 512, 1):
+            with contextlib.suppress(OSError):
+                while True:
+                    written += file.write(b"\0" * piece)
+    return written
+
+
+def cannot_mount(directory: Path) -> str:
+    """Why no file system can be mounted here, by trying; empty when it can."""
+    if sys.platform != "linux" or not (MOUNT and UMOUNT):
+        return "mount and umount of Linux are needed"
+    if os.geteuid() != 0:
+        return "only root may mount a file system"
+    trial = directory / "trial"
+    trial.mkdir(parents=True, exist_ok=True)
+    try:
+        mount(trial, 1)
+    except LabError as error:
+        return str(error)
+    subprocess.run([UMOUNT, str(trial)], check=True, capture_output=True, timeout=20)
+    trial.rmdir()
+    return ""

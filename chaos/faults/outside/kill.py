@@ -1,0 +1,24 @@
+"""Fault `kill`: kill -9 of one process."""
+
+from __future__ import annotations
+
+from chaos.faults.outside.fault import Fault, Run
+from chaos.faults.outside.successor import note, succeeded
+from chaos.nemesis.world import World
+
+
+class Kill(Fault):
+    """SIGKILL of a worker, the broker or the gateway; the supervisor starts it again."""
+
+    name = "kill"
+    aims = "a worker, broker, gateway-sim"
+
+    def targets(self, world: World) -> list[str]:
+        return [*world.workers(), *(one for one in world.parts() if one != "postgres")]
+
+    def start(self, run: Run) -> None:
+        note(run, run.target)
+        run.world.lab.kill(run.target, "KILL")
+
+    def prove(self, run: Run) -> str:
+        return succeeded(run, run.target)

@@ -1,0 +1,130 @@
+"""Reading and writing whole topics past the product: raw bytes in, raw bytes out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+from confluent_kafka import Consumer, Message, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from chaos.faults.outside.fault import Unproved
+
+Headers = tuple[tuple[str, bytes | None], ...]
+TIMEOUT_S = 30.0
+LOOK_S = 0.2
+
+
+class Record(NamedTuple):
+    """One record; `offset` is -1 while it was not written."""
+
+    topic: str
+    partition: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers = ()
+    offset: int = -1
+
+
+def publish(bootstrap: str, records: Iterable[Record]) -> list[Record]:
+    """Write records to their partitions, in order; as the broker acknowledged them.
+
+    Raises Unproved when one was not acknowledged within 30 s.
+    """
+    written: dict[int, Record] = {}
+    failed: list[str] = []
+    producer = Producer(
+        {
+            "bootstrap.servers": bootstrap,
+            "enable.idempotence": True,
+            "message.max.bytes": 4_000_000,
+            "log_level": 0,
+        }
+    )
+    count = 0
+    for number, record in enumerate(records):
+
+        def told(error: Any, message: Message, number: int = number, one: Record = record) -> None:
+            if error is not None:
+                failed.append(str(error))
+            else:
+                written[number] = one._replace(offset=int(message.offset() or 0))
+
+        producer.produce(
+            record.topic,
+            record.value,
+            record.key,
+            partition=record.partition,
+            headers=list(record.headers),
+            on_delivery=told,
+        )
+        producer.poll(0)
+        count = number + 1
+    left = producer.flush(TIMEOUT_S)
+    if left or failed or len(written) != count:
+        raise Unproved(f"{count - len(written)} of {count} records were not taken: {failed[:3]}")
+    return [written[number] for number in range(count)]
+
+
+def read(bootstrap: str, topics: Iterable[str], last: int | None = None) -> Iterator[Record]:
+    """Every record of `topics` now, or the `last` so many of each partition.
+
+    Raises Unproved when the broker gives nothing for 30 s.
+    """
+    consumer = Consumer(
+        {
+            "bootstrap.servers": bootstrap,
+            "group.id": "nemesis-reader",
+            "enable.auto.commit": False,
+            "enable.partition.eof": True,
+            "fetch.message.max.bytes": 4_000_000,
+            "log_level": 0,
+        }
+    )
+    try:
+        places = []
+        for topic, partition in partitions(bootstrap, topics):
+            place = TopicPartition(topic, partition)
+            low, high = consumer.get_watermark_offsets(place, timeout=TIMEOUT_S)
+            if high > low:
+                place.offset = low if last is None else max(low, high - last)
+                places.append(place)
+        consumer.assign(places)
+        left = {(place.topic, place.partition) for place in places}
+        heard_s = time.monotonic()
+        while left:
+            messages = consumer.consume(1000, LOOK_S)
+            if messages:
+                heard_s = time.monotonic()
+            elif time.monotonic() - heard_s > TIMEOUT_S:
+                raise Unproved(f"nothing was read for {TIMEOUT_S:g} s from {sorted(left)}")
+            for message in messages:
+                if message.error() is not None:
+                    left.discard((message.topic(), message.partition()))
+                else:
+                    yield _record(message)
+    finally:
+        consumer.close()
+
+
+def partitions(bootstrap: str, topics: Iterable[str]) -> list[tuple[str, int]]:
+    """Every partition of `topics`."""
+    known = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0}).list_topics(
+        timeout=TIMEOUT_S
+    )
+    return [
+        (topic, number) for topic in sorted(topics) for number in known.topics[topic].partitions
+    ]
+
+
+def _record(message: Message) -> Record:
+    headers = tuple(message.headers() or ())
+    return Record(
+        str(message.topic()),
+        int(message.partition() or 0),
+        message.key(),
+        message.value(),
+        headers,
+        int(message.offset() or 0),
+    )
