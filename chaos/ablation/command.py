@@ -16,7 +16,7 @@ import typer
 from app.cli import EXIT_DIFFERENCE, EXIT_INTERRUPTED, EXIT_USAGE
 from chaos.ablation.cures import CURES, Cure
 from chaos.ablation.experiments import EXPERIMENTS
-from chaos.ablation.trial import Trial, run_trial
+from chaos.ablation.trial import REST_S, Trial, run_trial
 from chaos.ablation.verdict import HEAD, Row, cells, document, markdown, outcome
 from chaos.auditor.report.text import columns
 
@@ -87,14 +87,18 @@ def run(
     kept: dict[str, Trial] = {}
     rows: list[Row] = []
 
-    def trial(name: str, plugin: str = "") -> Trial:
+    def trial(name: str, cure: Cure | None = None) -> Trial:
         done = run_trial(
-            EXPERIMENTS[name], plugin=plugin, seed=seed, orders=orders, lab_dir=directory / "lab"
+            EXPERIMENTS[name],
+            lab_dir=directory / "lab",
+            seed=seed,
+            orders=orders,
+            plugin=cure.plugin if cure else "",
+            patience_s=cure.patience_s if cure else REST_S,
         )
-        how = f"without {plugin.rpartition('.')[2]}" if plugin else "with all cures"
-        say(
-            f"{done.seconds:5.1f} s  {name}, {how}: {outcome(done)}{done.void and ': ' + done.void}"
-        )
+        how = f"without {cure.name}" if cure else "with all cures"
+        void = f": {done.void}" if done.void else ""
+        say(f"{done.seconds:5.1f} s  {name}, {how}: {outcome(done)}{void}")
         return done
 
     try:
@@ -102,7 +106,7 @@ def run(
             say(f"{number}/{len(cures)} {cure.name}: {cure.removed}")
             if cure.experiment not in kept:
                 kept[cure.experiment] = trial(cure.experiment)
-            rows.append(Row(cure, kept[cure.experiment], trial(cure.experiment, cure.plugin)))
+            rows.append(Row(cure, kept[cure.experiment], trial(cure.experiment, cure)))
     except KeyboardInterrupt:
         say("interrupted")
         return rows, True

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 PLUGINS = "chaos.naive"
+RESTLESS_S, SLOW_S, REST_S = 8.0, 20.0, 60.0
 
 
 class Cure(NamedTuple):
@@ -22,6 +23,13 @@ class Cure(NamedTuple):
     breaks: frozenset[str]
     drags_along: frozenset[str] = frozenset()
     tested: bool = False
+
+    @property
+    def patience_s(self) -> float:
+        """How long a run without the cure may take to come to rest; one that cannot need not."""
+        if "O4" in self.breaks:
+            return RESTLESS_S if len(self.breaks) > 1 else SLOW_S
+        return SLOW_S if "O4" in self.drags_along else REST_S
 
     @property
     def plugin(self) -> str:
@@ -72,7 +80,7 @@ CURES: tuple[Cure, ...] = (
         "web publishes before its commit",
         "web-dies",
         "X2",
-        "O5 P4 P6 H1 S3 E3",
+        "O5 P4 P6 H1 S3 S4",
         tested=True,
     ),
     _cure(
@@ -88,7 +96,7 @@ CURES: tuple[Cure, ...] = (
         "the orchestrator never looks at its inbox",
         "orchestrator-dies-committed",
         "X1",
-        "X4",
+        "X4 H2",
         tested=True,
     ),
     _cure(
@@ -97,7 +105,7 @@ CURES: tuple[Cure, ...] = (
         "a repeat is skipped without publishing",
         "orchestrator-dies-committed",
         "X1",
-        "X4",
+        "X4 H2",
     ),
     _cure(
         "inbox_before",
@@ -112,6 +120,7 @@ CURES: tuple[Cure, ...] = (
         "inbox rows are claimed after the effects",
         "orchestrator-dies-claiming",
         "X4",
+        "H2",
     ),
     _cure(
         "ack_before_effect",
@@ -127,7 +136,7 @@ CURES: tuple[Cure, ...] = (
         "outputs are sent and forgotten",
         "orchestrator-dies-acked",
         "X1",
-        "X4",
+        "X4 H2",
     ),
     _cure(
         "unawaited_changelog",
@@ -163,7 +172,7 @@ CURES: tuple[Cure, ...] = (
         "a random key per gateway call",
         "payment-dies",
         "P1 P7",
-        "P2 P3 P4 P6",
+        "P2 P3 P4 P6 O4",
         tested=True,
     ),
     _cure(

@@ -17,7 +17,6 @@ from chaos.ablation import kafka
 from chaos.ablation.stage import Stage, Void
 from chaos.workload.mix import Outcome
 
-PATIENCE_S = 10.0
 SOON: Mapping[str, str] = MappingProxyType({"RETRY_TIERS_S": "1"})
 #: A message that is held back comes after what customers do meanwhile.
 LATE: Mapping[str, str] = MappingProxyType({"RETRY_TIERS_S": "5"})
@@ -50,8 +49,7 @@ COMMANDS = (
 class Experiment(NamedTuple):
     """`play` drives load and fault; `settings` and `plugins` are those of all workers.
 
-    `fault` says in a few words what breaks. `patience_s` is how long a run without its cure may
-    take to come to rest; it need not.
+    `fault` says in a few words what breaks.
     """
 
     name: str
@@ -61,7 +59,6 @@ class Experiment(NamedTuple):
     plugins: tuple[str, ...] = ()
     workers: Mapping[str, int] = MappingProxyType({})
     orders: int = 120
-    patience_s: float = PATIENCE_S
 
 
 def undisturbed(stage: Stage) -> None:
@@ -344,7 +341,6 @@ EXPERIMENTS: Mapping[str, Experiment] = MappingProxyType(
                     late_and_cancelled,
                     settings=LATE,
                     plugins=(f"chaos.ablation.late.{module}",),
-                    patience_s=PATIENCE_S + 5,
                 )
                 for name, what, module in (
                     ("charge", "charges come", "charge"),

@@ -44,12 +44,19 @@ class Trial(NamedTuple):
 
 
 def run_trial(
-    experiment: Experiment, *, plugin: str, seed: int, orders: int, lab_dir: Path
+    experiment: Experiment,
+    *,
+    lab_dir: Path,
+    seed: int,
+    orders: int = 0,
+    plugin: str = "",
+    patience_s: float = REST_S,
 ) -> Trial:
     """Play `experiment` in a new lab in `lab_dir`, audit it, and remove the lab.
 
-    `plugin` takes a cure out, empty for none. Does not raise for what goes wrong in the lab: that
-    is a void trial.
+    `plugin` takes a cure out, empty for none; `patience_s` is how long it may then take to come to
+    rest. Orders 0 means as many as the experiment wants. Does not raise for what goes wrong in the
+    lab: that is a void trial.
     """
     began = time.monotonic()
     trial = Trial(experiment.name, plugin, seed)
@@ -60,7 +67,7 @@ def run_trial(
         experiment.play(stage)
         if plugin:
             _prove_unsafe(stage, plugin)
-        trial = _audit(trial, stage, experiment.patience_s if plugin else REST_S)
+        trial = _audit(trial, stage, patience_s)
     except (LabError, Void, AuditFailed, OSError, psycopg2.Error) as error:
         trial = trial._replace(void=f"{type(error).__name__}: {' '.join(str(error).split())}")
     finally:

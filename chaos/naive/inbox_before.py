@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from app.db import inbox
 from app.db.inbox import Status
+from app.db.statements import statement
 from app.delivery.effects import Effects, Finished, _by_handler, _claim, _finished
 from app.delivery.events import Event
 from app.failpoints import failpoint
@@ -21,8 +22,19 @@ if TYPE_CHECKING:
     from app.delivery import App
 
 
+_SAY = statement(
+    f"""
+    UPDATE ops.inbox AS known
+       SET status = claim.status, attempt = claim.attempt, outputs = claim.outputs,
+           topic = claim.topic, partition = claim.part, "offset" = claim."offset"
+      FROM {inbox._ROWS}
+     WHERE known.consumer = :consumer AND known.event_id = claim.event_id
+    """  # noqa: S608 (composed of a constant)
+)
+
+
 class MarkThenProcess(Effects):
-    """First "seen", then the work."""
+    """First "seen", then the work and what it has to say."""
 
     async def _apply(self, events: Sequence[Event], guessing: bool) -> list[Finished]:
         """Replaces the one transaction by two."""
@@ -37,7 +49,9 @@ class MarkThenProcess(Effects):
                 work = self._handler.apply(tx, fresh, self._app.clock.now())
                 applied = await _by_handler(work)
                 await failpoint("delivery.in_transaction", fresh)
-            both = zip(fresh, applied, strict=True)
+                both = list(zip(fresh, applied, strict=True))
+                said = [_claim(one, Status.DONE, a.outputs) for one, a in both]
+                tx.later(_SAY, consumer=self._name, **inbox._columns(said))
             finished = known | {one.event_id: _finished(one, a) for one, a in both}
         return [finished[event.event_id] for event in events]
 
