@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from chaos.auditor.report.text import columns
 from chaos.campaign.book import Injected, RunResult
+from chaos.faults.outside import REGISTRY
 
 HEAD = ("fault", "targets", "proved", "void", "recovery p50", "p95", "max", "not seen")
 
@@ -67,7 +68,7 @@ def _row(fault: str, listed: Sequence[Injected]) -> tuple[str, ...]:
         str(len(proved)),
         str(len(listed) - len(proved)),
         *(f"{value:.2f} s" if times else "-" for value in _quantiles(times)),
-        str(len(proved) - len(times)),
+        str(len(proved) - len(times)) if REGISTRY[fault].recovers_from != "none" else "-",
     )
 
 
@@ -99,8 +100,8 @@ def sentences(runs: Sequence[RunResult]) -> list[str]:
             f" {sums.orders:,} orders accepted, {sums.unknown_answers:,} answers unknown"
         ),
         (
-            f"{sums.injections} injections of {sums.kinds} kinds in {sums.pairs} (fault, target) pairs:"
-            f" {sums.proved} proved their effect, {sums.void} did not and count for nothing"
+            f"{sums.injections} injections of {sums.kinds} kinds at {sums.pairs} (fault, target)"
+            f" pairs: {sums.proved} proved their effect, {sums.void} did not and count for nothing"
         ),
     ]
     if sums.runs and not sums.violated:
