@@ -1,4 +1,4 @@
-"""The database in memory keeps the same contracts as PostgreSQL: one set of assertions, both run."""
+"""The database in memory keeps the contracts of PostgreSQL: one set of assertions, both run."""
 
 from __future__ import annotations
 

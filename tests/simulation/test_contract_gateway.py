@@ -54,9 +54,7 @@ async def charges_refunds_and_cancels(client: GatewayClient, kit: Kit) -> None:
     """Each operation once, and what a key means after it."""
     assert (await charge(client, "k")).outcome is Outcome.OK
     assert (await charge(client, "k")).outcome is Outcome.OK
-    assert (
-        await client.refund("r", order_id="order-k", charge_key="k")
-    ).outcome is Outcome.OK
+    assert (await client.refund("r", order_id="order-k", charge_key="k")).outcome is Outcome.OK
     assert (await client.cancel("other", order_id="o")).outcome is Outcome.OK
     assert (await client.cancel("k", order_id="o")).outcome is Outcome.ALREADY_CAPTURED
     assert (await charge(client, "other")).outcome is Outcome.KEY_CANCELLED
