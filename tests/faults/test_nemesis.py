@@ -1,0 +1,212 @@
+"""Every fault of the nemesis on a real lab under load: its effect is seen, and it ends.
+
+One lab for the module. What a machine cannot do is skipped with the fault's own reason.
+NEMESIS_LAB_DIR keeps the lab for inspection.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from app.settings import load_settings
+from chaos.faults.outside import REGISTRY
+from chaos.lab.cli import make_plan
+from chaos.lab.client import Lab
+from chaos.nemesis import lease
+from chaos.nemesis.engine import Action, Injection, Nemesis
+from chaos.nemesis.guardian import directory_of
+from chaos.nemesis.ledger import ENDS, VERDICTS, Ledger, Phase
+from chaos.workload.target import target_of
+from chaos.workload.traffic import Traffic
+from tests.faults.nemesis_effects import EFFECTS, Effect
+from tests.waiting import wait_until
+
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
+
+SEED = 11
+RATE_PER_S = 15.0
+PATIENCE_S = 60.0
+
+
+@pytest.fixture(scope="module")
+def lab(servers_dir: Path) -> Iterator[Lab]:
+    """A lab with the proxy and two payment workers."""
+    kept = os.environ.get("NEMESIS_LAB_DIR")
+    lab_dir = Path(kept) if kept else servers_dir / "nemesis"
+    lab_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
+    settings = load_settings(lab_dir=lab_dir, lab_ready_timeout_s=240, lab_proxy=True)
+    lab = Lab.up(make_plan(settings, workers={"payment": "2"}), detach=False)
+    try:
+        yield lab
+    finally:
+        lab.down()
+
+
+@pytest.fixture(scope="module")
+def traffic(lab: Lab) -> Iterator[Traffic]:
+    """Orders of every class while the faults come; whatever becomes of each request."""
+    with Traffic(target_of(lab), rate_per_s=RATE_PER_S, seed=SEED) as traffic:
+        traffic.flow(30)
+        yield traffic
+
+
+@pytest.fixture
+def nemesis(lab: Lab, traffic: Traffic) -> Nemesis:
+    """The nemesis over that lab."""
+    return Nemesis(lab, seed=SEED, recovery_limit_s=PATIENCE_S)
+
+
+@pytest.mark.parametrize(
+    "effects", EFFECTS, ids=lambda effects: "+".join(f"{one.fault}-{one.target}" for one in effects)
+)
+def test_a_fault_shows_its_effect_and_ends(nemesis: Nemesis, effects: Sequence[Effect]) -> None:
+    """Proved by what was seen, announced before and concluded after, and work goes on."""
+    possible = {(cell.fault, cell.target): cell.reason for cell in nemesis.matrix()}
+    reasons = [why for one in effects if (why := possible[one.fault, one.target])]
+    if reasons:
+        pytest.skip("; ".join(reasons))
+    with ThreadPoolExecutor(len(effects)) as pool:
+        done = list(pool.map(lambda one: nemesis.run(action(one)), effects))
+    for effect, injection in zip(effects, done, strict=True):
+        check(nemesis, effect, injection)
+    assert lease.found(directory_of(nemesis.lab.files.root)) == []
+    wait_until(lambda: all_ready(nemesis.lab), timeout_s=PATIENCE_S, what="all serve again")
+
+
+def test_faults_end_when_their_owner_is_killed(nemesis: Nemesis) -> None:
+    """kill -9 in the middle of a fault: the guardian undoes it, says so, and ends itself."""
+    owner = start("run", "pause", "--target", "shipping-1", "--for", "50s", lab=nemesis.lab)
+    pid = int(nemesis.lab.process("shipping-1")["pid"])
+    wait_until(lambda: last(nemesis) is Phase.PROVED, timeout_s=PATIENCE_S, what="it is proved")
+    assert psutil.Process(pid).status() == psutil.STATUS_STOPPED
+    owner.kill()
+    owner.wait()
+    wait_until(lambda: last(nemesis) is Phase.EXPIRED, timeout_s=15, what="the guardian ends it")
+    assert psutil.Process(pid).status() != psutil.STATUS_STOPPED
+    assert "its owner has ended" in nemesis.ledger.lines()[-1]["detail"]
+    directory = directory_of(nemesis.lab.files.root)
+    assert lease.found(directory) == []
+    wait_until(lambda: not guardians(directory.parent), timeout_s=15, what="the guardian ends")
+
+
+def test_ctrl_c_ends_a_fault_cleanly(nemesis: Nemesis) -> None:
+    """The command undoes what it did, says `ended`, and leaves with the status of Ctrl-C."""
+    command = start("run", "gateway_timeout", "--for", "50s", lab=nemesis.lab)
+    wait_until(lambda: last(nemesis) is Phase.PROVED, timeout_s=PATIENCE_S, what="it is proved")
+    command.send_signal(signal.SIGINT)
+    assert command.wait(PATIENCE_S) == 130
+    assert last(nemesis) is Phase.ENDED
+    assert lease.found(directory_of(nemesis.lab.files.root)) == []
+
+
+def test_the_command_line_runs_one_and_prints_it(nemesis: Nemesis) -> None:
+    """`nemesis run` with --json is the injection; `nemesis ls` has it as possible."""
+    cells = json.loads(finished("ls", lab=nemesis.lab)[0])
+    assert {"fault", "target", "meaning", "reason"} == set(cells[0])
+    text, code = finished("run", "backend_terminate", "--target", "web-1", lab=nemesis.lab)
+    told = json.loads(text)
+    assert (code, told["outcome"], told["proved"]) == (0, "proved", True)
+    assert told["recovered_s"] > 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (("run", "explode"), "unknown fault 'explode'"),
+        (("run", "kill", "--target", "payment-9"), "kill cannot be aimed at 'payment-9', but at:"),
+        (("run", "pause", "--for", "10"), "--for 10: a time like 500ms, 10s or 2m"),
+        (("run", "pause", "--target", "web-1", "--param", "x=1"), "no parameter ['x']"),
+    ],
+)
+def test_a_wrong_command_says_what_is_wrong(
+    nemesis: Nemesis, arguments: Sequence[str], complaint: str
+) -> None:
+    """Names what is known, and does nothing."""
+    before = len(nemesis.ledger.lines())
+    done = call(*arguments, lab=nemesis.lab)
+    assert done.returncode == 1
+    assert complaint in done.stderr
+    assert len(nemesis.ledger.lines()) == before
+
+
+def test_every_started_action_has_a_verdict_and_an_end(nemesis: Nemesis) -> None:
+    """After all of it the ledger is as the auditor wants it."""
+    book: dict[str, list[Phase]] = {}
+    for line in nemesis.ledger.lines():
+        book.setdefault(line["action"], []).append(Phase(line["phase"]))
+    for phases in book.values():
+        if phases != [Phase.SKIPPED]:
+            assert phases[0] is Phase.STARTED
+            assert len(VERDICTS & set(phases)) == len(ENDS & set(phases)) == 1
+            assert len(phases) == 3
+
+
+def action(effect: Effect) -> Action:
+    """What is to be done to show an effect."""
+    return Action(effect.fault, effect.target, effect.for_s, params=effect.params)
+
+
+def check(nemesis: Nemesis, effect: Effect, injection: Injection) -> None:
+    """It was proved, ended by its owner, concluded in the ledger; work that needed it goes on."""
+    assert injection.proved, injection
+    assert not injection.expired
+    assert effect.after in injection.detail, injection
+    assert "afterwards:" not in injection.detail, injection
+    assert nemesis.ledger.phases(injection.action) == {Phase.STARTED, Phase.PROVED, Phase.ENDED}
+    assert injection.ended_s - injection.started_s >= effect.for_s
+    if REGISTRY[effect.fault].recovers_from != "none":
+        assert injection.recovered_s, injection
+
+
+def all_ready(lab: Lab) -> bool:
+    """Whether every part serves that is meant to run."""
+    return all(row["state"] in ("ready", "stopped") for row in lab.status()["processes"])
+
+
+def last(nemesis: Nemesis) -> Phase:
+    """What the ledger's last line says."""
+    return Phase(Ledger(nemesis.ledger.path).lines()[-1]["phase"])
+
+
+def guardians(lab_dir: Path) -> list[int]:
+    """Guardians of this lab that run."""
+    return [
+        process.pid
+        for process in psutil.process_iter(["cmdline"])
+        if {"chaos.nemesis.guardian", str(lab_dir)} <= set(process.info["cmdline"] or ())
+    ]
+
+
+def start(*arguments: str, lab: Lab) -> subprocess.Popen[Any]:
+    """Start `symphony nemesis`."""
+    command = [sys.executable, "-m", "app.cli", "nemesis", *arguments]
+    return subprocess.Popen([*command, "--lab-dir", str(lab.files.root)])
+
+
+def call(*arguments: str, lab: Lab) -> subprocess.CompletedProcess[str]:
+    """Run `symphony nemesis` to its end."""
+    command = [sys.executable, "-m", "app.cli", "nemesis", *arguments]
+    return subprocess.run(
+        [*command, "--lab-dir", str(lab.files.root)],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S * 2,
+        check=False,
+    )
+
+
+def finished(*arguments: str, lab: Lab) -> tuple[str, int]:
+    """Standard output and exit status with --json."""
+    done = call(*arguments, "--json", lab=lab)
+    return done.stdout, done.returncode
