@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from time import monotonic
 from typing import Any, NamedTuple
 
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
@@ -10,6 +11,7 @@ from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from chaos.lab.process import LabError
 
 TIMEOUT_S = 20.0
+POLL_S = 0.1
 
 
 class Record(NamedTuple):
@@ -41,11 +43,12 @@ def read(bootstrap: str, topics: Iterable[str]) -> list[Record]:
         known = consumer.list_topics(timeout=TIMEOUT_S).topics
         left = {(name, part) for name in topics if name in known for part in known[name].partitions}
         consumer.assign([TopicPartition(name, part, 0) for name, part in left])
+        progress_s = monotonic()
         while left:
-            messages = consumer.consume(2_000, TIMEOUT_S)
-            if not messages:
+            if monotonic() - progress_s > TIMEOUT_S:
                 raise LabError(f"Kafka at {bootstrap} brought no record for {TIMEOUT_S:g} s")
-            for message in messages:
+            for message in consumer.consume(2_000, POLL_S):
+                progress_s = monotonic()
                 if message.error() is not None:
                     left.discard((message.topic(), message.partition()))
                 else:

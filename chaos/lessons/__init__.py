@@ -1,0 +1,1 @@
+"""Lessons: a failure provoked on real servers, looked at, mended, and the proof."""
