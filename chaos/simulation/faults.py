@@ -106,10 +106,12 @@ class Faults:
         return self._randoms["request"].random() < 0.5
 
     def first_fetch(self, position: int, end: int) -> int:
-        """Where the first fetch of an assignment starts: a stale one brings any records there."""
+        """Where the first fetch of an assignment starts: a stale one brings any records there are,
+        those behind the position when there are such."""
         if end == 0 or not self._strikes("seek-race", 0.5):
             return position
-        return int(self._randoms["seek-race"].random() * end)
+        least = min(position + 1, end - 1) if position < end else 0
+        return least + int(self._randoms["seek-race"].random() * (end - least))
 
     def poll_records(self) -> int:
         """How many records of a partition one poll brings at most."""
