@@ -162,7 +162,7 @@ async def _send_and_kill(
         if int(time.monotonic() - started) % PROGRESS_EVERY == 0:
             tell(f"{load.sent} of {orders} sent, {load.answered} accepted")
 
-    assassin = Assassin(lab, target.dsn, tell)
+    assassin = Assassin(lab, tell)
     with LedgerFile(ledger) as file:
         load = Load(target.url, file, run=token_hex(5))
         assassin.schedule(orders / rate)

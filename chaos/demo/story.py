@@ -8,8 +8,8 @@ from chaos.auditor.platform import EXPECTED_ENDS
 from chaos.auditor.report.text import columns
 from chaos.demo.kills import Kill
 
-#: What a demo does not provoke: refusals, dead letters, faults of the nemesis.
-MAY_BE_IDLE = frozenset({"O2", "D1", "D2", "A1"})
+#: What a demo does not provoke: refusals and dead letters.
+MAY_BE_IDLE = frozenset({"O2", "D1", "D2"})
 
 MEANING: Mapping[str, str] = {
     "happy": "paid, stock taken, shipped",
@@ -34,15 +34,12 @@ def opening(orders: int, seed: int) -> str:
 
 def kills_table(kills: Sequence[Kill]) -> str:
     """Who was killed, and how soon the work went on."""
-    rows = [("killed", "pid", "now pid", "ready after", "first new effect after", "")]
+    rows = [("killed", "first new effect after", "proof")]
     rows += [
         (
             kill.name,
-            str(kill.old_pid or "-"),
-            str(kill.new_pid or "-"),
-            f"{kill.ready_s:.1f} s" if kill.new_pid else "-",
             f"{kill.effect_s:.1f} s" if kill.effect_s else "-",
-            f"NOT PROVED: {kill.problem}" if kill.problem else "",
+            f"NOT PROVED: {kill.problem}" if kill.problem else kill.evidence,
         )
         for kill in kills
     ]

@@ -34,7 +34,7 @@ def test_a_verdict_that_holds_says_so_in_every_form(books: Store) -> None:
     told = json.loads(json.dumps(document(verdict_of(books))))
     assert (told["result"], told["exit_code"], told["safety"]) == ("holds", 0, "holds")
     assert sentence(told) == (
-        "HOLDS: 22 orders, 1 faults, at-least-once delivery, effects once, audited"
+        "HOLDS: 22 orders under 1 fault: at-least-once delivery, effects once, audited"
     )
     lines = text(told).splitlines()
     for one in CATALOGUE:

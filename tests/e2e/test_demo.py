@@ -58,7 +58,7 @@ def test_the_demo_kills_audits_and_leaves_nothing_behind(public_dir: Path) -> No
     done = demo(lab_dir, "--json")
     assert done.returncode == 0, done.stderr[-8_000:]
     told = done.stderr
-    assert "Verdict: HOLDS: 120 orders, at-least-once delivery, effects once, audited" in told
+    assert "Verdict: HOLDS: 120 orders under 3 faults: at-least-once delivery, effects once, audited" in told
     assert "exactly" not in told.lower()
     document = json.loads(done.stdout)
     assert document["load"]["ok"] == 120
@@ -70,10 +70,10 @@ def test_the_demo_kills_audits_and_leaves_nothing_behind(public_dir: Path) -> No
     assert [kill["name"] for kill in document["kills"]] == list(VICTIMS)
     for kill in document["kills"]:
         assert kill["problem"] == ""
-        assert kill["old_pid"] != kill["new_pid"] > 0
-        assert 0 < kill["ready_s"] < 45
-        assert kill["effect_s"] > 0
-        assert f"kill -9 {kill['name']} (pid {kill['old_pid']})" in told
+        assert "was ended by SIGKILL" in kill["evidence"]
+        assert "serves" in kill["evidence"]
+        assert 0 < kill["effect_s"] < 60
+        assert f"kill -9 {kill['name']}: " in told
     assert document["audit"]["result"] == "holds"
     assert {one["state"] for one in document["audit"]["invariants"]} <= {
         "holds",

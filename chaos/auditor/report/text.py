@@ -52,8 +52,8 @@ def sentence(document: Document) -> str:
         return f"UNKNOWN: {'; '.join(doubts(document))}"
     told = f"{document['orders']:,} orders"
     if document["faults"]:
-        told += f", {document['faults']:,} faults"
-    return f"HOLDS: {told}, at-least-once delivery, effects once, audited"
+        told += f" under {document['faults']:,} fault{'s' * (document['faults'] != 1)}"
+    return f"HOLDS: {told}: at-least-once delivery, effects once, audited"
 
 
 def doubts(document: Document) -> list[str]:
