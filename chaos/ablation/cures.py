@@ -81,7 +81,6 @@ CURES: tuple[Cure, ...] = (
         "web-dies",
         "X2",
         "O5 P4 P6 H1 S3 S4",
-        tested=True,
     ),
     _cure(
         "relay_deletes_first",
@@ -206,7 +205,6 @@ CURES: tuple[Cure, ...] = (
         "late-charge",
         "P3",
         "P4 P6",
-        tested=True,
     ),
     _cure(
         "no_reserve_tombstone",

@@ -23,7 +23,7 @@ from chaos.lab.client import Lab
 from chaos.lab.plan import DEFAULT_WORKERS
 from chaos.lessons.dual_write.findings import Mode, Run, Scenario, document
 from chaos.lessons.dual_write.report import html, markdown
-from chaos.lessons.dual_write.scenario import Teacher, environment
+from chaos.lessons.dual_write.scenario import Teacher
 
 #: The lesson is about the two writes of role web; nobody needs to read the events.
 ROLES = {"web": "1", "relay": "1"}
@@ -62,7 +62,7 @@ def teach(scenario: Scenario, mode: Mode, lab_dir: Path, tell: Callable[[str], N
     """Bring up a lab, play the scenario, take the lab down and remove it. Raises LabError."""
     settings = load_settings(lab_dir=lab_dir)
     roles = {role: ROLES.get(role, "0") for role in DEFAULT_WORKERS}
-    plan = make_plan(settings, workers=roles, environment=environment(scenario, mode))
+    plan = make_plan(settings, workers=roles)
     tell("a real broker, a real PostgreSQL, role web and the relay are started")
     lab = Lab(lab_dir)
     try:

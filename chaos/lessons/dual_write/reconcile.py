@@ -37,6 +37,10 @@ class Books(NamedTuple):
         chosen = frozenset(orders)
         return Books(self.stored & chosen, self.published & chosen)
 
+    def without(self, earlier: Books) -> Books:
+        """What came since `earlier`."""
+        return Books(self.stored - earlier.stored, self.published - earlier.published)
+
 
 def read_books(target: Target) -> Books:
     """Read the whole topic from the broker, then the database. Raises LabError.

@@ -31,14 +31,12 @@ INJECTOR = "chaos.injector"
 ROLLBACK, CRASH = "web.before_commit=error:definite", "web.before_commit=crash"
 
 
-def environment(scenario: Scenario, mode: Mode) -> dict[str, str]:
-    """What the workers of the lesson's lab are started with."""
-    plugins = filter(None, (INJECTOR, PLUGIN.get((scenario, mode), "")))
-    return {"SYMPHONY_PLUGINS": ",".join(plugins), "SYMPHONY_LOG_FORMAT": "json"}
-
-
 class Teacher:
-    """Plays one scenario on `lab` and tells its steps by `tell`."""
+    """Plays one scenario on `lab` and tells its steps by `tell`.
+
+    Role web is started anew for it; what the lab held before does not count. No other orders may
+    come in meanwhile.
+    """
 
     def __init__(
         self, lab: Lab, scenario: Scenario, mode: Mode, tell: Callable[[str], None]
@@ -51,6 +49,9 @@ class Teacher:
 
     def play(self) -> Run:
         """Before, fault, after, then the books. Raises LabError when the lab refuses."""
+        self._start_web("")
+        self._say(f"role web is started in mode {self._mode}")
+        earlier = read_books(self._target)
         self._place("before", ORDERS)
         if self._scenario is Scenario.LOST:
             self._lose()
@@ -58,7 +59,7 @@ class Teacher:
             self._conjure()
         self._place("after", ORDERS)
         self._wait_drained()
-        books = read_books(self._target)
+        books = read_books(self._target).without(earlier)
         self._say(
             f"database and topic compared by order id: {len(books.lost)} lost,"
             f" {len(books.phantom)} phantom"
@@ -75,18 +76,23 @@ class Teacher:
 
     def _conjure(self) -> None:
         """The transaction is rolled back, or its process dies, between the two writes."""
-        self._arm(ROLLBACK)
+        self._start_web(ROLLBACK)
         self._say("role web rolls every transaction back at its last moment")
         self._place("during", ORDERS)
-        self._arm(CRASH)
+        self._start_web(CRASH)
         self._say("role web dies at the last moment of its next transaction")
         pid = int(self._lab.process("web-1")["pid"])
         self._place("during", 1)
         self._lab.wait_restarted("web-1", pid, DRAIN_S)
-        self._say("role web is back, and nothing is armed any more")
+        self._say("role web is back, with nothing armed and with its outbox")
 
-    def _arm(self, rules: str) -> None:
-        self._lab.restart("web-1", environment={"SYMPHONY_FAILPOINTS": rules})
+    def _start_web(self, rules: str) -> None:
+        """Start role web anew in the lesson's mode with `rules` armed, for this one life."""
+        plugins = filter(None, (INJECTOR, PLUGIN.get((self._scenario, self._mode), "")))
+        self._lab.restart(
+            "web-1",
+            environment={"SYMPHONY_PLUGINS": ",".join(plugins), "SYMPHONY_FAILPOINTS": rules},
+        )
 
     def _place(self, phase: str, count: int) -> None:
         with ThreadPoolExecutor(count) as pool:
