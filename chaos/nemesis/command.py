@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 import re
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -78,7 +80,6 @@ def run(
     Ctrl-C ends the fault first. Exit codes: 0 proved, 1 void or refused, 3 skipped: not possible
     here.
     """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     engine = _nemesis(lab_dir, seconds(recovery, "--recovery"))
     for_s = None if lasting is None else seconds(lasting, "--for")
     cells = engine.matrix()
@@ -86,7 +87,19 @@ def run(
     action = Action(fault, chosen, for_s, seed, parameters(param or []))
     if not as_json:
         typer.echo(f"{fault} at {chosen}, seed {seed}", err=True)
-    _tell(engine.run(action), as_json)
+    with _terminated_like_interrupted():
+        done = engine.run(action)
+    _tell(done, as_json)
+
+
+@contextmanager
+def _terminated_like_interrupted() -> Iterator[None]:
+    """SIGTERM is as good as Ctrl-C: the fault ends first."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def seconds(text: str, option: str) -> float:
