@@ -168,7 +168,8 @@ INVARIANTS = (
         f"""
         select f.topic || '[' || f.partition || ']@' || f."offset", f.order_id,
                'caused by ' || f.causation || ', which is nowhere'
-          from fact f where f.topic not in ('order.created', 'order.cancel')
+          from fact f join log_end e on e.topic = f.topic and e.partition = f.partition
+         where f."offset" < e.before_offset and f.topic not in ('order.created', 'order.cancel')
            and f.type <> '{BARRIER_TYPE}'
            and not exists (select 1 from record r
                             where r.event_id = try_cast(f.causation as uuid))
