@@ -126,7 +126,8 @@ CURES: tuple[Cure, ...] = (
         "watermark moves last",
         "offsets are committed before the effects",
         "orchestrator-dies-early",
-        "E2 O4",
+        "E2",
+        "O4",
         tested=True,
     ),
     _cure(
@@ -149,14 +150,16 @@ CURES: tuple[Cure, ...] = (
         "a failing step ends the process",
         "Faust's loop: an exception acknowledges",
         "step-raises",
-        "E2 O4",
+        "E2",
+        "O4",
     ),
     _cure(
         "swallowed_exception",
         "retry tiers and dead letters",
         "an event that fails is logged and skipped",
         "events-fail",
-        "E2 O4",
+        "E2",
+        "O4",
     ),
     _cure(
         "order_id_dedupe",

@@ -2,7 +2,7 @@
 
 Cure removed: the watermark moves last.
 Hurts when: the worker dies in between: nobody reads the batch again.
-Breaks: E2 (committed and never taken in), O4 (its orders never move).
+Breaks: E2 (committed and never taken in); O4 when it was the creation of an order.
 """
 
 from __future__ import annotations

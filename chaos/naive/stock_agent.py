@@ -3,7 +3,7 @@
 Cure removed: a failing step ends the process before anything is acknowledged.
 Hurts when: anything in a step raises. Faust's stream acknowledges the event in a `finally`, starts
 the agent anew, and the event is skipped.
-Breaks: E2 (committed and never taken in), O4 (its orders never move).
+Breaks: E2 (committed and never taken in); O4 when it was the creation of an order.
 """
 
 from __future__ import annotations

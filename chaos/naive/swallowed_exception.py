@@ -2,7 +2,7 @@
 
 Cure removed: an event that fails moves to a retry tier or to the dead letters.
 Hurts when: an event fails, even once.
-Breaks: E2 (committed and never taken in), O4 (its order never moves).
+Breaks: E2 (committed and never taken in); O4 when it was the creation of an order.
 """
 
 from __future__ import annotations

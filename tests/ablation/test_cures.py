@@ -23,6 +23,7 @@ from chaos.naive import loud
 
 pytestmark = pytest.mark.unit
 
+PAGE = Path(__file__).parents[2] / "docs" / "ablation.md"
 NAIVE = Path(loud.__file__).parent
 INVARIANTS = {one.id for one in CATALOGUE}
 by_name = pytest.mark.parametrize("cure", CURES, ids=lambda one: one.name)
@@ -140,3 +141,12 @@ def test_the_command_lists_variants_and_refuses_unknown_ones() -> None:
     refused = runner.invoke(root, ["ablate", "--only", "nonsense"])
     assert refused.exit_code == 2
     assert "refund_lost" in refused.stderr
+
+
+@by_name
+def test_the_page_lists_the_cure(cure: Cure) -> None:
+    """docs/ablation.md has a line with what is taken out, the fault, and what must break."""
+    fault = EXPERIMENTS[cure.experiment].fault
+    broken = ", ".join(sorted(cure.breaks))
+    line = f"| `{cure.name}` | {cure.cure} | {cure.removed} | {fault} | {broken} |"
+    assert line in PAGE.read_text().splitlines()
