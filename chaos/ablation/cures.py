@@ -279,6 +279,14 @@ CURES: tuple[Cure, ...] = (
         "O4 X1",
     ),
     _cure(
+        "blind_replay",
+        "redriven records keep their ids",
+        "dead letters are sent back as new events",
+        "letters-sent-back",
+        "X2",
+        "O4",
+    ),
+    _cure(
         "ticks_not_kept",
         "kept outputs of timers",
         "a timer's outputs count as sent at once",

@@ -205,6 +205,15 @@ def gateway_in_error(stage: Stage) -> None:
     stage.load(half)
 
 
+def letters_sent_back(stage: Stage) -> None:
+    """What the gateway refused for long is sent back by an operator once it works again."""
+    gateway_in_error(stage)
+    letters = stage.records(["payment.requested.dlt"])
+    if not letters:
+        raise Void("there is no dead letter to send back")
+    stage.send_back(letters)
+
+
 def timer_then_crash(stage: Stage) -> None:
     """Shipping is away, orders time out, and the orchestrator dies after the commit of a tick."""
     half = stage.orders // 2
@@ -292,7 +301,7 @@ EXPERIMENTS: Mapping[str, Experiment] = MappingProxyType(
             Experiment(
                 "orchestrator-dies-inside",
                 "kill -9 of the orchestrator inside a transaction",
-                crash("orchestrator-1", "delivery.in_transaction", 4),
+                crash("orchestrator-1", "delivery.in_transaction", 2),
             ),
             Experiment(
                 "orchestrator-dies-claiming",
@@ -303,7 +312,7 @@ EXPERIMENTS: Mapping[str, Experiment] = MappingProxyType(
             Experiment(
                 "orchestrator-dies-early",
                 "kill -9 of the orchestrator before a transaction",
-                crash("orchestrator-1", "delivery.before_transaction", 4),
+                crash("orchestrator-1", "delivery.before_transaction", 2),
             ),
             Experiment(
                 "orchestrator-dies-acked",
@@ -371,6 +380,17 @@ EXPERIMENTS: Mapping[str, Experiment] = MappingProxyType(
                 "gateway-in-error",
                 "the gateway fails for longer than the retries last",
                 gateway_in_error,
+                settings={
+                    **SOON,
+                    **_WITHOUT_BREAKER,
+                    "RETRY_ATTEMPTS_MAX": "1",
+                    "STEP_DEADLINE_S": "3",
+                },
+            ),
+            Experiment(
+                "letters-sent-back",
+                "dead letters of a gateway outage are sent back",
+                letters_sent_back,
                 settings={
                     **SOON,
                     **_WITHOUT_BREAKER,

@@ -14,10 +14,12 @@ import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg2
 
+from app.messages import Output, deadletter
 from chaos.ablation import kafka
 from chaos.lab.client import Lab
 from chaos.lab.process import LabError
@@ -38,10 +40,21 @@ class Void(Exception):
 
 
 class Stage:
-    """A running lab; `seed` decides about the orders, `orders` is how many the experiment sends."""
+    """A running lab; `seed` decides about the orders, `orders` is how many the experiment sends.
 
-    def __init__(self, lab: Lab, *, seed: int, orders: int) -> None:
+    `redrive` is how its operator sends dead letters back.
+    """
+
+    def __init__(
+        self,
+        lab: Lab,
+        *,
+        seed: int,
+        orders: int,
+        redrive: Callable[..., Output] = deadletter.redrive,
+    ) -> None:
         self.lab = lab
+        self._redrive = redrive
         self.target = target_of(lab)
         self.seed = seed
         self.orders = orders
@@ -151,6 +164,16 @@ class Stage:
             except urllib.error.HTTPError as error:
                 error.close()
         return taken
+
+    def send_back(self, letters: Sequence[kafka.Record]) -> None:
+        """Have an operator send dead letters back to where they failed."""
+        not_after = datetime.now(UTC) + timedelta(minutes=5)
+        back = []
+        for letter in letters:
+            out = self._redrive(letter, not_after=not_after)
+            back.append(letter._replace(topic=out.topic, value=out.value,
+                                        headers=tuple(out.headers)))  # fmt: skip
+        self.publish(back)
 
     # What can be seen from outside
 

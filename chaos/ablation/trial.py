@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import psycopg2
 
+from app.messages import Output, deadletter
 from app.roles import ROLES
 from app.settings import load_settings
 from chaos.ablation.experiments import Experiment
@@ -65,7 +67,9 @@ def run_trial(
     lab = Lab(lab_dir)
     try:
         lab = Lab.up(_plan(experiment, plugin, lab_dir), detach=False)
-        stage = Stage(lab, seed=seed, orders=orders or experiment.orders)
+        stage = Stage(
+            lab, seed=seed, orders=orders or experiment.orders, redrive=_redrive_of(plugin)
+        )
         experiment.play(stage)
         if plugin:
             _prove_unsafe(stage, plugin)
@@ -86,6 +90,13 @@ def _throw_away(lab: Lab) -> None:
                 lab.stop(row["name"], grace_s=0)
     lab.down()
     lab.files.purge()
+
+
+def _redrive_of(plugin: str) -> Callable[..., Output]:
+    """How dead letters are sent back: a plug-in may bring a tool of its own."""
+    module = import_module(plugin) if plugin else None
+    tool: Callable[..., Output] = getattr(module, "redrive", deadletter.redrive)
+    return tool
 
 
 def _plan(experiment: Experiment, plugin: str, lab_dir: Path) -> Any:

@@ -9,48 +9,38 @@ without an order), P4 and P6 (paid by nobody), H1 (a shipment without an order).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from app.clock import Clock
-from app.db.engine import Database, Transaction
 from app.failpoints import failpoint
-from app.settings import Settings
 from chaos.naive import dual_write
 from chaos.naive.loud import replace, unsafe
-from web import application
-from web.api import writer
-from web.api.drafts import Draft
-from web.api.writer import OrderWriter, Stored
-from web.problems import Problem
 
 if TYPE_CHECKING:
+    from app.db.engine import Transaction
     from app.delivery import App
 
 LAST_MOMENT = "web.before_commit"
 
 
-class PublishThenCommit(OrderWriter):
-    """Two writes, one after the other, with nothing to join them."""
-
-    def __init__(self, settings: Settings, db: Database, clock: Clock) -> None:
-        super().__init__(settings, db, clock)
-        publisher = dual_write.Publisher(settings)
-
-        async def publish_first(name: str, events: Sequence[Any] = ()) -> None:
-            if name == LAST_MOMENT:
-                await publisher.publish_or_forget(dual_write.held_now())
-            await failpoint(name, events)
-
-        replace(writer, "failpoint", publish_first)
-
-    async def _apply(self, tx: Transaction, drafts: Sequence[Draft]) -> list[Stored | Problem]:
-        """Replaces the one write: the events, then COMMIT."""
-        with dual_write.holding():
-            return await super()._apply(tx, drafts)
-
-
 def install(app: App) -> None:
-    """Give role web the writer that publishes first."""
-    if unsafe(app, __name__, "the outbox", "web"):
-        dual_write.leave_out_the_outbox()
-        replace(application, "OrderWriter", PublishThenCommit)
+    """Have role web publish, and commit then."""
+    if not unsafe(app, __name__, "the outbox", "web"):
+        return
+    dual_write.leave_out_the_outbox()
+    publisher = dual_write.Publisher(app.settings)
+    module = import_module("web.api.writer")
+
+    async def publish_first(name: str, events: Sequence[Any] = ()) -> None:
+        """Extends the last moment before COMMIT."""
+        if name == LAST_MOMENT:
+            await publisher.publish_or_forget(dual_write.held_now())
+        await failpoint(name, events)
+
+    async def publish_then_commit(self: Any, tx: Transaction, drafts: Sequence[Any]) -> Any:
+        """Replaces the one write by two, with nothing to join them."""
+        with dual_write.holding():
+            return await cured(self, tx, drafts)
+
+    replace(module, "failpoint", publish_first)
+    cured = replace(module.OrderWriter, "_apply", publish_then_commit)

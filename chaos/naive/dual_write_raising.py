@@ -9,39 +9,36 @@ Breaks: X1 (the event is nowhere), O4 (its order never moves).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from aiokafka.errors import KafkaError
 
-from app.db.engine import Transaction
 from chaos.naive import dual_write
-from chaos.naive.dual_write_after_commit import CommitThenPublish
 from chaos.naive.loud import replace, unsafe
-from web import application
-from web.api.drafts import Draft
-from web.api.writer import OrderWriter, Stored
-from web.problems import Problem
 
 if TYPE_CHECKING:
+    from app.db.engine import Transaction
     from app.delivery import App
 
 
-class CommitThenPublishOrFail(CommitThenPublish):
-    """The failure of the second write is answered as if the first had not happened."""
+def install(app: App) -> None:
+    """Have role web commit, publish then, and fail when it cannot."""
+    if not unsafe(app, __name__, "the outbox", "web"):
+        return
+    dual_write.leave_out_the_outbox()
+    publisher = dual_write.Publisher(app.settings)
+    writer = import_module("web.api.writer").OrderWriter
+    problem = import_module("web.problems").Problem
 
-    async def _apply(self, tx: Transaction, drafts: Sequence[Draft]) -> list[Stored | Problem]:
-        """Replaces the one write: COMMIT, then the events, or a 500."""
+    async def commit_then_publish(self: Any, tx: Transaction, drafts: Sequence[Any]) -> Any:
+        """Replaces the one write by two; the second's failure is told as if both had failed."""
         with dual_write.holding() as held:
-            answers = await OrderWriter._apply(self, tx, drafts)
+            answers = await cured(self, tx, drafts)
         try:
-            await self._publisher.publish(held)
+            await publisher.publish(held)
         except (KafkaError, TimeoutError):
-            return [Problem(500, "not_published", "The order failed.")] * len(answers)
+            return [problem(500, "not_published", "The order failed.")] * len(answers)
         return answers
 
-
-def install(app: App) -> None:
-    """Give role web the writer that fails after its commit."""
-    if unsafe(app, __name__, "the outbox", "web"):
-        dual_write.leave_out_the_outbox()
-        replace(application, "OrderWriter", CommitThenPublishOrFail)
+    cured = replace(writer, "_apply", commit_then_publish)

@@ -8,29 +8,25 @@ Breaks: P3 (money kept of a cancelled order), P4, P6 (the books differ).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from agents.payment import Payments
-from app.domain import payment as domain
-from app.domain.payment import Refund
-from chaos.naive.loud import unsafe
+from app.domain.payment import NothingCaptured, Refund
+from chaos.naive.loud import handlers, replace, unsafe
 
 if TYPE_CHECKING:
     from app.delivery import App
 
 
-class Hopeful(Payments):
-    """No answer means that nothing happened."""
-
-    async def _refund(self, request: Refund) -> domain.Reply:
-        """Replaces cancelling the key first."""
-        if request.cancel_first:
-            return domain.NothingCaptured()
-        return await super()._refund(request)
-
-
 def install(app: App) -> None:
-    """Have payment hope."""
+    """Have payment hope: no answer means that nothing happened."""
     if unsafe(app, __name__, "an unknown charge's key is cancelled", "payment"):
-        for runner in app.runners:
-            runner.spec.handler.__class__ = Hopeful
+        for handler in handlers(app):
+            replace(handler, "_refund", _hopeful(handler._refund))
+
+
+def _hopeful(refund: Any) -> Any:
+    async def hope(request: Refund) -> Any:
+        """Extends the refund: nothing is asked about a charge whose outcome is unknown."""
+        return NothingCaptured() if request.cancel_first else await refund(request)
+
+    return hope

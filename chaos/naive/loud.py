@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from app.observability.logging import get_log
@@ -26,7 +25,17 @@ def unsafe(app: App, module: str, cure: str, *roles: str) -> bool:
     return True
 
 
-def replace(module: ModuleType, name: str, naive: Any) -> None:
-    """Put `naive` in the place of a module's `name`. Raises AttributeError when there is none."""
-    getattr(module, name)
-    setattr(module, name, naive)
+def replace(owner: Any, name: str, naive: Any) -> Any:
+    """Put `naive` in the place of `owner.name` and return what was there.
+
+    `owner` is a module, a class or an object. Raises AttributeError when it has no such part: the
+    seam has moved, and a plug-in that takes nothing out would prove the wrong thing.
+    """
+    cured = getattr(owner, name)
+    setattr(owner, name, naive)
+    return cured
+
+
+def handlers(app: App) -> list[Any]:
+    """The handlers of this worker's consumers, as its role has made them."""
+    return [runner.spec.handler for runner in app.runners]

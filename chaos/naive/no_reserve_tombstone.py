@@ -10,46 +10,38 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from agents.inventory import Inventory
 from app.db import inventory as stock_rows
 from app.delivery import Applied, Event
 from app.domain.inventory import decide
-from app.messages import InventoryRelease, InventoryRequested
-from chaos.naive.loud import unsafe
+from app.messages import InventoryRelease
+from chaos.naive.loud import handlers, replace, unsafe
+from chaos.naive.tombstones import answer_apart
 
 if TYPE_CHECKING:
     from app.db.engine import Transaction
     from app.delivery import App
 
 
-class WithoutTombstone(Inventory):
-    """Nothing to undo, so nothing to remember."""
-
-    async def apply(self, tx: Transaction, events: Sequence[Event], now: datetime) -> list[Applied]:
-        """Extends the batch: a release without a reservation is answered and forgotten."""
-        asked = {e.body.order_id for e in events if isinstance(e.body, InventoryRequested)}
-        releases = {e.body.order_id for e in events if isinstance(e.body, InventoryRelease)}
-        known, _ = await stock_rows.lock(tx, releases, ())
-        early = [
-            isinstance(event.body, InventoryRelease)
-            and event.body.order_id not in known
-            and event.body.order_id not in asked
-            for event in events
-        ]
-        rest = [event for event, is_early in zip(events, early, strict=True) if not is_early]
-        applied = iter(await super().apply(tx, rest, now))
-        return [
-            Applied(self._outputs(event, decide(None, {}, event.event_id, event.body, now), now))
-            if is_early
-            else next(applied)
-            for event, is_early in zip(events, early, strict=True)
-        ]
-
-
 def install(app: App) -> None:
     """Have inventory keep no tombstones."""
     if unsafe(app, __name__, "the tombstone of a release", "inventory"):
-        for runner in app.runners:
-            runner.spec.handler.__class__ = WithoutTombstone
+        for handler in handlers(app):
+            replace(handler, "apply", _without_tombstones(handler, handler.apply))
+
+
+def _without_tombstones(handler: Any, apply: Any) -> Any:
+    async def answer(tx: Transaction, events: Sequence[Event], now: datetime) -> list[Any]:
+        """Extends the batch: a release without a reservation is answered and forgotten."""
+
+        def forget(event: Event) -> Applied:
+            decision = decide(None, {}, event.event_id, event.body, now)
+            return Applied(handler._outputs(event, decision, now))
+
+        known, _ = await stock_rows.lock(tx, {event.body.order_id for event in events}, ())
+        return await answer_apart(
+            events, known, InventoryRelease, forget, lambda rest: apply(tx, rest, now)
+        )
+
+    return answer

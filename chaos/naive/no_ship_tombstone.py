@@ -9,47 +9,38 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from agents.shipping import Shipping
 from app.db import shipping as shipments
 from app.delivery import Applied, Event
 from app.domain.shipping import decide
-from app.messages import ShippingRequested, ShippingResult
-from chaos.naive.loud import unsafe
+from app.messages import ShippingCancel
+from chaos.naive.loud import handlers, replace, unsafe
+from chaos.naive.tombstones import answer_apart
 
 if TYPE_CHECKING:
     from app.db.engine import Transaction
     from app.delivery import App
 
 
-class WithoutTombstone(Shipping):
-    """Nothing to undo, so nothing to remember."""
-
-    async def apply(self, tx: Transaction, events: Sequence[Event], now: datetime) -> list[Applied]:
-        """Extends the batch: a cancel without a shipment is answered and forgotten."""
-        asked = {e.body.order_id for e in events if isinstance(e.body, ShippingRequested)}
-        cancelled = {e.body.order_id for e in events} - asked
-        known = await shipments.lock(tx, cancelled)
-        early = [
-            event.body.order_id in cancelled and event.body.order_id not in known
-            for event in events
-        ]
-        rest = [event for event, is_early in zip(events, early, strict=True) if not is_early]
-        applied = iter(await super().apply(tx, rest, now))
-        return [
-            Applied((self._result(event, self._nothing(event, now), now),))
-            if is_early
-            else next(applied)
-            for event, is_early in zip(events, early, strict=True)
-        ]
-
-    def _nothing(self, event: Event, now: datetime) -> ShippingResult:
-        return decide(None, event.event_id, event.body, now).result
-
-
 def install(app: App) -> None:
     """Have shipping keep no tombstones."""
     if unsafe(app, __name__, "the tombstone of a cancel", "shipping"):
-        for runner in app.runners:
-            runner.spec.handler.__class__ = WithoutTombstone
+        for handler in handlers(app):
+            replace(handler, "apply", _without_tombstones(handler, handler.apply))
+
+
+def _without_tombstones(handler: Any, apply: Any) -> Any:
+    async def answer(tx: Transaction, events: Sequence[Event], now: datetime) -> list[Any]:
+        """Extends the batch: a cancel without a shipment is answered and forgotten."""
+
+        def forget(event: Event) -> Applied:
+            decision = decide(None, event.event_id, event.body, now)
+            return Applied((handler._result(event, decision.result, now),))
+
+        known = await shipments.lock(tx, {event.body.order_id for event in events})
+        return await answer_apart(
+            events, known, ShippingCancel, forget, lambda rest: apply(tx, rest, now)
+        )
+
+    return answer

@@ -9,25 +9,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agents.payment import Payments
-from app.domain import payment as domain
-from app.domain.payment import Refund
-from chaos.naive.loud import unsafe
+from app.domain.payment import Refund, Refunded
+from chaos.naive.loud import handlers, replace, unsafe
 
 if TYPE_CHECKING:
     from app.delivery import App
 
 
-class Forgetful(Payments):
-    """The refund is as good as done."""
-
-    async def _refund(self, request: Refund) -> domain.Reply:
-        """Replaces the refund."""
-        return domain.Refunded()
+async def refund_nothing(request: Refund) -> Refunded:
+    """Replaces the refund: it is as good as done."""
+    return Refunded()
 
 
 def install(app: App) -> None:
     """Have payment forget refunds."""
     if unsafe(app, __name__, "a refund is made before it is confirmed", "payment"):
-        for runner in app.runners:
-            runner.spec.handler.__class__ = Forgetful
+        for handler in handlers(app):
+            replace(handler, "_refund", refund_nothing)
