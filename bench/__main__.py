@@ -14,6 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 SHORT = (
     ("arrays", "--loops", "300"),
+    ("failpoints", "--passes", "200000", "--repeat", "3"),
     ("dispatch", "--records", "20000", "--repeat", "1"),
     ("api", "--rate", "500", "--seconds", "5", "--keys"),
     ("orders", "--rates", "300,500", "--seconds", "8", "--warm-up", "4", "--drain", "2000"),

@@ -1,8 +1,8 @@
 """What a failpoint costs while the laboratory has armed nothing: CPU time of one pass.
 
 `python -m bench.failpoints`: passes each kind of call in a loop of an event loop's coroutine, less
-the same loop without it; the median of `--repeat` runs. Bound: 0.1 us. Measured on 2026-11-21 on
-two cores: see bench/results/failpoints-*.md.
+the same loop without it; the median of `--repeat` runs. Bound: 0.1 us; measured on 2026-11-21:
+0.092 us without and 0.093 us with events, while others used the machine (bench/results).
 """
 
 from __future__ import annotations
