@@ -163,7 +163,12 @@ class _Injecting:
 
     def run(self, stop: threading.Event) -> Injection:
         """The whole of it."""
-        guardian.ensure(self._nemesis.lab.files.root)
+        try:
+            guardian.ensure(self._nemesis.lab.files.root)
+        except OSError as error:
+            self._lease.take()
+            self._lease.close()
+            raise LabError(f"nothing was done: {error}") from error
         started_s = self._run.began_s = self._book.write(self._deed, Phase.STARTED)
         try:
             self._strike()

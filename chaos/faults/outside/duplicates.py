@@ -16,6 +16,7 @@ from chaos.nemesis.world import World
 
 TARGETS = ("commands-and-events", "results")
 RESULT = ".result"
+POISONED = b"/nemesis"
 
 
 class Duplicates(Fault):
@@ -44,7 +45,7 @@ class Duplicates(Fault):
         there = [
             one
             for one in records.read(run.world.bootstrap, topics, newest)
-            if dict(one.headers).get("ce_source") != b"/nemesis"
+            if dict(one.headers).get("ce_source", POISONED) != POISONED
         ]
         if not there:
             raise Unproved(f"nothing was published to {sorted(topics)} yet")
