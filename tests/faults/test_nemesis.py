@@ -22,14 +22,16 @@ from typer.testing import CliRunner, Result
 
 from app.settings import load_settings
 from chaos.faults.outside import REGISTRY
+from chaos.faults.outside.disk_slow import BLKIO
 from chaos.lab.cli import make_plan
 from chaos.lab.client import Lab
 from chaos.lab.process import LabError
-from chaos.nemesis import lease
+from chaos.nemesis import http, lease
 from chaos.nemesis.command import nemesis as command
 from chaos.nemesis.engine import Action, Injection, Nemesis
 from chaos.nemesis.guardian import directory_of
 from chaos.nemesis.ledger import ENDS, VERDICTS, Ledger, Phase
+from chaos.nemesis.world import World
 from chaos.workload.target import target_of
 from chaos.workload.traffic import Traffic
 from tests.faults.nemesis_effects import EFFECTS, LONG, Effect
@@ -38,6 +40,26 @@ from tests.waiting import wait_until
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
 
 SEED = 11
+ORPHANED = [
+    ("pause", "shipping-1"),
+    ("restart", "dlq-1"),
+    ("gateway_latency", "gateway"),
+    ("net_latency", "gateway-proxy"),
+    ("disk_slow", "postgres"),
+    ("disk_full", "payment-2"),
+    ("clock", "web-1"),
+    ("row_lock", "inventory"),
+]
+OWNER = """
+import json, sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from chaos.lab.client import Lab
+from chaos.nemesis.engine import Action, Nemesis
+nemesis, wanted = Nemesis(Lab(Path(sys.argv[1]))), json.loads(sys.argv[2])
+with ThreadPoolExecutor(len(wanted)) as pool:
+    list(pool.map(lambda one: nemesis.run(Action(*one, 300.0)), wanted))
+"""
 RATE_PER_S = 15.0
 PATIENCE_S = 60.0
 
@@ -90,19 +112,27 @@ def test_a_fault_shows_its_effect_and_ends(nemesis: Nemesis, effects: Sequence[E
 
 
 def test_faults_end_when_their_owner_is_killed(nemesis: Nemesis) -> None:
-    """kill -9 in the middle of a fault: the guardian undoes it, says so, and ends itself."""
-    owner = start("run", "pause", "--target", "shipping-1", "--for", "50s", lab=nemesis.lab)
-    pid = int(nemesis.lab.process("shipping-1")["pid"])
-    wait_until(lambda: last(nemesis) is Phase.PROVED, timeout_s=PATIENCE_S, what="it is proved")
-    assert psutil.Process(pid).status() == psutil.STATUS_STOPPED
+    """kill -9 of an owner of many faults: the guardian undoes them all, says so, ends itself."""
+    possible = {(cell.fault, cell.target) for cell in nemesis.matrix() if not cell.reason}
+    wanted = [one for one in ORPHANED if one in possible]
+    before = len(nemesis.ledger.lines())
+    root = nemesis.lab.files.root
+    owner = subprocess.Popen([sys.executable, "-c", OWNER, str(root), json.dumps(wanted)])
+    told = [(Phase.PROVED, len(wanted)), (Phase.VOID, 0)]
+    wait_until(
+        lambda: [(one, count(nemesis, before, one)) for one, _ in told] == told,
+        timeout_s=PATIENCE_S * 2,
+        what="all are proved",
+    )
+    assert troubles(nemesis)
     owner.kill()
     owner.wait()
-    wait_until(lambda: last(nemesis) is Phase.EXPIRED, timeout_s=15, what="the guardian ends it")
-    assert psutil.Process(pid).status() != psutil.STATUS_STOPPED
-    assert "its owner has ended" in nemesis.ledger.lines()[-1]["detail"]
-    directory = directory_of(nemesis.lab.files.root)
-    wait_until(lambda: not lease.found(directory), timeout_s=15, what="no lease is left")
-    wait_until(lambda: not guardians(directory.parent), timeout_s=15, what="the guardian ends")
+    wait_until(lambda: not lease.found(directory_of(root)), timeout_s=PATIENCE_S, what="all end")
+    ended = [line for line in nemesis.ledger.lines()[before:] if line["phase"] == "expired"]
+    assert len(ended) == len(wanted)
+    assert {line["detail"] for line in ended} == {"its owner has ended"}
+    wait_until(lambda: not troubles(nemesis), timeout_s=PATIENCE_S, what="all is as before")
+    wait_until(lambda: not guardians(root), timeout_s=15, what="the guardian ends")
 
 
 def test_ctrl_c_ends_a_fault_cleanly(nemesis: Nemesis) -> None:
@@ -178,6 +208,30 @@ def check(nemesis: Nemesis, effect: Effect, injection: Injection) -> None:
 def all_ready(lab: Lab) -> bool:
     """Whether every part serves that is meant to run."""
     return all(row["state"] in ("ready", "stopped") for row in lab.status()["processes"])
+
+
+def troubles(nemesis: Nemesis) -> list[str]:
+    """Whatever the faults of ORPHANED leave while they last."""
+    world = World(nemesis.lab)
+    assert world.proxy is not None
+    proxy = http.ask("GET", f"{world.proxy['url']}/proxies/gateway")
+    found = [row["name"] for row in world.rows() if row["state"] != "ready"]
+    found += ["a toxic" for _ in proxy["toxics"]]
+    if http.ask("GET", f"{world.gateway_url}/v1/mode")["latency_ms_min"]:
+        found.append("a slow gateway")
+    if list(BLKIO.glob("nemesis-*")):
+        found.append("a control group")
+    if os.path.ismount(world.tables_dir("payment-2")):
+        found.append("a small disk")
+    if world.delivery("web-1").get("inside", {}).get("skew_s"):
+        found.append("a wrong clock")
+    held = "select from pg_stat_activity where application_name like 'nemesis-%%'"
+    return found + ["a lock" for _ in world.sql(held)]
+
+
+def count(nemesis: Nemesis, since: int, phase: Phase) -> int:
+    """How many lines since then say so."""
+    return sum(line["phase"] == phase.value for line in nemesis.ledger.lines()[since:])
 
 
 def last(nemesis: Nemesis) -> Phase:
