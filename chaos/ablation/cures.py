@@ -203,8 +203,8 @@ CURES: tuple[Cure, ...] = (
     ),
     _cure(
         "no_charge_tombstone",
-        "tombstone of a refund",
-        "a refund before its charge is forgotten",
+        "tombstone of a refund, compensated late success",
+        "a refund before its charge is forgotten, a late success too",
         "late-charge",
         "P3",
         "P4 P6",

@@ -15,6 +15,7 @@ import msgspec
 
 from chaos.ablation import kafka
 from chaos.ablation.stage import Stage, Void
+from chaos.rules import parse_rules
 from chaos.workload.mix import Outcome
 
 SOON: Mapping[str, str] = MappingProxyType({"RETRY_TIERS_S": "1"})
@@ -81,10 +82,12 @@ def broker_away(stage: Stage) -> None:
 
 
 def crash(worker: str, point: str, nth: int) -> Callable[[Stage], None]:
-    """`worker` dies at the `nth` hit of a failpoint while orders flow."""
+    """`worker` dies at the `nth` hit of a failpoint while orders flow. Raises BadRule."""
+    rules = f"{point}=crash;nth={nth}"
+    parse_rules(rules)
 
     def play(stage: Stage) -> None:
-        stage.arm(worker, f"{point}=crash;nth={nth}")
+        stage.arm(worker, rules)
         with stage.flowing(stage.orders):
             stage.crashed(worker, point)
 
@@ -151,7 +154,7 @@ def stale_copies_then_cancelled(stage: Stage) -> None:
         "all other orders end",
     )
     stage.lab.stop("orchestrator-1", grace_s=0)
-    stale = _records_before(stage.records([topic]))
+    stale = records_before(stage.records([topic]))
     if len(stale) < waiting:
         raise Void(f"only {len(stale)} working copies could be made stale")
     stage.publish(stale)
@@ -248,7 +251,7 @@ def _lost_charges(stage: Stage) -> int:
     )
 
 
-def _records_before(changelog: list[kafka.Record]) -> list[kafka.Record]:
+def records_before(changelog: list[kafka.Record]) -> list[kafka.Record]:
     """For each saga that waits to be committed, the record before that; empty ones left out."""
     history: dict[tuple[int, bytes | None], list[kafka.Record]] = {}
     for record in changelog:

@@ -1,6 +1,9 @@
-"""Plug-in: payment answers a refund that comes before its charge, and keeps nothing of it.
+"""Plug-in: payment answers a refund that comes before its charge and keeps nothing of it, and the
+orchestrator believes nothing about an order that has ended.
 
-Cure removed: the tombstone that a compensation leaves where its command has not been yet.
+Cure removed: the tombstone that a compensation leaves where its command has not been yet, and what
+stands behind it: the saga compensates a step that succeeds after its compensation. For charges
+either is enough, so both are taken out.
 Hurts when: the charge is late (a retry tier, an old batch) and the order is cancelled meanwhile.
 Breaks: P3 (money kept of a cancelled order), P4 (the bank holds too much).
 """
@@ -14,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 from app.db import payments
 from app.delivery import Event
 from app.domain import payment as domain
+from app.domain import saga
+from app.domain.decision import Ignored
 from app.messages import PaymentRefund
 from chaos.naive.loud import handlers, replace, unsafe
 from chaos.naive.tombstones import answer_apart
@@ -24,10 +29,12 @@ if TYPE_CHECKING:
 
 
 def install(app: App) -> None:
-    """Have payment keep no tombstones."""
+    """Have payment keep no tombstones, and the saga not look twice."""
     if unsafe(app, __name__, "the tombstone of a refund", "payment"):
         for handler in handlers(app):
             replace(handler, "begin", _without_tombstones(handler, handler.begin))
+    if unsafe(app, __name__, "the compensation of a late success", "orchestrator"):
+        replace(saga, "_late_success", lambda *_: Ignored("stale"))
 
 
 def _without_tombstones(handler: Any, begin: Any) -> Any:
