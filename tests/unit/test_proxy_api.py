@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import socket
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from chaos.lab.process import free_port
 from tests.unit.proxy_kit import HOST, PATIENCE_S, Door, ProxyProcess, exchange, write_config
 from tests.unit.proxy_kit import Server as EchoServer
 from tests.unit.proxy_kit import echo as answer_same
@@ -427,3 +430,41 @@ def test_a_wrong_configuration_ends_with_a_reason(
 def test_an_interrupt_is_a_clean_end() -> None:
     """Ctrl-C ends the proxy like SIGTERM."""
     assert ProxyProcess().stop(signal.SIGINT) == 0
+
+
+def test_a_lease_ends_although_the_log_cannot_be_written() -> None:
+    """A full disk below the log keeps no fault alive."""
+    port = free_port()
+    with Path("/dev/full").open("w") as full:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "chaos.proxy", "--port", str(port)], stdout=full
+        )
+    url = f"http://{HOST}:{port}/proxies"
+    wait_until(lambda: not free(port), timeout_s=PATIENCE_S, what="the proxy listens")
+    try:
+        post(url, {"name": "quiet", "upstream": NOWHERE})
+        assert post(f"{url}/quiet/toxics", {"type": "timeout", "lease_ms": 100})["lease_ms_left"]
+        wait_until(
+            lambda: get(f"{url}/quiet/toxics") == [], timeout_s=PATIENCE_S, what="it has ended"
+        )
+    finally:
+        child.kill()
+        child.wait()
+
+
+def free(port: int) -> bool:
+    """Whether nobody listens."""
+    with socket.socket() as probe:
+        return probe.connect_ex((HOST, port)) != 0
+
+
+def get(url: str) -> Any:
+    """The body of an answer."""
+    with urllib.request.urlopen(url, timeout=PATIENCE_S) as answer:
+        return json.loads(answer.read())
+
+
+def post(url: str, body: Any) -> Any:
+    """The body of an answer to a JSON body."""
+    with urllib.request.urlopen(url, json.dumps(body).encode(), timeout=PATIENCE_S) as answer:
+        return json.loads(answer.read())
