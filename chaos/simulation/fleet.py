@@ -21,6 +21,8 @@ IDLE_IN_TRANSACTION_S = 5.0
 LEARNS_S = 2.0
 """A zombie that goes on hears within this time that it is no member any more."""
 _EXPECTED_ENDS = ("epoch ended under a running step", "WorkerEnded")
+"""Failures by which a worker may end itself. The first: a recovery that ends between a revocation
+and the assignment after it opens the partitions once more, and the assignment ends that epoch."""
 RESTARTS_MAX = 200
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from chaos.simulation.plan import Plan
 
-REST_S = 90.0
+REST_S = 60.0
 """Virtual time after the last fault within which everything must have come to rest."""
 LOOK_S = 1.0
 QUIET_S = 2.0
