@@ -2,6 +2,8 @@
 # Only Python 3.11+ and make are needed; everything else goes into .venv and .lab.
 PYTHON ?= python3
 BIN := .venv/bin
+# Most tests wait for servers, so two sides by side halve the time even on two cores.
+PYTEST_WORKERS ?= 2
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
@@ -20,7 +22,7 @@ check: setup ## lint, types and import rules; no server is started
 	@$(BIN)/lint-imports --no-logo
 
 test: check ## everything: checks, then all tests on a real broker and a real database
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadfile $(PYTEST_ARGS)
 
 demo: setup ## the platform in one command: orders, kills, audit, one URL
 	@$(BIN)/symphony demo
