@@ -7,6 +7,7 @@ never after a while, so that the same seed brings the same fault.
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
@@ -19,9 +20,8 @@ from chaos.rules import parse_rules
 from chaos.workload.mix import Outcome
 
 SOON: Mapping[str, str] = MappingProxyType({"RETRY_TIERS_S": "1"})
-#: A message that is held back comes after what customers do meanwhile.
-LATE: Mapping[str, str] = MappingProxyType({"RETRY_TIERS_S": "5"})
-CHANGE_OF_MIND_S = 2.0
+#: Nothing but the retry moves an order on.
+PATIENT: Mapping[str, str] = MappingProxyType({**SOON, "STEP_DEADLINE_S": "60"})
 MANY_CANCELS: Mapping[Outcome, float] = MappingProxyType(
     {
         Outcome.HAPPY: 50,
@@ -34,6 +34,17 @@ MANY_CANCELS: Mapping[Outcome, float] = MappingProxyType(
 ENDED = (
     "select count(*) from orders.saga where state in ('COMPLETED', 'CANCELLED', 'REJECTED')"
     " and terminal"
+)
+PLACED = "select count(*) from orders.orders"
+#: Orders that have neither ended nor an event on a retry tier.
+UNDER_WAY = (
+    "select (select count(*) from orders.orders)"
+    " - (select count(*) from orders.saga where terminal)"
+    " - (select count(*) from ops.inbox where status = 2)"
+)
+CANCELLED = (
+    "select count(*) from orders.saga where terminal and state = 'CANCELLED'"
+    " and reason = 'customer'"
 )
 IN_STATE = "select count(*) from orders.saga where state = %s"
 COMMANDS = (
@@ -74,7 +85,7 @@ def broker_away(stage: Stage) -> None:
     stage.lab.stop("broker", grace_s=0)
     before = len(stage.accepted)
     stage.load(third)
-    placed = stage.count("select count(*) from orders.orders")
+    placed = stage.count(PLACED)
     stage.lab.start("broker")
     if placed <= before:
         raise Void("no order was stored while the broker was away")
@@ -121,19 +132,35 @@ def replies_lost(stage: Stage) -> None:
 def replies_lost_then_cancelled(stage: Stage) -> None:
     """The gateway charges and does not answer; customers cancel before it is asked again."""
     stage.gateway(reply_lost_rate=1.0)
-    with stage.flowing(
-        stage.orders, mix=MANY_CANCELS, cancel_after_s=CHANGE_OF_MIND_S + 1, rate_per_s=100
-    ):
-        stage.until(
-            lambda: _lost_charges(stage) >= stage.orders // 2,
-            "the gateway loses replies to charges",
-        )
-        stage.gateway(reply_lost_rate=0.0)
+    _cancel_what_waits(stage, lambda: stage.gateway(reply_lost_rate=0.0))
+    if not _lost_charges(stage):
+        raise Void("the gateway lost no reply to a charge")
 
 
 def late_and_cancelled(stage: Stage) -> None:
     """Messages of one kind come late; customers cancel before they do."""
-    stage.load(stage.orders, mix=MANY_CANCELS, cancel_after_s=CHANGE_OF_MIND_S, rate_per_s=100)
+    _cancel_what_waits(stage)
+
+
+def _cancel_what_waits(stage: Stage, then: Callable[[], None] = lambda: None) -> None:
+    """Nobody brings retries back until all orders have ended or wait for one, and the
+    cancellations of those that wait are over. `then` is called when all wait.
+    """
+    stage.lab.stop("dlq-1")
+    go = threading.Event()
+    with stage.flowing(stage.orders, mix=MANY_CANCELS, rate_per_s=100, cancel_when=go):
+        try:
+            stage.until(
+                lambda: stage.count(PLACED) >= stage.orders and not stage.count(UNDER_WAY),
+                "all orders have ended or wait for a retry",
+            )
+            then()
+        finally:
+            go.set()
+    stage.until(
+        lambda: stage.count(CANCELLED) >= len(stage.cancelled) > 0, "the cancellations are over"
+    )
+    stage.lab.start("dlq-1")
 
 
 def stale_copies_then_cancelled(stage: Stage) -> None:
@@ -327,7 +354,7 @@ EXPERIMENTS: Mapping[str, Experiment] = MappingProxyType(
                 "orchestrator-dies-acked-patient",
                 "kill -9 of the orchestrator after an offset commit, timers far away",
                 crash("orchestrator-1", "delivery.after_offset_commit", 4),
-                settings={**SOON, "STEP_DEADLINE_S": "60"},
+                settings=PATIENT,
             ),
             Experiment("step-raises", "one step of the orchestrator raises", failing_step),
             Experiment("events-fail", "events fail once in the orchestrator", failing_events),
@@ -346,14 +373,14 @@ EXPERIMENTS: Mapping[str, Experiment] = MappingProxyType(
                 "replies-lost-cancel",
                 "the gateway charges and loses its reply, the customer cancels",
                 replies_lost_then_cancelled,
-                settings={**LATE, **_ONE_CALL},
+                settings={**PATIENT, **_ONE_CALL},
             ),
             *(
                 Experiment(
                     f"late-{name}",
                     f"{what} late, the customer cancels",
                     late_and_cancelled,
-                    settings=LATE,
+                    settings=PATIENT,
                     plugins=(f"chaos.ablation.late.{module}",),
                 )
                 for name, what, module in (
@@ -367,7 +394,7 @@ EXPERIMENTS: Mapping[str, Experiment] = MappingProxyType(
                 "stale-copies",
                 "stale working copies after a zombie's late write, the customer cancels",
                 stale_copies_then_cancelled,
-                settings={**SOON, "STEP_DEADLINE_S": "60"},
+                settings=PATIENT,
                 plugins=("chaos.ablation.late.stock_commit",),
             ),
             Experiment(

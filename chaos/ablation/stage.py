@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -17,6 +18,7 @@ from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import aiohttp
 import psycopg2
 
 from app.messages import Output, deadletter
@@ -26,7 +28,7 @@ from chaos.lab.process import LabError
 from chaos.workload.command import ledger_path
 from chaos.workload.generator import Load, read_catalogue
 from chaos.workload.ledger import LedgerFile, Line
-from chaos.workload.mix import DEFAULT_MIX, Outcome, plan
+from chaos.workload.mix import DEFAULT_MIX, Order, Outcome, plan
 from chaos.workload.target import target_of
 
 RATE_PER_S = 60.0
@@ -37,6 +39,20 @@ HTTP_TIMEOUT_S = 20.0
 
 class Void(Exception):
     """A fault had no effect: the run proves nothing."""
+
+
+class PatientLoad(Load):
+    """A load whose customers change their minds when they are told to."""
+
+    cancel_when: threading.Event | None = None
+
+    async def _cancel(
+        self, session: aiohttp.ClientSession, order: Order, created: Line, order_id: str
+    ) -> None:
+        """Extends the cancellation: wait for `cancel_when`."""
+        while self.cancel_when is not None and not self.cancel_when.is_set():
+            await asyncio.sleep(LOOK_S)
+        await super()._cancel(session, order, created, order_id)
 
 
 class Stage:
@@ -68,36 +84,29 @@ class Stage:
         orders: int,
         *,
         mix: Mapping[Outcome, float] | None = None,
-        cancel_after_s: float | None = None,
         rate_per_s: float = RATE_PER_S,
+        cancel_when: threading.Event | None = None,
     ) -> list[Line]:
         """Send `orders` orders and wait for all answers; returns those of this load.
 
-        `cancel_after_s` is when customers of the class `cancelled` change their minds, counted from
-        their order's answer; by default at once.
+        Customers of the class `cancelled` change their minds at once, or when `cancel_when` is set.
         """
-        return asyncio.run(self._load(orders, mix or DEFAULT_MIX, cancel_after_s, rate_per_s))
+        return asyncio.run(self._load(orders, mix or DEFAULT_MIX, rate_per_s, cancel_when))
 
     async def _load(
         self,
         orders: int,
         mix: Mapping[Outcome, float],
-        cancel_after_s: float | None,
         rate_per_s: float,
+        cancel_when: threading.Event | None,
     ) -> list[Line]:
         catalogue = await read_catalogue(self.target.url)
         self._sent += 1
         run = f"ablation-{self.seed}-{self._sent}"
         planned = plan(orders, rate_per_s, self.seed + self._sent, mix, catalogue)
-        if cancel_after_s is not None:
-            planned = [
-                order._replace(cancel_after_s=cancel_after_s)
-                if order.expected is Outcome.CANCELLED
-                else order
-                for order in planned
-            ]
         with LedgerFile(ledger_path(self.target, run)) as file:
-            load = Load(self.target.url, file, run=run)
+            load = PatientLoad(self.target.url, file, run=run)
+            load.cancel_when = cancel_when
             await load.run(planned)
         self.lines += load.lines
         return load.lines
@@ -114,6 +123,11 @@ class Stage:
     def accepted(self) -> list[str]:
         """Ids of the orders that were accepted so far."""
         return [one.order_id for one in self.lines if one.kind == "create" and one.outcome == "ok"]
+
+    @property
+    def cancelled(self) -> list[str]:
+        """Ids of the orders whose cancellation was taken."""
+        return [one.order_id for one in self.lines if one.kind == "cancel" and one.outcome == "ok"]
 
     # Faults
 
