@@ -20,8 +20,8 @@ CONSUMING = ("orchestrator", "payment", "inventory", "shipping", "dlq")
 IDLE_IN_TRANSACTION_S = 5.0
 LEARNS_S = 2.0
 """A zombie that goes on hears within this time that it is no member any more."""
-_EXPECTED_ENDS = ("epoch ended under a running step", "WorkerEnded")
-"""Failures by which a worker may end itself. The first: a recovery that ends between a revocation
+EXPECTED_END = "epoch ended under a running step"
+"""The one failure by which a worker may end itself: a recovery that ends between a revocation
 and the assignment after it opens the partitions once more, and the assignment ends that epoch."""
 RESTARTS_MAX = 200
 
@@ -115,7 +115,7 @@ class Fleet:
         process = current()
         worker = self.worker_of(process)
         if worker is not None and process.alive:
-            if reason is Reason.FAILURE and not any(text in why for text in _EXPECTED_ENDS):
+            if reason is Reason.FAILURE and EXPECTED_END not in why:
                 self._world.violations.append(f"{worker.name} ended itself: {why}")
             self.kill(worker, f"{reason}: {why}")
         raise WorkerEnded(why)

@@ -44,7 +44,10 @@ class Result(NamedTuple):
 
 
 def simulate(plan: Plan) -> Result:
-    """Run a plan; the same plan gives the same result, in any process. Raises nothing."""
+    """Run a plan; the same plan gives the same result, in any process.
+
+    What goes wrong in the product is a violation; only a defect of the simulation itself raises.
+    """
     world = World(plan)
     with installed(world), plants.planted(plan.plant):
         try:
