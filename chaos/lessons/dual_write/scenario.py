@@ -84,6 +84,7 @@ class Teacher:
         pid = int(self._lab.process("web-1")["pid"])
         self._place("during", 1)
         self._lab.wait_restarted("web-1", pid, DRAIN_S)
+        self._wait_listening()
         self._say("role web is back, with nothing armed and with its outbox")
 
     def _start_web(self, rules: str) -> None:
@@ -93,6 +94,19 @@ class Teacher:
             "web-1",
             environment={"SYMPHONY_PLUGINS": ",".join(plugins), "SYMPHONY_FAILPOINTS": rules},
         )
+        self._wait_listening()
+
+    def _wait_listening(self) -> None:
+        """Return once role web answers: it is ready a moment before it listens. Raises LabError."""
+        deadline = time.monotonic() + DRAIN_S
+        while True:
+            try:
+                with urllib.request.urlopen(f"{self._target.url}/livez", timeout=HTTP_TIMEOUT_S):  # noqa: S310
+                    return
+            except OSError as error:
+                if time.monotonic() > deadline:
+                    raise LabError(f"role web does not answer: {error}") from None
+            time.sleep(LOOK_S)
 
     def _place(self, phase: str, count: int) -> None:
         with ThreadPoolExecutor(count) as pool:
