@@ -268,7 +268,7 @@ CURES: tuple[Cure, ...] = (
         "what cannot be read is dropped",
         "poison",
         "E2",
-        "E1",
+        "E1 E3",
     ),
     _cure(
         "letter_not_sent",

@@ -2,7 +2,8 @@
 
 Cure removed: an undecodable record becomes a dead letter.
 Hurts when: somebody writes nonsense to its topic.
-Breaks: E2 (committed and never taken in), E1 (a silent skip).
+Breaks: E2 (committed and never taken in), E1 (a silent skip), E3 (an event that nothing caused and
+nobody refused).
 """
 
 from __future__ import annotations
