@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
+import json
 from pathlib import Path
 
 import pytest
 
 from app.failpoints import POINTS, POINTS_WITH_EVENTS
 from app.roles import ROLES
+from chaos.faults.command import failpoints
 from tests.chaos.crash_points import CONFORMANCE, PLATFORM
 
 pytestmark = pytest.mark.unit
@@ -63,3 +65,17 @@ def test_every_role_has_failpoints_and_every_failpoint_a_role() -> None:
     named = {role for point in POINTS.values() for role in point.roles}
     assert named == {role.name for role in ROLES.values() if not role.lab_only}
     assert all(point.roles and point.meaning for point in POINTS.values())
+
+
+def test_the_command_lists_every_failpoint(capsys: pytest.CaptureFixture[str]) -> None:
+    """Name, roles, meaning, and whether a key can be aimed at; as a table and as JSON."""
+    failpoints(as_json=True)
+    told = json.loads(capsys.readouterr().out)
+    assert {one["name"]: one["events"] for one in told} == {
+        name: point.events for name, point in POINTS.items()
+    }
+    assert all(one["roles"] and one["meaning"] for one in told)
+    failpoints()
+    table = capsys.readouterr().out.splitlines()
+    assert len(table) == len(POINTS) + 1
+    assert "dlq.before_index" in table[-len(POINTS) :][sorted(POINTS).index("dlq.before_index")]
