@@ -307,6 +307,6 @@ CURES: tuple[Cure, ...] = (
         "Faust's own resume and gaps",
         "worker-leaves",
         "E2",
-        "O4 E1",
+        "O4 O7 E1",
     ),
 )
