@@ -14,7 +14,8 @@ from typing import Annotated
 import typer
 
 from app.cli import EXIT_DIFFERENCE, EXIT_INTERRUPTED, EXIT_USAGE
-from chaos.ablation.cures import CURES, Cure
+from chaos.ablation.cure import Cure
+from chaos.ablation.cures import CURES
 from chaos.ablation.experiments import EXPERIMENTS
 from chaos.ablation.trial import REST_S, Trial, run_trial
 from chaos.ablation.verdict import HEAD, Row, cells, document, markdown, outcome

@@ -1,65 +1,11 @@
-"""Every cure once: what takes it out, the experiment that needs it, what breaks without it."""
+"""Every cure once, in the order of an event's way: API, relay, consumers, gateway, saga, stock."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
-PLUGINS = "chaos.naive"
-RESTLESS_S, SLOW_S, REST_S = 8.0, 20.0, 60.0
-
-
-class Cure(NamedTuple):
-    """`name` is the plug-in in chaos.naive and how the cure is chosen on the command line.
-
-    Without the cure every invariant of `breaks` must be violated in `experiment`; those of
-    `drags_along` may be, as consequences; any other is a false alarm. `tested` ones run in the test
-    suite.
-    """
-
-    name: str
-    cure: str
-    removed: str
-    experiment: str
-    breaks: frozenset[str]
-    drags_along: frozenset[str] = frozenset()
-    tested: bool = False
-
-    @property
-    def patience_s(self) -> float:
-        """How long a run without the cure may take to come to rest; one that cannot need not."""
-        if "O4" in self.breaks:
-            return RESTLESS_S if len(self.breaks) > 1 else SLOW_S
-        return SLOW_S if "O4" in self.drags_along else REST_S
-
-    @property
-    def plugin(self) -> str:
-        """The module that takes the cure out."""
-        return f"{PLUGINS}.{self.name}"
-
-
-def _cure(
-    name: str,
-    cure: str,
-    removed: str,
-    experiment: str,
-    breaks: str,
-    drags_along: str = "",
-    *,
-    tested: bool = False,
-) -> Cure:
-    return Cure(
-        name,
-        cure,
-        removed,
-        experiment,
-        frozenset(breaks.split()),
-        frozenset(drags_along.split()),
-        tested,
-    )
-
+from chaos.ablation.cure import Cure, cure_of
 
 CURES: tuple[Cure, ...] = (
-    _cure(
+    cure_of(
         "dual_write_after_commit",
         "outbox",
         "web publishes after its commit, forgets a failure",
@@ -67,14 +13,14 @@ CURES: tuple[Cure, ...] = (
         "X1 O4",
         tested=True,
     ),
-    _cure(
+    cure_of(
         "dual_write_raising",
         "outbox",
         "web publishes after its commit, answers 500 on a failure",
         "broker-away",
         "X1 O4",
     ),
-    _cure(
+    cure_of(
         "dual_write_before_commit",
         "outbox",
         "web publishes before its commit",
@@ -82,14 +28,14 @@ CURES: tuple[Cure, ...] = (
         "X2",
         "O5 P4 P6 H1 S3 S4",
     ),
-    _cure(
+    cure_of(
         "relay_deletes_first",
         "delete after acknowledgement",
         "the relay deletes, then publishes",
         "relay-dies",
         "X1 O4",
     ),
-    _cure(
+    cure_of(
         "no_inbox",
         "inbox",
         "the orchestrator never looks at its inbox",
@@ -98,7 +44,7 @@ CURES: tuple[Cure, ...] = (
         "X4 H2",
         tested=True,
     ),
-    _cure(
+    cure_of(
         "repeats_unanswered",
         "stored outputs",
         "a repeat is skipped without publishing",
@@ -106,14 +52,14 @@ CURES: tuple[Cure, ...] = (
         "X1",
         "X4 H2",
     ),
-    _cure(
+    cure_of(
         "inbox_before",
         "inbox in the transaction",
         "inbox rows are claimed before the effects",
         "orchestrator-dies-inside",
         "O4",
     ),
-    _cure(
+    cure_of(
         "inbox_after",
         "inbox in the transaction",
         "inbox rows are claimed after the effects",
@@ -121,7 +67,7 @@ CURES: tuple[Cure, ...] = (
         "X4",
         "H2",
     ),
-    _cure(
+    cure_of(
         "ack_before_effect",
         "watermark moves last",
         "offsets are committed before the effects",
@@ -130,7 +76,7 @@ CURES: tuple[Cure, ...] = (
         "O4",
         tested=True,
     ),
-    _cure(
+    cure_of(
         "unawaited_sends",
         "acknowledged outputs",
         "outputs are sent and forgotten",
@@ -138,14 +84,14 @@ CURES: tuple[Cure, ...] = (
         "X1",
         "X4 H2",
     ),
-    _cure(
+    cure_of(
         "unawaited_changelog",
         "acknowledged changelogs",
         "changelogs are sent and forgotten",
         "orchestrator-dies-acked-patient",
         "T1",
     ),
-    _cure(
+    cure_of(
         "stock_agent",
         "a failing step ends the process",
         "Faust's loop: an exception acknowledges",
@@ -153,7 +99,7 @@ CURES: tuple[Cure, ...] = (
         "E2",
         "O4",
     ),
-    _cure(
+    cure_of(
         "swallowed_exception",
         "retry tiers and dead letters",
         "an event that fails is logged and skipped",
@@ -161,14 +107,14 @@ CURES: tuple[Cure, ...] = (
         "E2",
         "O4",
     ),
-    _cure(
+    cure_of(
         "order_id_dedupe",
         "deduplication by event id",
         "deduplication by order id",
         "undisturbed",
         "E2 O4",
     ),
-    _cure(
+    cure_of(
         "random_gateway_key",
         "one idempotency key per command",
         "a random key per gateway call",
@@ -177,7 +123,7 @@ CURES: tuple[Cure, ...] = (
         "P2 P3 P4 P6 O4",
         tested=True,
     ),
-    _cure(
+    cure_of(
         "timeout_means_declined",
         "indefinite is tried again",
         "a lost answer counts as declined",
@@ -185,7 +131,7 @@ CURES: tuple[Cure, ...] = (
         "P3 O7",
         "P4 P6",
     ),
-    _cure(
+    cure_of(
         "key_not_cancelled",
         "cancel the key of an unknown charge",
         "an unknown charge counts as not made",
@@ -193,7 +139,7 @@ CURES: tuple[Cure, ...] = (
         "P3",
         "P4 P6",
     ),
-    _cure(
+    cure_of(
         "refund_lost",
         "confirm what was made",
         "a refund is confirmed and not made",
@@ -201,7 +147,7 @@ CURES: tuple[Cure, ...] = (
         "P3",
         "P4 P6",
     ),
-    _cure(
+    cure_of(
         "no_charge_tombstone",
         "tombstone of a refund, compensated late success",
         "a refund before its charge is forgotten, a late success too",
@@ -209,21 +155,21 @@ CURES: tuple[Cure, ...] = (
         "P3",
         "P4 P6",
     ),
-    _cure(
+    cure_of(
         "no_reserve_tombstone",
         "tombstone of a release",
         "a release before its reservation is forgotten",
         "late-reservation",
         "S3",
     ),
-    _cure(
+    cure_of(
         "no_ship_tombstone",
         "tombstone of a cancel",
         "a cancel before its shipment is forgotten",
         "late-shipment",
         "H1",
     ),
-    _cure(
+    cure_of(
         "no_saga_guard",
         "guard of the saga",
         "a late reply moves a cancelled order on",
@@ -232,7 +178,7 @@ CURES: tuple[Cure, ...] = (
         "P2 P3 P4 O4 O7 S3 H1 H2 X4",
         tested=True,
     ),
-    _cure(
+    cure_of(
         "no_version_fence",
         "version fence",
         "a stale working copy is written over PostgreSQL",
@@ -240,7 +186,7 @@ CURES: tuple[Cure, ...] = (
         "O5",
         "O4 O7 X4 P2 P3 P4 S3 H1 D2 X1",
     ),
-    _cure(
+    cure_of(
         "no_stock_lock",
         "row locks on stock",
         "stock is read without a lock",
@@ -248,21 +194,21 @@ CURES: tuple[Cure, ...] = (
         "S1",
         "S2",
     ),
-    _cure(
+    cure_of(
         "reservation_leak",
         "release gives back",
         "a release changes no stock",
         "undisturbed",
         "S1",
     ),
-    _cure(
+    cure_of(
         "mutated_repeat",
         "repeats are the stored bytes",
         "a repeat is answered with another body",
         "duplicates",
         "X3",
     ),
-    _cure(
+    cure_of(
         "poison_dropped",
         "dead letters of unreadable records",
         "what cannot be read is dropped",
@@ -270,7 +216,7 @@ CURES: tuple[Cure, ...] = (
         "E2",
         "E1 E3",
     ),
-    _cure(
+    cure_of(
         "letter_not_sent",
         "dead letter of a parked event",
         "parked events send no dead letter",
@@ -278,7 +224,7 @@ CURES: tuple[Cure, ...] = (
         "D2",
         "O4 X1",
     ),
-    _cure(
+    cure_of(
         "blind_replay",
         "redriven records keep their ids",
         "dead letters are sent back as new events",
@@ -286,7 +232,7 @@ CURES: tuple[Cure, ...] = (
         "X2",
         "O4",
     ),
-    _cure(
+    cure_of(
         "ticks_not_kept",
         "kept outputs of timers",
         "a timer's outputs count as sent at once",
@@ -294,14 +240,14 @@ CURES: tuple[Cure, ...] = (
         "X1",
         "X4",
     ),
-    _cure(
+    cure_of(
         "random_partition",
         "a key keeps its partition",
         "results go to any partition",
         "undisturbed",
         "X5",
     ),
-    _cure(
+    cure_of(
         "unsafe_resume",
         "deferred resume and position guard",
         "Faust's own resume and gaps",

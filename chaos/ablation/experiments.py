@@ -1,61 +1,17 @@
-"""The experiments: orders of every class under one fault each, the same with and without a cure.
-
-Faults strike at counted places (a failpoint's n-th hit, a state that all orders have reached),
-never after a while, so that the same seed brings the same fault.
-"""
+"""The experiments: a play, and the settings it needs; the same with and without a cure."""
 
 from __future__ import annotations
 
-import math
-import threading
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
-import msgspec
-
-from chaos.ablation import kafka
-from chaos.ablation.stage import Stage, Void
-from chaos.rules import parse_rules
-from chaos.workload.mix import Outcome
+from chaos.ablation import plays
+from chaos.ablation.stage import Stage
 
 SOON: Mapping[str, str] = MappingProxyType({"RETRY_TIERS_S": "1"})
 #: Nothing but the retry moves an order on.
 PATIENT: Mapping[str, str] = MappingProxyType({**SOON, "STEP_DEADLINE_S": "60"})
-MANY_CANCELS: Mapping[Outcome, float] = MappingProxyType(
-    {
-        Outcome.HAPPY: 50,
-        Outcome.CANCELLED: 30,
-        Outcome.DECLINED: 7,
-        Outcome.OUT_OF_STOCK: 7,
-        Outcome.SHIPPING_REFUSED: 6,
-    }
-)
-ENDED = (
-    "select count(*) from orders.saga where state in ('COMPLETED', 'CANCELLED', 'REJECTED')"
-    " and terminal"
-)
-PLACED = "select count(*) from orders.orders"
-#: Orders that have neither ended nor an event on a retry tier.
-UNDER_WAY = (
-    "select (select count(*) from orders.orders)"
-    " - (select count(*) from orders.saga where terminal)"
-    " - (select count(*) from ops.inbox where status = 2)"
-)
-CANCELLED = (
-    "select count(*) from orders.saga where terminal and state = 'CANCELLED'"
-    " and reason = 'customer'"
-)
-IN_STATE = "select count(*) from orders.saga where state = %s"
-COMMANDS = (
-    "payment.requested",
-    "payment.refund",
-    "inventory.requested",
-    "inventory.release",
-    "inventory.commit",
-    "shipping.requested",
-    "shipping.cancel",
-)
 
 
 class Experiment(NamedTuple):
@@ -73,231 +29,6 @@ class Experiment(NamedTuple):
     orders: int = 120
 
 
-def undisturbed(stage: Stage) -> None:
-    """Nothing breaks."""
-    stage.load(stage.orders)
-
-
-def broker_away(stage: Stage) -> None:
-    """The broker is gone while a third of the orders is accepted."""
-    third = math.ceil(stage.orders / 3)
-    stage.load(third)
-    stage.lab.stop("broker", grace_s=0)
-    before = len(stage.accepted)
-    stage.load(third)
-    placed = stage.count(PLACED)
-    stage.lab.start("broker")
-    if placed <= before:
-        raise Void("no order was stored while the broker was away")
-    stage.load(third)
-
-
-def crash(worker: str, point: str, nth: int) -> Callable[[Stage], None]:
-    """`worker` dies at the `nth` hit of a failpoint while orders flow. Raises BadRule."""
-    rules = f"{point}=crash;nth={nth}"
-    parse_rules(rules)
-
-    def play(stage: Stage) -> None:
-        stage.arm(worker, rules)
-        with stage.flowing(stage.orders):
-            stage.crashed(worker, point)
-
-    return play
-
-
-def failing_step(stage: Stage) -> None:
-    """One step of the orchestrator raises."""
-    point = "delivery.before_transaction"
-    stage.arm("orchestrator-1", f"{point}=error;nth=6")
-    with stage.flowing(stage.orders):
-        stage.struck("orchestrator-1", point)
-
-
-def failing_events(stage: Stage) -> None:
-    """The orchestrator's first twenty attempts at a transaction fail."""
-    point = "delivery.in_transaction"
-    stage.arm("orchestrator-1", f"{point}=error;times=20")
-    with stage.flowing(stage.orders):
-        stage.struck("orchestrator-1", point)
-
-
-def replies_lost(stage: Stage) -> None:
-    """The gateway does a third of what it is asked and does not answer."""
-    stage.gateway(reply_lost_rate=0.35, seed=stage.seed)
-    stage.load(stage.orders)
-    stage.until(lambda: _lost_charges(stage), "the gateway loses replies to charges")
-    stage.gateway(reply_lost_rate=0.0)
-
-
-def replies_lost_then_cancelled(stage: Stage) -> None:
-    """The gateway charges and does not answer; customers cancel before it is asked again."""
-    stage.gateway(reply_lost_rate=1.0)
-    _cancel_what_waits(stage, lambda: stage.gateway(reply_lost_rate=0.0))
-    if not _lost_charges(stage):
-        raise Void("the gateway lost no reply to a charge")
-
-
-def late_and_cancelled(stage: Stage) -> None:
-    """Messages of one kind come late; customers cancel before they do."""
-    _cancel_what_waits(stage)
-
-
-def _cancel_what_waits(stage: Stage, then: Callable[[], None] = lambda: None) -> None:
-    """Nobody brings retries back until all orders have ended or wait for one, and the
-    cancellations of those that wait are over. `then` is called when all wait.
-    """
-    stage.lab.stop("dlq-1")
-    go = threading.Event()
-    with stage.flowing(stage.orders, mix=MANY_CANCELS, rate_per_s=100, cancel_when=go):
-        try:
-            stage.until(
-                lambda: stage.count(PLACED) >= stage.orders and not stage.count(UNDER_WAY),
-                "all orders have ended or wait for a retry",
-            )
-            then()
-        finally:
-            go.set()
-    stage.until(
-        lambda: stage.count(CANCELLED) >= len(stage.cancelled) > 0, "the cancellations are over"
-    )
-    stage.lab.start("dlq-1")
-
-
-def stale_copies_then_cancelled(stage: Stage) -> None:
-    """The orchestrator recovers working copies that are older than PostgreSQL; customers cancel.
-
-    Orders wait in COMMIT_PENDING, because their commits are late. What a zombie would have written
-    late stands at the end of the changelog: each order's record from before.
-    """
-    topic = "symphony-orchestrator-sagas-changelog"
-    stage.lab.stop("dlq-1")
-    stage.load(stage.orders)
-    waiting = stage.orders // 3
-    stage.until(
-        lambda: stage.count(IN_STATE, "COMMIT_PENDING") >= waiting, "orders wait to be committed"
-    )
-    stage.until(
-        lambda: stage.count(ENDED) + stage.count(IN_STATE, "COMMIT_PENDING") >= len(stage.accepted),
-        "all other orders end",
-    )
-    stage.lab.stop("orchestrator-1", grace_s=0)
-    stale = records_before(stage.records([topic]))
-    if len(stale) < waiting:
-        raise Void(f"only {len(stale)} working copies could be made stale")
-    stage.publish(stale)
-    stage.lab.start("orchestrator-1")
-    taken = stage.cancel(one.key.decode() for one in stale if one.key)
-    if taken < waiting:
-        raise Void(f"only {taken} cancellations were taken")
-    stage.until(
-        lambda: (
-            stage.count(
-                "select count(distinct order_id) from orders.order_history"
-                " where event = 'cancel_requested'"
-            )
-            >= taken
-        ),
-        "the cancellations are decided",
-    )
-    stage.lab.start("dlq-1")
-
-
-def duplicates(stage: Stage) -> None:
-    """Every command is delivered a second time after its order has ended."""
-    stage.load(stage.orders)
-    stage.until(lambda: stage.count(ENDED) >= len(stage.accepted), "the orders end")
-    again = stage.records(COMMANDS)
-    if len(again) < stage.orders:
-        raise Void(f"only {len(again)} commands to repeat")
-    stage.publish(again)
-
-
-def poison(stage: Stage) -> None:
-    """Somebody writes records to a command topic that nobody can read."""
-    stage.load(stage.orders)
-    nonsense = [
-        kafka.Record("payment.requested", number % 4, 0, 0, b"%d" % number, b"{not json", ())
-        for number in range(8)
-    ]
-    stage.publish(nonsense)
-
-
-def gateway_in_error(stage: Stage) -> None:
-    """The gateway fails for longer than the retries last; what it refuses is parked."""
-    half = stage.orders // 2
-    stage.gateway(mode="ERROR")
-    stage.load(half)
-    stage.until(
-        lambda: stage.count("select count(*) from ops.inbox where status = 3") >= half // 2,
-        "commands are parked",
-    )
-    stage.gateway(mode="SUCCESS")
-    stage.load(half)
-
-
-def letters_sent_back(stage: Stage) -> None:
-    """What the gateway refused for long is sent back by an operator once it works again."""
-    gateway_in_error(stage)
-    letters = stage.records(["payment.requested.dlt"])
-    if not letters:
-        raise Void("there is no dead letter to send back")
-    stage.send_back(letters)
-
-
-def timer_then_crash(stage: Stage) -> None:
-    """Shipping is away, orders time out, and the orchestrator dies after the commit of a tick."""
-    half = stage.orders // 2
-    stage.load(half)
-    stage.until(lambda: stage.count(ENDED) >= len(stage.accepted), "the orders end")
-    stage.lab.stop("shipping-1")
-    stage.arm("orchestrator-1", "delivery.tick_after_commit=crash;nth=1")
-    stage.load(half)
-    stage.crashed("orchestrator-1", "delivery.tick_after_commit")
-    stage.lab.start("shipping-1")
-
-
-def worker_leaves(stage: Stage) -> None:
-    """One of two orchestrators leaves under load; each assignment is held before it is read."""
-    with stage.flowing(stage.orders, rate_per_s=100):
-        stage.until(lambda: len(stage.accepted) or stage.count(IN_STATE, "COMPLETED") >= 20, "flow")
-        stage.lab.scale("orchestrator", 1)
-
-
-def contended_stock(stage: Stage) -> None:
-    """Two inventory workers decide at the same time on the same products."""
-    stage.load(stage.orders, rate_per_s=100)
-
-
-def _lost_charges(stage: Stage) -> int:
-    return len(
-        {
-            line["idempotency_key"]
-            for line in stage.gateway_lines()
-            if line["op"] == "charge" and line["outcome"] == "ok" and not line["replied"]
-        }
-    )
-
-
-def records_before(changelog: list[kafka.Record]) -> list[kafka.Record]:
-    """For each saga that waits to be committed, the record before that; empty ones left out."""
-    history: dict[tuple[int, bytes | None], list[kafka.Record]] = {}
-    for record in changelog:
-        history.setdefault((record.partition, record.key), []).append(record)
-    found = []
-    for records in history.values():
-        states = [_state(record) for record in records]
-        if states[-1] == "COMMIT_PENDING" and "SHIPPING_PENDING" in states:
-            found.append(records[len(states) - 1 - states[::-1].index("SHIPPING_PENDING")])
-    return found
-
-
-def _state(record: kafka.Record) -> str:
-    if record.value is None:
-        return ""
-    fields = msgspec.msgpack.decode(record.value)
-    return str(fields[4])
-
-
 _WITHOUT_BREAKER: Mapping[str, str] = MappingProxyType({"BREAKER_FAILURES_MAX": "1000"})
 #: The gateway answers a repeated request; what is lost within one call would be found by the next.
 _ONE_CALL: Mapping[str, str] = MappingProxyType({**_WITHOUT_BREAKER, "GATEWAY_ATTEMPTS_MAX": "1"})
@@ -306,80 +37,80 @@ EXPERIMENTS: Mapping[str, Experiment] = MappingProxyType(
     {
         one.name: one
         for one in (
-            Experiment("undisturbed", "none", undisturbed),
+            Experiment("undisturbed", "none", plays.undisturbed),
             Experiment(
                 "broker-away",
                 "the broker is gone while orders are accepted",
-                broker_away,
+                plays.broker_away,
             ),
             Experiment(
                 "web-dies",
                 "kill -9 of web before a COMMIT",
-                crash("web-1", "web.before_commit", 10),
+                plays.crash("web-1", "web.before_commit", 10),
             ),
             Experiment(
                 "relay-dies",
                 "kill -9 of the relay between read and publish",
-                crash("relay-1", "relay.before_publish", 10),
+                plays.crash("relay-1", "relay.before_publish", 10),
             ),
             Experiment(
                 "orchestrator-dies-committed",
                 "kill -9 of the orchestrator after a COMMIT",
-                crash("orchestrator-1", "delivery.after_commit", 12),
+                plays.crash("orchestrator-1", "delivery.after_commit", 12),
                 settings={**SOON, "STEP_DEADLINE_S": "3"},
             ),
             Experiment(
                 "orchestrator-dies-inside",
                 "kill -9 of the orchestrator inside a transaction",
-                crash("orchestrator-1", "delivery.in_transaction", 2),
+                plays.crash("orchestrator-1", "delivery.in_transaction", 2),
             ),
             Experiment(
                 "orchestrator-dies-claiming",
                 "kill -9 of the orchestrator before it claims its inbox rows",
-                crash("orchestrator-1", "delivery.before_commit", 12),
+                plays.crash("orchestrator-1", "delivery.before_commit", 12),
                 settings={**SOON, "STEP_DEADLINE_S": "3"},
             ),
             Experiment(
                 "orchestrator-dies-early",
                 "kill -9 of the orchestrator before a transaction",
-                crash("orchestrator-1", "delivery.before_transaction", 2),
+                plays.crash("orchestrator-1", "delivery.before_transaction", 2),
             ),
             Experiment(
                 "orchestrator-dies-acked",
                 "kill -9 of the orchestrator after an offset commit",
-                crash("orchestrator-1", "delivery.after_offset_commit", 4),
+                plays.crash("orchestrator-1", "delivery.after_offset_commit", 4),
                 settings={**SOON, "STEP_DEADLINE_S": "3"},
             ),
             Experiment(
                 "orchestrator-dies-acked-patient",
                 "kill -9 of the orchestrator after an offset commit, timers far away",
-                crash("orchestrator-1", "delivery.after_offset_commit", 4),
+                plays.crash("orchestrator-1", "delivery.after_offset_commit", 4),
                 settings=PATIENT,
             ),
-            Experiment("step-raises", "one step of the orchestrator raises", failing_step),
-            Experiment("events-fail", "events fail once in the orchestrator", failing_events),
+            Experiment("step-raises", "one step of the orchestrator raises", plays.failing_step),
+            Experiment("events-fail", "events fail once in the orchestrator", plays.failing_events),
             Experiment(
                 "payment-dies",
                 "kill -9 of payment between the gateway's answer and its record",
-                crash("payment-1", "delivery.after_call", 5),
+                plays.crash("payment-1", "delivery.after_call", 5),
             ),
             Experiment(
                 "replies-lost",
                 "the gateway charges and loses its reply",
-                replies_lost,
+                plays.replies_lost,
                 settings={**SOON, **_ONE_CALL},
             ),
             Experiment(
                 "replies-lost-cancel",
                 "the gateway charges and loses its reply, the customer cancels",
-                replies_lost_then_cancelled,
+                plays.replies_lost_then_cancelled,
                 settings={**PATIENT, **_ONE_CALL},
             ),
             *(
                 Experiment(
                     f"late-{name}",
                     f"{what} late, the customer cancels",
-                    late_and_cancelled,
+                    plays.late_and_cancelled,
                     settings=PATIENT,
                     plugins=(f"chaos.ablation.late.{module}",),
                 )
@@ -393,23 +124,23 @@ EXPERIMENTS: Mapping[str, Experiment] = MappingProxyType(
             Experiment(
                 "stale-copies",
                 "stale working copies after a zombie's late write, the customer cancels",
-                stale_copies_then_cancelled,
+                plays.stale_copies_then_cancelled,
                 settings=PATIENT,
                 plugins=("chaos.ablation.late.stock_commit",),
             ),
             Experiment(
                 "contended-stock",
                 "two workers at the same products at once",
-                contended_stock,
+                plays.contended_stock,
                 settings={**SOON, "FAILPOINTS": "inventory.after_lock=delay:40ms"},
                 workers={"inventory": 2},
             ),
-            Experiment("duplicates", "every command is delivered twice", duplicates),
-            Experiment("poison", "unreadable records on a command topic", poison),
+            Experiment("duplicates", "every command is delivered twice", plays.duplicates),
+            Experiment("poison", "unreadable records on a command topic", plays.poison),
             Experiment(
                 "gateway-in-error",
                 "the gateway fails for longer than the retries last",
-                gateway_in_error,
+                plays.gateway_in_error,
                 settings={
                     **SOON,
                     **_WITHOUT_BREAKER,
@@ -420,7 +151,7 @@ EXPERIMENTS: Mapping[str, Experiment] = MappingProxyType(
             Experiment(
                 "letters-sent-back",
                 "dead letters of a gateway outage are sent back",
-                letters_sent_back,
+                plays.letters_sent_back,
                 settings={
                     **SOON,
                     **_WITHOUT_BREAKER,
@@ -431,13 +162,13 @@ EXPERIMENTS: Mapping[str, Experiment] = MappingProxyType(
             Experiment(
                 "timer-dies",
                 "kill -9 of the orchestrator after the commit of a timer",
-                timer_then_crash,
+                plays.timer_then_crash,
                 settings={**SOON, "STEP_DEADLINE_S": "2", "REDRIVES_MAX": "0"},
             ),
             Experiment(
                 "worker-leaves",
                 "an orchestrator leaves, assignments are held before they are read",
-                worker_leaves,
+                plays.worker_leaves,
                 settings={**SOON, "FAILPOINTS": "delivery.after_resume=delay:700ms"},
                 workers={"orchestrator": 2},
                 orders=600,

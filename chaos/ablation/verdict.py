@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from chaos.ablation.cures import Cure
+from chaos.ablation.cure import Cure
 from chaos.ablation.experiments import EXPERIMENTS
 from chaos.ablation.trial import Trial
 

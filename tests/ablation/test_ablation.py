@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from chaos.ablation.cures import CURES, Cure
+from chaos.ablation.cure import Cure
+from chaos.ablation.cures import CURES
 from chaos.ablation.experiments import EXPERIMENTS
 from chaos.ablation.trial import Trial, run_trial
 from chaos.ablation.verdict import Row, outcome

@@ -14,7 +14,8 @@ from app.cli import root
 from app.factory import NotALab, create_app
 from app.settings import Settings
 from chaos.ablation.command import register
-from chaos.ablation.cures import CURES, Cure
+from chaos.ablation.cure import Cure
+from chaos.ablation.cures import CURES
 from chaos.ablation.experiments import EXPERIMENTS
 from chaos.ablation.trial import Trial
 from chaos.ablation.verdict import Row, document, markdown, outcome

@@ -15,9 +15,10 @@ from app.errors import Indefinite
 from app.failpoints import Hit
 from app.messages import PaymentRefund, PaymentRequested
 from app.settings import Settings
-from chaos.ablation.experiments import EXPERIMENTS, Experiment, records_before
+from chaos.ablation.experiments import EXPERIMENTS, Experiment
 from chaos.ablation.kafka import Record
 from chaos.ablation.late.first_delivery import POINT, hold_back
+from chaos.ablation.stale import records_before
 from chaos.naive.blind_replay import redrive
 from chaos.naive.tombstones import answer_apart
 from chaos.rules import parse_rules
