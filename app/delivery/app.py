@@ -15,6 +15,7 @@ from app.delivery.killer import KillerJournal, run_id
 from app.delivery.lifecycle import Lifecycle
 from app.delivery.outputs import BatchProducer
 from app.delivery.producer import MAX_REQUEST_BYTES, Producer
+from app.delivery.table_store import SCHEME
 from app.observability import metrics
 from app.roles import Role
 from app.settings import Settings
@@ -22,6 +23,9 @@ from app.topics import FETCH_BYTES_MAX
 
 if TYPE_CHECKING:
     from app.delivery.agent import StepRunner
+
+
+_STORES = {"rocksdb": SCHEME, "memory": "memory"}
 
 
 class Transport(driver.Transport):
@@ -128,7 +132,7 @@ def _faust_settings(settings: Settings) -> dict[str, Any]:
     return {
         "env_prefix": "SYMPHONY_FAUST_UNUSED_",
         "broker": brokers,
-        "store": f"{settings.table_store}://",
+        "store": f"{_STORES[settings.table_store]}://",
         "datadir": f"{settings.data_dir}/{settings.worker_id}",
         "key_serializer": "raw",
         "value_serializer": "raw",

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import faust.stores.memory
@@ -45,7 +46,8 @@ def table_get(table: Table, partition: int, key: bytes) -> bytes | None:
     if isinstance(store, faust.stores.memory.Store):
         value: bytes | None = store.data.get(key)
         return value
-    found: bytes | None = store._db_for_partition(partition).get(key)
+    with _fail_stop(store, partition):
+        found: bytes | None = store._db_for_partition(partition).get(key)
     return found
 
 
@@ -58,9 +60,20 @@ def table_items(table: Table, partition: int) -> Iterator[tuple[bytes, bytes]]:
                 yield key, value
         return
     offset_key = store.offset_key
-    for key, value in store._db_for_partition(partition).items():
-        if key != offset_key:
-            yield key, value
+    with _fail_stop(store, partition):
+        for key, value in store._db_for_partition(partition).items():
+            if key != offset_key:
+                yield key, value
+
+
+@contextmanager
+def _fail_stop(store: Any, partition: int) -> Iterator[None]:
+    """Let an error of the store end the process, with files that its successor can use."""
+    try:
+        yield
+    except Exception as error:
+        store.discard_damaged(partition, error)
+        raise
 
 
 class TableWrites:
@@ -111,4 +124,5 @@ def _apply(
         else:
             batch.put(key, value)
     batch.put(store.offset_key, str(offset).encode())
-    store._db_for_partition(partition).write(batch)
+    with _fail_stop(store, partition):
+        store._db_for_partition(partition).write(batch)

@@ -81,15 +81,6 @@ def _restart(lab: Lab, part: str) -> None:
     lab.restart(part, wait=False)
 
 
-def _rebuild(lab: Lab, part: str, path: str) -> None:
-    """Remove the tables of a worker that cannot serve with them."""
-    if lab.process(part)["state"] == "ready":
-        return
-    lab.stop(part)
-    shutil.rmtree(path, ignore_errors=True)
-    lab.start(part, wait=False)
-
-
 def _scale(lab: Lab, role: str, count: int) -> None:
     lab.scale(role, count, wait=False)
 
@@ -157,7 +148,6 @@ STEPS: Mapping[str, Callable[..., None]] = MappingProxyType(
         "start": _start,
         "stop": _stop,
         "restart": _restart,
-        "rebuild": _rebuild,
         "scale": _scale,
         "gateway": _gateway,
         "toxic": _toxic,

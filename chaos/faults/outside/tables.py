@@ -61,25 +61,9 @@ class TableLoss(TableFault):
 
 
 class TableCorruption(TableFault):
-    """Bytes in the files of a worker's tables are flipped.
-
-    When it ends and the worker does not serve, its tables are removed: whatever it was told by a
-    person would be just that.
-    """
+    """Bytes in the files of a worker's tables are flipped; the worker must throw them away."""
 
     name = "table_corruption"
-    for_s = 15.0
-
-    def start(self, run: Run) -> None:
-        run.undo("rebuild", part=run.target, path=str(run.world.tables_dir(run.target)))
-        super().start(run)
-
-    def halt(self, run: Run) -> None:
-        run.notes["served"] = serves(run)
-
-    def after(self, run: Run) -> str:
-        healed = "" if run.notes["served"] else "it did not serve until its tables were removed; "
-        return healed + super().after(run)
 
     def spoil(self, run: Run, directory: Path, files: list[Path]) -> str:
         spoiled = 0
