@@ -58,6 +58,7 @@ CURES: tuple[Cure, ...] = (
         "inbox rows are claimed before the effects",
         "orchestrator-dies-inside",
         "O4",
+        "O7",
     ),
     cure_of(
         "inbox_after",
@@ -73,7 +74,7 @@ CURES: tuple[Cure, ...] = (
         "offsets are committed before the effects",
         "orchestrator-dies-early",
         "E2",
-        "O4",
+        "O4 O7",
         tested=True,
     ),
     cure_of(
@@ -97,7 +98,7 @@ CURES: tuple[Cure, ...] = (
         "Faust's loop: an exception acknowledges",
         "step-raises",
         "E2",
-        "O4",
+        "O4 O7",
     ),
     cure_of(
         "swallowed_exception",
@@ -105,7 +106,7 @@ CURES: tuple[Cure, ...] = (
         "an event that fails is logged and skipped",
         "events-fail",
         "E2",
-        "O4",
+        "O4 O7",
     ),
     cure_of(
         "order_id_dedupe",
