@@ -120,8 +120,8 @@ CURES: tuple[Cure, ...] = (
         "one idempotency key per command",
         "a random key per gateway call",
         "payment-dies",
-        "P1 P7",
-        "P2 P3 P4 P6 O4",
+        "P1 P7 O4",
+        "P2 P3 P4 P6",
         tested=True,
     ),
     cure_of(

@@ -3,8 +3,8 @@
 Cure removed: the command id is the idempotency key, however often the call is repeated.
 Hurts when: the worker dies after the gateway's answer and before its record: the repeat is a new
 charge to the gateway.
-Breaks: P1 (charged twice), P7 (one request under several keys), and with them the sums: P2, P3,
-P4, P6.
+Breaks: P1 (charged twice), P7 (one request under several keys), O4 (a refund names a key that the
+gateway never saw, and is asked for in vain for ever); with them the sums: P2, P3, P4, P6.
 """
 
 from __future__ import annotations
