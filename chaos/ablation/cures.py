@@ -247,6 +247,7 @@ CURES: tuple[Cure, ...] = (
         "results go to any partition",
         "undisturbed",
         "X5",
+        "T1 X4",
     ),
     cure_of(
         "unsafe_resume",

@@ -2,7 +2,8 @@
 
 Cure removed: an output whose key is its cause's goes to its cause's partition.
 Hurts when: an order has two results. No fault is needed.
-Breaks: X5 (a key on several partitions).
+Breaks: X5 (a key on several partitions), and with it the order of what is said about a key: X4, and
+its one working copy: T1.
 """
 
 from __future__ import annotations
