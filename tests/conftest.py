@@ -22,6 +22,17 @@ TEMPLATE = "symphony_template"
 _numbers = itertools.count(1)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What shares servers stays together when tests run side by side: a file, or all tests of one
+    subject of the conformance suite.
+    """
+    for item in items:
+        params = getattr(getattr(item, "callspec", None), "params", {})
+        group = f"subject-{params['running']}" if "running" in params else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.fixture(scope="session")
 def servers_dir() -> Iterator[Path]:
     """A directory every user may traverse: PostgreSQL gives up root's rights."""
