@@ -168,14 +168,15 @@ class Effects:
         handler: Handler = self._handler
         async with self._app.db.transaction(guessing=guessing) as tx:
             known, fresh = await self._split_known(tx, events)
-            known = await self._restore(tx, events, known)
-            finished = known
+            applied: Sequence[Applied] = ()
             if fresh:
                 applied = await _by_handler(handler.apply(tx, fresh, self._app.clock.now()))
                 await failpoint("delivery.in_transaction", fresh)
+            finished = await self._restore(tx, events, known)
+            if fresh:
                 both = list(zip(fresh, applied, strict=True))
                 await self._claim(tx, [_claim(one, Status.DONE, a.outputs) for one, a in both])
-                finished = known | {one.event_id: _finished(one, a) for one, a in both}
+                finished = finished | {one.event_id: _finished(one, a) for one, a in both}
         return [finished[event.event_id] for event in events]
 
     async def _split_known(
@@ -190,7 +191,11 @@ class Effects:
     async def _restore(
         self, tx: Transaction, events: Sequence[Event], known: dict[str, Finished]
     ) -> dict[str, Finished]:
-        """Give events that were finished before the table entries they may still lack."""
+        """Give events that were finished before the table entries they may still lack.
+
+        After the handler has applied the others: a batch may hold both of one order, and what was
+        loaded before would be written over what came of it.
+        """
         again = [event for event in events if event.event_id in known]
         if not again or not isinstance(self._handler, RestoringHandler):
             return known

@@ -10,9 +10,10 @@ import pytest
 
 from agents.shipping import Shipping
 from app.clock import SystemClock
+from app.db.statements import statement
 from app.delivery import Applied, Event
 from app.delivery.effects import CallingEffects, Effects, Finished
-from app.delivery.events import Call, Reply
+from app.delivery.events import Call, Reply, Write
 from app.errors import Poison
 from app.messages import ShippingRequested
 from tests.integration.participants import SOON, event, opened, order
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from app.db.engine import Database, Transaction
 
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio]
+_COUNT = statement("select count(*) from shipping.shipment")
 
 
 class Watched(Shipping):
@@ -39,6 +41,19 @@ class Watched(Shipping):
         if tx.guessing and self.fails_while_guessing:
             raise Poison("bad_command", "a repeated event confused the handler")
         return await super().apply(tx, events, now)
+
+
+class Restoring(Shipping):
+    """Keeps a working copy: how many shipments PostgreSQL knows."""
+
+    def __init__(self) -> None:
+        super().__init__("/test/shipping")
+
+    async def restore(
+        self, tx: Transaction, events: Sequence[Event]
+    ) -> Sequence[tuple[Write, ...]]:
+        rows = await tx.fetch(_COUNT)
+        return [(Write("shipments", event.key, b"%d" % rows[0][0]),) for event in events]
 
 
 class Calling:
@@ -112,6 +127,19 @@ async def test_a_repeat_undoes_the_guess_and_gets_its_stored_outputs(database: s
     assert repeated.done
     assert fresh.event_id == second.event_id
     assert shipments(database) == 4
+
+
+async def test_a_repeat_restores_what_its_batch_has_just_made_of_the_order(database: str) -> None:
+    """A batch may hold a repeat behind a fresh event of one order: a copy that was loaded before
+    the fresh one was applied would be written over what came of it.
+    """
+    handler = Restoring()
+    async with opened(database) as db:
+        core = effects(Effects, db, handler)
+        first, second = ship(), ship()
+        await core.apply([first])
+        _, repeated = await core.apply([second, first])
+    assert [write.value for write in repeated.writes] == [b"2"]
 
 
 async def test_an_error_of_a_guess_is_not_believed(database: str) -> None:
