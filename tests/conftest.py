@@ -19,17 +19,23 @@ from chaos.lab.broker import Broker
 from chaos.lab.postgres import Postgres
 
 TEMPLATE = "symphony_template"
+WHOLE_LABS = frozenset({"ablation", "chaos", "e2e", "faults", "lab", "lessons"})
+"""Directories of tests that start every role."""
 _numbers = itertools.count(1)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What shares servers stays together when tests run side by side: a file, or all tests of one
-    subject of the conformance suite.
+    subject of the conformance suite. Whole labs never run side by side: their faults are timed.
     """
     for item in items:
         params = getattr(getattr(item, "callspec", None), "params", {})
-        group = f"subject-{params['running']}" if "running" in params else str(item.path)
+        group = str(item.path)
+        if item.path.parent.name in WHOLE_LABS:
+            group = "whole-lab"
+        elif "running" in params:
+            group = f"subject-{params['running']}"
         item.add_marker(pytest.mark.xdist_group(group))
 
 
