@@ -175,7 +175,9 @@ class _Injecting:
             stop.wait(max(0.0, self._run.until_s - time.time()))
         finally:
             ended_s = self._end()
-        since_s = started_s if self._fault.recovers_from == "start" else ended_s
+        since_s = self._run.struck_s or started_s
+        if self._fault.recovers_from != "start":
+            since_s = ended_s
         recovered_s = None
         wanted = self._fault.recovers_from != "none" and not stop.is_set()
         if self._verdict is Phase.PROVED and wanted:

@@ -26,6 +26,7 @@ class BackendTerminate(Fault):
     def start(self, run: Run) -> None:
         run.notes["pids"] = backends(run)
         run.world.sql(END, run.target)
+        run.struck()
 
     def prove(self, run: Run) -> str:
         old = set(run.notes["pids"])
@@ -53,6 +54,7 @@ class BackendKill(Fault):
         if parent != run.world.pid("postgres"):
             raise Unproved(f"pid {victim} is no backend of the lab's PostgreSQL")
         os.kill(victim, signal.SIGKILL)
+        run.struck()
 
     def prove(self, run: Run) -> str:
         victim = run.notes["pid"]

@@ -42,6 +42,13 @@ class Run:
     def __post_init__(self) -> None:
         self.random = Random(self.seed)
         self.began_s = time.time()
+        self.struck_s = 0.0
+
+    def struck(self) -> None:
+        """It has happened: recovery counts from now, and not from its announcement, because the
+        victim may still have worked in between.
+        """
+        self.struck_s = time.time()
 
     def undo(self, step: str, **arguments: Any) -> None:
         """Say how the next act is undone (chaos.nemesis.undo), before doing it."""

@@ -19,6 +19,7 @@ class Kill(Fault):
     def start(self, run: Run) -> None:
         note(run, run.target)
         run.world.lab.kill(run.target, "KILL")
+        run.struck()
 
     def prove(self, run: Run) -> str:
         return succeeded(run, run.target)

@@ -22,6 +22,7 @@ class KillRole(Fault):
             note(run, victim)
         for victim in victims:
             run.world.lab.kill(victim, "KILL")
+        run.struck()
 
     def prove(self, run: Run) -> str:
         return "; ".join(f"{one}: {succeeded(run, one)}" for one in run.notes["victims"])
