@@ -32,6 +32,7 @@ RUN_ELSEWHERE = {
     "symphony ledger": "tests/faults/test_rebalance_ledger.py",
     "symphony ablate": "tests/ablation/test_ablation.py",
     "symphony campaign": "tests/faults/test_campaign.py",
+    "symphony simulate": "tests/simulation/test_simulation.py",
     "symphony lesson": "tests/lessons/test_dual_write.py",
 }
 """Commands that need servers, and the test that runs them."""
