@@ -191,9 +191,11 @@ def multiply(target: Target, books: Books, copies: int, say: Callable[[str], Non
             _into_topics(target.bootstrap, books, named)
             say(f"{numbers[-1] * SEEDS:,} orders written")
     with closing(psycopg2.connect(target.dsn)) as connection, connection, connection.cursor() as it:
-        it.execute("update inventory.stock set available = available * %(n)s, held = held * %(n)s,"
-                   " consumed = consumed * %(n)s, restocked = restocked * %(n)s",
-                   {"n": copies + 1})  # fmt: skip
+        it.execute(
+            "update inventory.stock set restocked = restocked + consumed * (%(n)s - 1),"
+            " consumed = consumed * %(n)s",
+            {"n": copies + 1},
+        )
 
 
 def _into_postgres(dsn: str, books: Books, named: Sequence[Sequence[bytes]]) -> None:
