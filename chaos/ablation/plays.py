@@ -11,9 +11,9 @@ import threading
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from chaos.ablation import kafka
 from chaos.ablation.stage import Stage, Void
 from chaos.ablation.stale import records_before
+from chaos.records import Record
 from chaos.rules import parse_rules
 from chaos.workload.mix import Outcome
 
@@ -196,8 +196,7 @@ def poison(stage: Stage) -> None:
     """Somebody writes records to a command topic that nobody can read."""
     stage.load(stage.orders)
     nonsense = [
-        kafka.Record("payment.requested", number % 4, 0, 0, b"%d" % number, b"{not json", ())
-        for number in range(8)
+        Record("payment.requested", number % 4, b"%d" % number, b"{not json") for number in range(8)
     ]
     stage.publish(nonsense)
 

@@ -22,9 +22,10 @@ import aiohttp
 import psycopg2
 
 from app.messages import Output, deadletter
-from chaos.ablation import kafka
+from chaos import records
 from chaos.lab.client import Lab
 from chaos.lab.process import LabError
+from chaos.records import Record
 from chaos.workload.command import ledger_path
 from chaos.workload.generator import Load, read_catalogue
 from chaos.workload.ledger import LedgerFile, Line
@@ -179,7 +180,7 @@ class Stage:
                 error.close()
         return taken
 
-    def send_back(self, letters: Sequence[kafka.Record]) -> None:
+    def send_back(self, letters: Sequence[Record]) -> None:
         """Have an operator send dead letters back to where they failed."""
         not_after = datetime.now(UTC) + timedelta(minutes=5)
         back = []
@@ -217,13 +218,13 @@ class Stage:
         """What the gateway has recorded."""
         return [json.loads(line) for line in self.target.gateway_ledger.read_text().splitlines()]
 
-    def records(self, topics: Iterable[str]) -> list[kafka.Record]:
+    def records(self, topics: Iterable[str]) -> list[Record]:
         """Every record of `topics` now."""
-        return kafka.read(self.target.bootstrap, topics)
+        return list(records.read(self.target.bootstrap, topics))
 
-    def publish(self, records: Sequence[kafka.Record]) -> None:
+    def publish(self, listed: Sequence[Record]) -> None:
         """Write records as they are. Raises LabError unless the broker took all."""
-        kafka.publish(self.target.bootstrap, records)
+        records.publish(self.target.bootstrap, listed)
 
     def log(self, worker: str) -> list[str]:
         """The log of a part, line by line."""

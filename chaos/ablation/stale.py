@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from chaos.ablation.kafka import Record
+from chaos.records import Record
 
 
 def records_before(changelog: Iterable[Record]) -> list[Record]:

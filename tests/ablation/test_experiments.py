@@ -16,11 +16,11 @@ from app.failpoints import Hit
 from app.messages import PaymentRefund, PaymentRequested
 from app.settings import Settings
 from chaos.ablation.experiments import EXPERIMENTS, Experiment
-from chaos.ablation.kafka import Record
 from chaos.ablation.late.first_delivery import POINT, hold_back
 from chaos.ablation.stale import records_before
 from chaos.naive.blind_replay import redrive
 from chaos.naive.tombstones import answer_apart
+from chaos.records import Record
 from chaos.rules import parse_rules
 from tests.contracts.samples import SAMPLES
 
@@ -53,7 +53,7 @@ def saga(key: bytes, state: State, offset: int) -> Record:
             steps=(StepRecord(),),
         )
     )
-    return Record("changelog", 0, offset, 0, key, value, ())
+    return Record("changelog", 0, key, value, offset=offset)
 
 
 def test_only_waiting_sagas_are_made_stale() -> None:
@@ -67,7 +67,7 @@ def test_only_waiting_sagas_are_made_stale() -> None:
         saga(b"ended", commit, 5),
         saga(b"ended", done, 6),
         saga(b"forgotten", commit, 7),
-        Record("changelog", 0, 8, 0, b"forgotten", None, ()),
+        Record("changelog", 0, b"forgotten", None, offset=8),
         saga(b"first seen", commit, 9),
     ]
     assert [one.offset for one in records_before(changelog)] == [2]
@@ -128,7 +128,7 @@ def test_a_blind_replay_is_another_event() -> None:
         ("ce_id", b"2d437eb9-4c92-56e1-8380-9ee621ea46a3"),
         ("x-original-topic", b"payment.requested"),
     )
-    letter = Record("payment.requested.dlt", 1, 5, 0, b"k", b"{}", headers)
+    letter = Record("payment.requested.dlt", 1, b"k", b"{}", headers, 5)
     first, second = redrive(letter), redrive(letter)
     assert first == second
     assert first.topic == "payment.requested"

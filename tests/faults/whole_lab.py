@@ -15,15 +15,16 @@ from urllib.parse import urlsplit
 
 import psutil
 import psycopg2
-from confluent_kafka import Consumer, Producer, TopicPartition
 
 from app.roles import ROLES
+from chaos import records
 from chaos.audit import Audited, run_audit
 from chaos.demo.story import empty_classes
 from chaos.lab.client import Lab
 from chaos.lab.plan import LabFiles
 from chaos.lab.process import tail
 from chaos.ledger.group import GroupWatch
+from chaos.records import Record
 from chaos.workload.target import target_of
 from chaos.workload.traffic import Traffic
 from tests.waiting import wait_until
@@ -40,18 +41,6 @@ class Answer(NamedTuple):
     status: int
     retry_after: str
     body: dict[str, Any]
-
-
-class Record(NamedTuple):
-    """A record as `app.messages.deadletter` wants it; `headers` as they were sent."""
-
-    topic: str
-    partition: int
-    offset: int
-    timestamp: int
-    key: bytes | None
-    value: bytes | None
-    headers: tuple[tuple[str, bytes | None], ...]
 
 
 class Platform:
@@ -199,54 +188,11 @@ class Platform:
 
     def records(self, topics: Iterable[str]) -> list[Record]:
         """Every record of `topics` now."""
-        consumer = Consumer(
-            {
-                "bootstrap.servers": self.target.bootstrap,
-                "group.id": "fault-test-reader",
-                "enable.auto.commit": False,
-                "enable.partition.eof": True,
-                "auto.offset.reset": "earliest",
-            }
-        )
-        places = [TopicPartition(topic, n, 0) for topic in topics for n in range(PARTITIONS)]
-        found: list[Record] = []
-        try:
-            consumer.assign(places)
-            left = {(place.topic, place.partition) for place in places}
-            while left:
-                messages = consumer.consume(2_000, 20.0)
-                assert messages, f"no record for 20 s, {left} not read to the end"
-                for message in messages:
-                    if message.error() is not None:
-                        left.discard((message.topic(), message.partition()))
-                    else:
-                        found.append(_record(message))
-        finally:
-            consumer.close()
-        return found
+        return list(records.read(self.target.bootstrap, topics))
 
-    def publish(self, records: Iterable[Record]) -> int:
+    def publish(self, listed: Iterable[Record]) -> int:
         """Publish records as they are, each to its partition; how many the broker has taken."""
-        refused: list[Any] = []
-        taken: list[Any] = []
-
-        def delivered(error: Any, message: Any) -> None:
-            (taken if error is None else refused).append(error or message)
-
-        producer = Producer({"bootstrap.servers": self.target.bootstrap, "linger.ms": 5})
-        for one in records:
-            producer.produce(
-                one.topic,
-                key=one.key,
-                value=one.value,
-                partition=one.partition,
-                headers=list(one.headers),
-                on_delivery=delivered,
-            )
-            producer.poll(0)
-        assert producer.flush(60) == 0
-        assert not refused, refused[:3]
-        return len(taken)
+        return len(records.publish(self.target.bootstrap, listed))
 
 
 class _Told:
@@ -309,15 +255,3 @@ def processes_of(lab_dir: Path) -> list[str]:
         if running and process.pid not in ours and str(lab_dir) in " ".join(words):
             found.append(" ".join(process.cmdline()))
     return found
-
-
-def _record(message: Any) -> Record:
-    return Record(
-        message.topic(),
-        message.partition(),
-        message.offset(),
-        message.timestamp()[1],
-        message.key(),
-        message.value(),
-        tuple(message.headers() or ()),
-    )

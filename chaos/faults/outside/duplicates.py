@@ -8,11 +8,11 @@ from types import MappingProxyType
 from typing import Any, ClassVar
 
 from app.topics import MESSAGE_TOPICS
-from chaos.faults.outside import records
+from chaos import records
 from chaos.faults.outside.fault import Fault, Run, Unproved
 from chaos.faults.outside.poison import consumed
-from chaos.faults.outside.records import Record
 from chaos.nemesis.world import World
+from chaos.records import Record
 
 TARGETS = ("commands-and-events", "results")
 RESULT = ".result"

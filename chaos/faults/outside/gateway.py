@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 import urllib.error
+from abc import abstractmethod
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar
@@ -48,6 +49,10 @@ class GatewayFault(Fault):
         """The settings while it lasts."""
         return {**self.change, **run.params}
 
+
+class LedgerFault(GatewayFault):
+    """A misbehaviour that a line of the gateway's own ledger shows."""
+
     def prove(self, run: Run) -> str:
         line = seen("an attempt that met it", lambda: self._met(run), 15)
         return f"{line['op']} of order {line['order_id']}: {line['outcome']}, {line['replied']=}"
@@ -55,12 +60,12 @@ class GatewayFault(Fault):
     def _met(self, run: Run) -> dict[str, Any] | None:
         return next((line for line in lines(run) if self.shows(line)), None)
 
+    @abstractmethod
     def shows(self, line: Mapping[str, Any]) -> bool:
         """Whether a line of the gateway's ledger shows the misbehaviour."""
-        raise NotImplementedError
 
 
-class GatewayDecline(GatewayFault):
+class GatewayDecline(LedgerFault):
     """Every new charge is declined."""
 
     name = "gateway_decline"
@@ -70,7 +75,7 @@ class GatewayDecline(GatewayFault):
         return bool(line["op"] == "charge" and line["outcome"] == "declined")
 
 
-class GatewayReplyLost(GatewayFault):
+class GatewayReplyLost(LedgerFault):
     """Charges are made, and the replies that say so never leave."""
 
     name = "gateway_reply_lost"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from abc import abstractmethod
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from types import MappingProxyType
@@ -44,9 +45,9 @@ class InsideFault(Fault):
         scratch.write_text(json.dumps(order))
         scratch.rename(file)
 
+    @abstractmethod
     def order(self, run: Run) -> Mapping[str, Any]:
         """What the plug-in is told."""
-        raise NotImplementedError
 
     @staticmethod
     def says(run: Run) -> dict[str, Any]:

@@ -10,10 +10,10 @@ from typing import Any, ClassVar
 
 from app.messages.envelope import VALUE_BYTES_MAX
 from app.topics import CATALOGUE
-from chaos.faults.outside import records
+from chaos import records
 from chaos.faults.outside.fault import Fault, Run, Unproved, seen
-from chaos.faults.outside.records import Headers, Record
 from chaos.nemesis.world import World
+from chaos.records import Headers, Record
 
 DEAD = ".dlt"
 GOOD_BODY = b'{"order_id":"%s"}'

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import psycopg2
 
-from chaos.ablation import kafka
+from chaos import records
 from chaos.lab.process import LabError
 from chaos.workload.target import Target
 
@@ -49,7 +49,7 @@ def read_books(target: Target) -> Books:
     """
     published = {
         (record.key or b"").decode("utf-8", "replace")
-        for record in kafka.read(target.bootstrap, [TOPIC])
+        for record in records.read(target.bootstrap, [TOPIC])
     }
     return Books(frozenset(ids(target, "select order_id::text from orders.orders")),
                  frozenset(published))  # fmt: skip

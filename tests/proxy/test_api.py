@@ -8,43 +8,17 @@ import socket
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator
-from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from chaos.lab.process import free_port
-from tests.unit.proxy_kit import HOST, PATIENCE_S, Door, ProxyProcess, exchange, write_config
-from tests.unit.proxy_kit import Server as EchoServer
-from tests.unit.proxy_kit import echo as answer_same
+from tests.proxy.proxy_kit import HOST, PATIENCE_S, Door, ProxyProcess, exchange, write_config
+from tests.proxy.proxy_kit import Server as EchoServer
 from tests.waiting import wait_until
 
-_numbers = count(1)
 NOWHERE = f"{HOST}:9"
-
-
-@pytest.fixture(scope="module")
-def process() -> Iterator[ProxyProcess]:
-    """One proxy process for all tests; each makes proxies with names of its own."""
-    proxy = ProxyProcess("--seed", "1")
-    yield proxy
-    assert proxy.stop() == 0
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[EchoServer]:
-    """An echo server."""
-    one = EchoServer(answer_same)
-    yield one
-    one.close()
-
-
-@pytest.fixture
-def door(process: ProxyProcess, server: EchoServer) -> Door:
-    """A proxy of this test."""
-    return Door(process, f"door-{next(_numbers)}", server.address)
 
 
 def test_the_version_is_that_of_a_toxiproxy_2(process: ProxyProcess) -> None:

@@ -1,4 +1,7 @@
-"""Reading and writing whole topics past the product: raw bytes in, raw bytes out."""
+"""Reading and writing whole topics past the product: raw bytes in, raw bytes out.
+
+For the laboratory's own tools; the auditor has a reader of its own and shares none with them.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,10 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
-from confluent_kafka import Consumer, Message, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from chaos.faults.outside.fault import Unproved
+from chaos.lab.process import LabError
 
 Headers = tuple[tuple[str, bytes | None], ...]
 TIMEOUT_S = 30.0
@@ -17,7 +20,9 @@ LOOK_S = 0.2
 
 
 class Record(NamedTuple):
-    """One record; `offset` is -1 while it was not written."""
+    """One record; `offset` is -1 while it was not written, `timestamp` is milliseconds since the
+    epoch, 0 when it was not read.
+    """
 
     topic: str
     partition: int
@@ -25,12 +30,13 @@ class Record(NamedTuple):
     value: bytes | None
     headers: Headers = ()
     offset: int = -1
+    timestamp: int = 0
 
 
 def publish(bootstrap: str, records: Iterable[Record]) -> list[Record]:
     """Write records to their partitions, in order; as the broker acknowledged them.
 
-    Raises Unproved when one was not acknowledged within 30 s.
+    Raises LabError when one was not acknowledged within 30 s.
     """
     written: dict[int, Record] = {}
     failed: list[str] = []
@@ -63,19 +69,20 @@ def publish(bootstrap: str, records: Iterable[Record]) -> list[Record]:
         count = number + 1
     left = producer.flush(TIMEOUT_S)
     if left or failed or len(written) != count:
-        raise Unproved(f"{count - len(written)} of {count} records were not taken: {failed[:3]}")
+        raise LabError(f"{count - len(written)} of {count} records were not taken: {failed[:3]}")
     return [written[number] for number in range(count)]
 
 
 def read(bootstrap: str, topics: Iterable[str], last: int | None = None) -> Iterator[Record]:
-    """Every record of `topics` now, or the `last` so many of each partition.
+    """Every record of those of `topics` that exist, or the `last` so many of each partition; per
+    partition in order.
 
-    Raises Unproved when the broker gives nothing for 30 s.
+    Raises LabError when the broker does not answer, or gives nothing for 30 s.
     """
     consumer = Consumer(
         {
             "bootstrap.servers": bootstrap,
-            "group.id": "nemesis-reader",
+            "group.id": "laboratory-reader",
             "enable.auto.commit": False,
             "enable.partition.eof": True,
             "fetch.message.max.bytes": 4_000_000,
@@ -98,23 +105,28 @@ def read(bootstrap: str, topics: Iterable[str], last: int | None = None) -> Iter
             if messages:
                 heard_s = time.monotonic()
             elif time.monotonic() - heard_s > TIMEOUT_S:
-                raise Unproved(f"nothing was read for {TIMEOUT_S:g} s from {sorted(left)}")
+                raise LabError(f"nothing was read for {TIMEOUT_S:g} s from {sorted(left)}")
             for message in messages:
                 if message.error() is not None:
                     left.discard((message.topic(), message.partition()))
                 else:
                     yield _record(message)
+    except KafkaException as error:
+        raise LabError(f"Kafka at {bootstrap}: {error}") from None
     finally:
         consumer.close()
 
 
 def partitions(bootstrap: str, topics: Iterable[str]) -> list[tuple[str, int]]:
-    """Every partition of `topics`."""
+    """Every partition of those of `topics` that exist."""
     known = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0}).list_topics(
         timeout=TIMEOUT_S
     )
     return [
-        (topic, number) for topic in sorted(topics) for number in known.topics[topic].partitions
+        (topic, number)
+        for topic in sorted(topics)
+        if topic in known.topics
+        for number in known.topics[topic].partitions
     ]
 
 
@@ -127,4 +139,5 @@ def _record(message: Message) -> Record:
         message.value(),
         headers,
         int(message.offset() or 0),
+        int(message.timestamp()[1]),
     )

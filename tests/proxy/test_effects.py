@@ -8,7 +8,6 @@ import random
 import socket
 import threading
 import time
-from collections.abc import Iterator
 from itertools import count
 
 import psutil
@@ -17,13 +16,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from chaos.proxy.memory import LINK_MAX_BYTES, LINK_MIN_BYTES, Memory
-from tests.unit.proxy_kit import (
+from tests.proxy.proxy_kit import (
     HOST,
     PATIENCE_S,
     Door,
     ProxyProcess,
     Server,
-    echo,
     exchange,
     receive,
     reset,
@@ -34,28 +32,6 @@ from tests.waiting import wait_until
 
 _numbers = count(1)
 MEGABYTE = 1024 * 1024
-
-
-@pytest.fixture(scope="module")
-def process() -> Iterator[ProxyProcess]:
-    """One proxy process for all tests; each makes proxies with names of its own."""
-    proxy = ProxyProcess("--seed", "1")
-    yield proxy
-    assert proxy.stop() == 0
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    """An echo server."""
-    one = Server(echo)
-    yield one
-    one.close()
-
-
-@pytest.fixture
-def door(process: ProxyProcess, server: Server) -> Door:
-    """A proxy of this test before the echo server."""
-    return Door(process, f"door-{next(_numbers)}", server.address)
 
 
 def test_without_toxics_bytes_pass_in_both_directions(door: Door) -> None:
