@@ -214,7 +214,7 @@ def _looks(api: Api, order_id: str, timeout_s: float) -> Iterator[dict[str, Any]
 
 
 def _recorded(target: Target, body: dict[str, Any], key: str) -> dict[str, Any]:
-    """Place an order with both lines in a ledger of the lab, so that it is reconciled too."""
+    """Place an order with both lines in a ledger of the lab, so that it is audited too."""
     sent = Line(op=f"console-{token_hex(8)}", kind="create", outcome="sent", expected="",
                 idempotency_key=key, intended_s=time.time(), sent_s=time.time())  # fmt: skip
     with LedgerFile(target.ledger_dir / CONSOLE_LEDGER) as ledger:

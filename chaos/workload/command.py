@@ -66,7 +66,7 @@ def load(
 
 
 def ledger_path(target: Target, run: str) -> Path:
-    """Return where the ledger of `run` belongs: a reconciliation of the lab reads it there."""
+    """Return where the ledger of `run` belongs: an audit of the lab reads it there."""
     return target.ledger_dir / f"load-{time.time_ns():d}-{run}.jsonl"
 
 

@@ -1,4 +1,4 @@
-"""Where the running lab is: its addresses for a load, its ledgers for a reconciliation."""
+"""Where the running lab is: its addresses for a load, its ledgers for an audit."""
 
 from __future__ import annotations
 
