@@ -55,7 +55,8 @@ def publish(bootstrap: str, records: Iterable[Record]) -> list[Record]:
             if error is not None:
                 failed.append(str(error))
             else:
-                written[number] = one._replace(offset=int(message.offset() or 0))
+                place, (_, stamp) = int(message.offset() or 0), message.timestamp()
+                written[number] = one._replace(offset=place, timestamp=int(stamp))
 
         producer.produce(
             record.topic,

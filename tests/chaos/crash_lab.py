@@ -64,7 +64,7 @@ class CrashLab:
         """Make the worker come by until it died of it; then somebody else serves in its place."""
         began = time.monotonic()
         while not self._struck(death):
-            assert time.monotonic() - began < PATIENCE_S, f"{death}: {self._log(death.worker)[-3:]}"
+            assert time.monotonic() - began < PATIENCE_S, f"{death}\n{self._picture(death.worker)}"
             getattr(self, f"by_{death.by}")(death)
         if death.by == "stop":
             return
@@ -81,6 +81,23 @@ class CrashLab:
     def _struck(self, death: Death) -> bool:
         new = self._log(death.worker)[self._log_at[death.worker] :]
         return any('"fault.injected"' in line and f'"{death.point}"' in line for line in new)
+
+    def _picture(self, worker: str) -> str:
+        """What there is to see of a worker that does not come by: where the work stands."""
+        open_sagas = (
+            "select o.order_id::text, s.state, s.reason, o.created_at::text from orders.orders o"
+            " left join orders.saga s using (order_id)"
+            " where coalesce(s.state, '') not in ('COMPLETED', 'CANCELLED')"
+        )
+        seen: dict[str, Any] = {
+            "log": self._log(worker)[self._log_at[worker] :][-40:],
+            "processes": self.lab.status(delivery=True)["processes"],
+            "open sagas": self.rows(open_sagas),
+            "outbox": self.rows("select count(*), min(created_at)::text from ops.outbox"),
+            "runs": self.rows("select * from ops.worker_run order by started_at desc limit 12"),
+            "journal": self.rows("select * from ops.killer_journal"),
+        }
+        return json.dumps(seen, indent=1, default=str)
 
     def _log(self, worker: str) -> list[str]:
         return self.lab.files.log_of(worker).read_text(errors="replace").splitlines()
