@@ -1,8 +1,8 @@
 """The consumer: one poll = one event, own watermark, epochs, and a drained revocation.
 
 Invariants (W1 and W2: `app.delivery.positions`; all state here lives on the main loop)
-  W3  an epoch lasts from `perform_seek` to the next revocation or stop. A batch of another epoch
-      is never begun.
+  W3  an epoch lasts from `perform_seek` to the next revocation or stop, and none opens before the
+      assignment after it. A batch of another epoch is never begun.
   W4  a revocation waits for the running steps, commits, then ends the epoch. A held or waiting
       step is abandoned unfinished; one that does not end within the drain grace ends the process.
   W5  produce requests and transactions of a step run only while the group lease is fresh: the
@@ -48,7 +48,7 @@ class Consumer(driver.Consumer):
         self.epoch = 0
         self.generation = -1
         self.released = False
-        self._positioned = False
+        self._positioned = self._revoked = False
         self._serial = itertools.count(1)
         self._pending: dict[int, Any] = {}
         self._running: set[int] = set()
@@ -95,9 +95,10 @@ class Consumer(driver.Consumer):
     def release(self) -> None:
         """The seek is done and flow control is open for good: batch partitions may be read.
 
-        Called by App.on_rebalance_end; this is the deferral of Faust's early resume.
+        Called by App.on_rebalance_end; this is the deferral of Faust's early resume. Opens nothing
+        between a revocation and the assignment after it: a recovery may end just then.
         """
-        self.released = self._positioned
+        self.released = self._positioned and not self._revoked
         self._room.set()
         if self.released:
             self.app.on_epoch(self.epoch)
@@ -111,7 +112,7 @@ class Consumer(driver.Consumer):
 
     async def quiesce(self) -> None:
         """W4: let the running steps end, commit what they finished, end the epoch."""
-        self.released = False
+        self.released, self._revoked = False, True
         await failpoint("delivery.before_drain")
         began, grace_s = monotonic(), self.app.settings.drain_grace_s
         while self._running:
@@ -128,6 +129,16 @@ class Consumer(driver.Consumer):
         """
         await self.quiesce()
         await super().on_partitions_revoked(revoked)
+
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        """Extends Consumer.on_partitions_assigned: a recovery of before opens nothing any more."""
+        self.begin_assignment()
+        await super().on_partitions_assigned(assigned, generation_id)
+
+    def begin_assignment(self) -> None:
+        """Only a seek that starts from here on may open the partitions (W3)."""
+        self._end_epoch()
+        self._revoked = False
 
     # Fetching
 

@@ -20,9 +20,6 @@ CONSUMING = ("orchestrator", "payment", "inventory", "shipping", "dlq")
 IDLE_IN_TRANSACTION_S = 5.0
 LEARNS_S = 2.0
 """A zombie that goes on hears within this time that it is no member any more."""
-EXPECTED_END = "epoch ended under a running step"
-"""The one failure by which a worker may end itself: a recovery that ends between a revocation
-and the assignment after it opens the partitions once more, and the assignment ends that epoch."""
 RESTARTS_MAX = 200
 
 
@@ -115,7 +112,7 @@ class Fleet:
         process = current()
         worker = self.worker_of(process)
         if worker is not None and process.alive:
-            if reason is Reason.FAILURE and EXPECTED_END not in why:
+            if reason is Reason.FAILURE:
                 self._world.violations.append(f"{worker.name} ended itself: {why}")
             self.kill(worker, f"{reason}: {why}")
         raise WorkerEnded(why)

@@ -66,7 +66,7 @@ class SimConsumer(Consumer):
         self.epoch = 0
         self.generation = -1
         self.released = False
-        self._positioned = False
+        self._positioned = self._revoked = False
         self._serial = iter(range(1, 1 << 30))  # type: ignore[assignment]
         self._pending = {}
         self._running = set()

@@ -97,6 +97,7 @@ class Worker:
 
     async def _assigned(self, generation: int, share: set[TP]) -> None:
         self.generation, self.assigned = generation, share
+        self.app.consumer.begin_assignment()
         await self.world.travel("log")
         if self.generation != generation:
             return

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import app.delivery.decoding
 from app import ids
 from app.db import leases
+from app.delivery.consumer import Consumer
 from app.delivery.effects import Effects
 from app.delivery.idempotency import IdempotencyTable
 from app.delivery.outputs import Acked, Outputs
@@ -103,6 +104,16 @@ def order_id_dedupe(planting: Planting) -> None:
 def no_position_guard(planting: Planting) -> None:
     """A fetch from the wrong place is believed, as stock Faust does."""
     planting.replace(group, "Positions", UnguardedPositions)
+
+
+@plant("opens-between-assignments")
+def opens_between_assignments(planting: Planting) -> None:
+    """A recovery that ends after a revocation opens the partitions, as stock Faust does."""
+
+    def release(self: Consumer) -> None:
+        self.released = self._positioned
+
+    planting.replace(Consumer, "release", release)
 
 
 @plant("ticks-forgotten")
