@@ -20,11 +20,11 @@ from chaos.campaign.book import CampaignBook, CampaignSettings, OtherCampaign, R
 from chaos.campaign.plan import plan_run
 from chaos.campaign.run import Interrupted, Say, run
 from chaos.campaign.table import markdown, text, totals
-from chaos.faults.outside import REGISTRY
 from chaos.lab.cli import make_plan
 from chaos.lab.client import Lab
 from chaos.lab.process import LabError
 from chaos.nemesis.engine import Cell, Nemesis
+from chaos.nemesis.faults import REGISTRY
 
 EXIT_VIOLATED, EXIT_UNKNOWN, EXIT_INTERRUPTED = 1, 2, 130
 #: Roles that may have several workers; every second lab has two of each.

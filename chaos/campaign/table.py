@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from chaos.auditor.report.text import columns
 from chaos.campaign.book import Injected, RunResult
-from chaos.faults.outside import REGISTRY
+from chaos.nemesis.faults import REGISTRY
 
 HEAD = ("fault", "targets", "proved", "void", "recovery p50", "p95", "max", "not seen")
 

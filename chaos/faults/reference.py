@@ -8,8 +8,7 @@ from pathlib import Path
 
 from app.failpoints import POINTS
 from chaos.faults import REGISTRY as INSIDE
-from chaos.faults import outside
-from chaos.faults.outside import Fault
+from chaos.nemesis.faults import ALL, Fault
 
 _HEAD = """\
 # Faults and failpoints
@@ -78,7 +77,7 @@ Several rules stand one a line, or separated by commas.
 
 def page() -> str:
     """The whole page."""
-    lines = [_HEAD, *_faults(outside.ALL), "", _AFTER, _POINTS, *_actions(), "", *_points()]
+    lines = [_HEAD, *_faults(ALL), "", _AFTER, _POINTS, *_actions(), "", *_points()]
     return "\n".join(lines) + "\n"
 
 

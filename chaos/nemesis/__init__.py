@@ -1,5 +1,5 @@
 """Faults from outside the workers: started, proved, ended by lease, recorded, and timed.
 
-`chaos.nemesis.engine.Nemesis` is the interface, `chaos.faults.outside` holds the faults, and
+`chaos.nemesis.engine.Nemesis` is the interface, `chaos.nemesis.faults` holds the faults, and
 docs/faults.md lists them.
 """

@@ -19,10 +19,10 @@ import psutil
 import psycopg2
 from confluent_kafka import KafkaException
 
-from chaos.faults.outside import REGISTRY, Fault, Run, Unproved
 from chaos.lab.client import Lab
 from chaos.lab.process import LabError
 from chaos.nemesis import guardian, ledger, recovery
+from chaos.nemesis.faults import REGISTRY, Fault, Run, Unproved
 from chaos.nemesis.lease import Lease
 from chaos.nemesis.ledger import Deed, Ledger, Phase
 from chaos.nemesis.undo import undo

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from chaos.faults import reference
-from chaos.faults.outside import ALL, REGISTRY
+from chaos.nemesis.faults import ALL, REGISTRY
 from tests.faults.nemesis_effects import EFFECTS
 
 pytestmark = pytest.mark.unit

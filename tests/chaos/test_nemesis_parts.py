@@ -22,11 +22,11 @@ import pytest
 from app.errors import Poison
 from app.messages import decode
 from app.topics import MESSAGE_TOPICS
-from chaos.faults.outside import wire
-from chaos.faults.outside.poison import KINDS
 from chaos.lab.client import Lab
 from chaos.lab.process import LabError, ProcessRecord
 from chaos.nemesis import command, guardian, lease, recovery, undo
+from chaos.nemesis.faults import wire
+from chaos.nemesis.faults.poison import KINDS
 from chaos.nemesis.inside import Inside, file_of
 from chaos.nemesis.lease import Lease
 from chaos.nemesis.ledger import Deed, Ledger, Phase

@@ -21,14 +21,14 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from app.settings import load_settings
-from chaos.faults.outside import REGISTRY
-from chaos.faults.outside.disk_slow import BLKIO
 from chaos.lab.cli import make_plan
 from chaos.lab.client import Lab
 from chaos.lab.process import LabError
 from chaos.nemesis import http, lease
 from chaos.nemesis.command import nemesis as command
 from chaos.nemesis.engine import Action, Injection, Nemesis
+from chaos.nemesis.faults import REGISTRY
+from chaos.nemesis.faults.disk_slow import BLKIO
 from chaos.nemesis.guardian import directory_of
 from chaos.nemesis.ledger import ENDS, VERDICTS, Ledger, Phase
 from chaos.nemesis.world import World

@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 
 from app.topics import MESSAGE_TOPICS
 from chaos import records
-from chaos.faults.outside.fault import Fault, Run, Unproved
-from chaos.faults.outside.poison import consumed
+from chaos.nemesis.faults.fault import Fault, Run, Unproved
+from chaos.nemesis.faults.poison import consumed
 from chaos.nemesis.world import World
 from chaos.records import Record
 

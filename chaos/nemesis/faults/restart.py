@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from chaos.faults.outside.fault import Fault, Run, Unproved, seen
-from chaos.faults.outside.successor import gone, note
 from chaos.lab.parts import StopMode
+from chaos.nemesis.faults.fault import Fault, Run, Unproved, seen
+from chaos.nemesis.faults.successor import gone, note
 from chaos.nemesis.world import World
 
 

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from app.messages.envelope import VALUE_BYTES_MAX
 from app.topics import CATALOGUE
 from chaos import records
-from chaos.faults.outside.fault import Fault, Run, Unproved, seen
+from chaos.nemesis.faults.fault import Fault, Run, Unproved, seen
 from chaos.nemesis.world import World
 from chaos.records import Headers, Record
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar
 
-from chaos.faults.outside.fault import Fault, Run, Unproved
+from chaos.nemesis.faults.fault import Fault, Run, Unproved
 from chaos.nemesis.world import World
 
 BLKIO = Path("/sys/fs/cgroup/blkio")

@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar
 
-from chaos.faults.outside import wire
-from chaos.faults.outside.fault import Fault, Run, Unproved
-from chaos.faults.outside.wire import Seen
 from chaos.nemesis import http
+from chaos.nemesis.faults import wire
+from chaos.nemesis.faults.fault import Fault, Run, Unproved
+from chaos.nemesis.faults.wire import Seen
 from chaos.nemesis.world import World
 
 SERVERS = ("kafka", "postgres", "gateway")

@@ -7,9 +7,9 @@ from types import MappingProxyType
 from typing import Any, ClassVar
 
 from app.roles import ROLES
-from chaos.faults.outside.fault import Run, seen
-from chaos.faults.outside.groups import members
-from chaos.faults.outside.pause import Pause
+from chaos.nemesis.faults.fault import Run, seen
+from chaos.nemesis.faults.groups import members
+from chaos.nemesis.faults.pause import Pause
 from chaos.nemesis.world import World, role_of
 
 

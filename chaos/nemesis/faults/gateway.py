@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar
 
-from chaos.faults.outside.fault import Fault, Run, Unproved, seen
 from chaos.nemesis import http
+from chaos.nemesis.faults.fault import Fault, Run, Unproved, seen
 from chaos.nemesis.world import World
 
 TARGET = "gateway"

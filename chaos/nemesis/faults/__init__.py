@@ -5,24 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from chaos.faults.outside import gateway, network
-from chaos.faults.outside.backend import BackendKill, BackendTerminate
-from chaos.faults.outside.disk_full import DiskFull
-from chaos.faults.outside.disk_slow import DiskSlow
-from chaos.faults.outside.duplicates import Duplicates
-from chaos.faults.outside.fault import Fault, Run, Unproved
-from chaos.faults.outside.inside import Clock, Memory
-from chaos.faults.outside.kill import Kill
-from chaos.faults.outside.kill_role import KillRole
-from chaos.faults.outside.late_results import LateResults
-from chaos.faults.outside.locks import IdleTransaction, RowLock
-from chaos.faults.outside.pause import Pause
-from chaos.faults.outside.poison import Poison
-from chaos.faults.outside.restart import Restart, RestartImmediate
-from chaos.faults.outside.storm import Storm
-from chaos.faults.outside.tables import TableCorruption, TableLoss
-from chaos.faults.outside.terminate import Terminate
-from chaos.faults.outside.zombie import Zombie
+from chaos.nemesis.faults import gateway, network
+from chaos.nemesis.faults.backend import BackendKill, BackendTerminate
+from chaos.nemesis.faults.disk_full import DiskFull
+from chaos.nemesis.faults.disk_slow import DiskSlow
+from chaos.nemesis.faults.duplicates import Duplicates
+from chaos.nemesis.faults.fault import Fault, Run, Unproved
+from chaos.nemesis.faults.inside import Clock, Memory
+from chaos.nemesis.faults.kill import Kill
+from chaos.nemesis.faults.kill_role import KillRole
+from chaos.nemesis.faults.late_results import LateResults
+from chaos.nemesis.faults.locks import IdleTransaction, RowLock
+from chaos.nemesis.faults.pause import Pause
+from chaos.nemesis.faults.poison import Poison
+from chaos.nemesis.faults.restart import Restart, RestartImmediate
+from chaos.nemesis.faults.storm import Storm
+from chaos.nemesis.faults.tables import TableCorruption, TableLoss
+from chaos.nemesis.faults.terminate import Terminate
+from chaos.nemesis.faults.zombie import Zombie
 
 ALL: tuple[type[Fault], ...] = (
     Kill,

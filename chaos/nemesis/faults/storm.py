@@ -7,9 +7,9 @@ import threading
 import time
 
 from app.roles import ROLES
-from chaos.faults.outside.fault import Fault, Run, seen
 from chaos.lab.process import LabError
 from chaos.ledger.group import GroupWatch
+from chaos.nemesis.faults.fault import Fault, Run, seen
 from chaos.nemesis.world import World
 
 GENERATIONS_MIN = 2

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar
 
-from chaos.faults.outside.fault import Fault, Run, seen
+from chaos.nemesis.faults.fault import Fault, Run, seen
 from chaos.nemesis.world import World
 
 POINT = "delivery.before_flush"

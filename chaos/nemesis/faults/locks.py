@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import psycopg2
 from psycopg2 import errors
 
-from chaos.faults.outside.fault import Fault, Run, Unproved
+from chaos.nemesis.faults.fault import Fault, Run, Unproved
 from chaos.nemesis.world import CONNECT_S, World
 
 

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import psutil
 
-from chaos.faults.outside.fault import Fault, Run, Unproved, seen
+from chaos.nemesis.faults.fault import Fault, Run, Unproved, seen
 from chaos.nemesis.inside import file_of
 from chaos.nemesis.world import World
 

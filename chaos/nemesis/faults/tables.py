@@ -7,8 +7,8 @@ from abc import abstractmethod
 from pathlib import Path
 
 from app.roles import ROLES
-from chaos.faults.outside.fault import Fault, Run, Unproved, seen
-from chaos.faults.outside.successor import gone, note
+from chaos.nemesis.faults.fault import Fault, Run, Unproved, seen
+from chaos.nemesis.faults.successor import gone, note
 from chaos.nemesis.world import World, role_of
 
 

@@ -7,7 +7,7 @@ import signal
 
 import psutil
 
-from chaos.faults.outside.fault import Fault, Run, Unproved, seen
+from chaos.nemesis.faults.fault import Fault, Run, Unproved, seen
 from chaos.nemesis.world import World
 
 OF_WORKER = "select pid from pg_stat_activity where application_name = %s order by pid"

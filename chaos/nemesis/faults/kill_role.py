@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from chaos.faults.outside.fault import Fault, Run
-from chaos.faults.outside.successor import note, succeeded
+from chaos.nemesis.faults.fault import Fault, Run
+from chaos.nemesis.faults.successor import note, succeeded
 from chaos.nemesis.world import World
 
 

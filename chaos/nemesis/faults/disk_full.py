@@ -14,8 +14,8 @@ from types import MappingProxyType
 from typing import Any, ClassVar
 
 from app.roles import ROLES
-from chaos.faults.outside.fault import Fault, Run, Unproved
 from chaos.lab.process import LabError
+from chaos.nemesis.faults.fault import Fault, Run, Unproved
 from chaos.nemesis.world import World, role_of
 
 MOUNT, UMOUNT = shutil.which("mount") or "", shutil.which("umount") or ""

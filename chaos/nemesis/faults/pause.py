@@ -7,8 +7,8 @@ import signal
 
 import psutil
 
-from chaos.faults.outside.fault import Fault, Run, seen
 from chaos.lab.process import ProcessRecord
+from chaos.nemesis.faults.fault import Fault, Run, seen
 from chaos.nemesis.world import World
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from chaos.faults.outside.fault import Run, seen
 from chaos.lab.client import Row
 from chaos.lab.process import LabError, ProcessRecord
+from chaos.nemesis.faults.fault import Run, seen
 
 GONE_S = 30.0
 
