@@ -22,7 +22,7 @@ check: setup ## lint, types and import rules; no server is started
 	@$(BIN)/lint-imports --no-logo
 
 test: check ## everything: checks, then all tests on a real broker and a real database
-	@$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadgroup $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadscope $(PYTEST_ARGS)
 
 demo: setup ## the platform in one command: orders, kills, audit, one URL
 	@$(BIN)/symphony demo

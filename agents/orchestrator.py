@@ -28,7 +28,7 @@ from app.domain.definition import Policy
 from app.domain.record import Saga, from_bytes, to_bytes
 from app.errors import Poison, TransientDatabase
 from app.failpoints import failpoint
-from app.messages import Cause, Output, emit
+from app.messages import Cause, Output, emit, unpack
 from app.messages.deadletter import redriven
 from app.observability import metrics
 from app.topics import (
@@ -78,6 +78,7 @@ class Orchestrator:
         self._running: dict[int, dict[bytes, Saga]] = {}
         self._taken: dict[int, dict[bytes, datetime]] = {}
         self._idle_look: dict[int, datetime] = {}
+        self._doubted: dict[int, set[bytes]] = {}
 
     async def apply(self, tx: Transaction, events: Sequence[Event], now: datetime) -> list[Applied]:
         """Decide each event on its order's record; one guarded write per order."""
@@ -102,6 +103,36 @@ class Orchestrator:
             else ()
             for event in events
         ]
+
+    def is_unsure(self, event: Event, *, again: bool) -> bool:
+        """Whether the order was there before this assignment and has not come up since."""
+        if event.key in self._doubted.get(event.partition, ()):
+            return True
+        if event.topic == ORDER_CREATED.name and not again:
+            return False
+        if event.key in self._running.get(event.partition, ()):
+            return False
+        return table_get(self._table, event.partition, event.key) is None
+
+    async def unpublished(
+        self, tx: Transaction, events: Sequence[Event]
+    ) -> list[tuple[Output, ...]]:
+        """The changes of status of these orders; commands are commutative, their order is free."""
+        stored = await rows.put_out(tx, NAME, [event.body.order_id for event in events])
+        return [
+            tuple(
+                output
+                for packed in stored.get(event.body.order_id, ())
+                for output in unpack(packed)
+                if output.topic == ORDER_STATUS_CHANGED.name
+            )
+            for event in events
+        ]
+
+    def sure(self, events: Sequence[Event]) -> None:
+        """From now on this worker publishes what these orders put out, in order."""
+        for event in events:
+            self._doubted.get(event.partition, set()).discard(event.key)
 
     async def _move(
         self,
@@ -222,8 +253,9 @@ class Orchestrator:
         return tuple(outputs)
 
     def recovered(self, partitions: Sequence[int]) -> None:
-        """Rebuild the due heaps and the running sagas from the recovered table."""
+        """Rebuild the due heaps and the running sagas from the recovered table; doubt them all."""
         self._running = {one: {} for one in partitions}
+        self._doubted = {one: set() for one in partitions}
         self._heaps = {one: DueHeap(self._entries(one)) for one in partitions}
         self._taken = {one: {} for one in partitions}
         self._idle_look = {}
@@ -231,6 +263,7 @@ class Orchestrator:
     def _entries(self, partition: int) -> Iterable[tuple[datetime, bytes]]:
         for key, value in table_items(self._table, partition):
             saga = from_bytes(value)
+            self._doubted[partition].add(key)
             if not saga.settled:
                 self._running[partition][key] = saga
             due = self._wake_at(saga)
@@ -251,6 +284,8 @@ class Orchestrator:
         running, taken = self._running[partition], self._taken[partition]
         for write in writes:
             taken.pop(write.key, None)
+            if write.value is None:
+                self._doubted[partition].discard(write.key)
             saga = None if write.value is None else from_bytes(write.value)
             if saga is None or saga.settled:
                 running.pop(write.key, None)

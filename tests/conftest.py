@@ -11,32 +11,22 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import psycopg2
 import pytest
 
 from chaos.lab.broker import Broker
 from chaos.lab.postgres import Postgres
+from tests.side_by_side import SideBySide
 
 TEMPLATE = "symphony_template"
-WHOLE_LABS = frozenset({"ablation", "chaos", "e2e", "faults", "lab", "lessons"})
-"""Directories of tests that start every role."""
 _numbers = itertools.count(1)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What shares servers stays together when tests run side by side: a file, or all tests of one
-    subject of the conformance suite. Whole labs never run side by side: their faults are timed.
-    """
-    for item in items:
-        params = getattr(getattr(item, "callspec", None), "params", {})
-        group = str(item.path)
-        if item.path.parent.name in WHOLE_LABS:
-            group = "whole-lab"
-        elif "running" in params:
-            group = f"subject-{params['running']}"
-        item.add_marker(pytest.mark.xdist_group(group))
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> SideBySide:
+    """Tests that share servers stay together when the suite runs side by side."""
+    return SideBySide(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -95,6 +95,16 @@ _HISTORY = statement(
                          :reasons::text[], :cause_ids::text[], :times::timestamptz[])
     """
 )
+_PUT_OUT = statement(
+    """
+    select h.order_id, i.outputs
+      from (select order_id, cause_id, min(id) as id from orders.order_history
+             where order_id = any(:order_ids::uuid[]) and event <> ''
+             group by order_id, cause_id) h
+      join ops.inbox i on i.consumer = :consumer and i.event_id = h.cause_id::uuid
+     order by h.id
+    """
+)
 _IDLE = statement(
     """
     select order_id, version, body from orders.saga
@@ -111,6 +121,16 @@ async def load(tx: Transaction, order_ids: Sequence[str]) -> dict[str, StoredSag
     """Return the stored sagas of `order_ids` by order id; orders without one are missing."""
     rows = await tx.fetch(_LOAD, order_ids=list(order_ids))
     return {row[0]: StoredSaga(*row) for row in rows}
+
+
+async def put_out(
+    tx: Transaction, consumer: str, order_ids: Sequence[str]
+) -> dict[str, list[bytes]]:
+    """The stored outputs of every event that moved one of these sagas, packed, in that order."""
+    found: dict[str, list[bytes]] = {}
+    for order_id, outputs in await tx.fetch(_PUT_OUT, consumer=consumer, order_ids=list(order_ids)):
+        found.setdefault(order_id, []).append(outputs)
+    return found
 
 
 async def write(tx: Transaction, writes: Sequence[SagaWrite], now: datetime) -> set[str]:

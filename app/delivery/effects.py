@@ -35,6 +35,7 @@ from app.delivery.events import (
 )
 from app.delivery.failures import ToTier, as_symphony_error, next_move
 from app.delivery.patience import Patience
+from app.delivery.precedence import Precedence
 from app.errors import DatabaseOutage, Indefinite, RowsMissed, SymphonyError, TransientDatabase
 from app.failpoints import failpoint
 from app.messages import deadletter, pack, unpack
@@ -103,6 +104,7 @@ class Effects:
         self._name = name
         self._handler = handler
         self._patience = patience
+        self._precedence = Precedence(handler)
         self._guess_fresh = False
 
     async def apply(self, events: Sequence[Event]) -> list[Finished]:
@@ -162,22 +164,30 @@ class Effects:
         return await work(False)
 
     async def _transact(self, events: Sequence[Event]) -> list[Finished]:
+        if self._precedence.unsure(events, ()):
+            self._guess_fresh = False
         return await self._guess(lambda guessing: self._apply(events, guessing))
 
     async def _apply(self, events: Sequence[Event], guessing: bool) -> list[Finished]:
         handler: Handler = self._handler
         async with self._app.db.transaction(guessing=guessing) as tx:
             known, fresh = await self._split_known(tx, events)
+            unsure = self._precedence.unsure(events, known)
             applied: Sequence[Applied] = ()
             if fresh:
                 applied = await _by_handler(handler.apply(tx, fresh, self._app.clock.now()))
                 await failpoint("delivery.in_transaction", fresh)
             finished = await self._restore(tx, events, known)
+            before = await _by_handler(self._precedence.look_up(tx, unsure))
             if fresh:
                 both = list(zip(fresh, applied, strict=True))
                 await self._claim(tx, [_claim(one, Status.DONE, a.outputs) for one, a in both])
                 finished = finished | {one.event_id: _finished(one, a) for one, a in both}
-        return [finished[event.event_id] for event in events]
+        self._precedence.settle(unsure)
+        return [
+            one._replace(outputs=(*before.get(one.event_id, ()), *one.outputs))
+            for one in (finished[event.event_id] for event in events)
+        ]
 
     async def _split_known(
         self, tx: Transaction, events: Sequence[Event]

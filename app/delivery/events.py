@@ -173,6 +173,30 @@ class RestoringHandler(Protocol):
 
 
 @runtime_checkable
+class OrderedHandler(Protocol):
+    """A handler whose outputs of one key stand in their topic in the order of its events.
+
+    A worker can die between its commit and its outputs, and its successor may read a later event
+    of a key, fresh or repeated, before the repeat that publishes what was left unpublished.
+    """
+
+    def is_unsure(self, event: Event, *, again: bool) -> bool:
+        """Whether outputs of the event's key may still be unpublished; asks no server.
+
+        `again`: the event is known to have been finished before.
+        """
+
+    async def unpublished(
+        self, tx: Transaction, events: Sequence[Event]
+    ) -> Sequence[tuple[Output, ...]]:
+        """What the keys of these unsure events have put out so far, in order: one tuple per event.
+        The core publishes it, perhaps once more, before the event's own outputs."""
+
+    def sure(self, events: Sequence[Event]) -> None:
+        """That is committed to be published, or given up with this assignment."""
+
+
+@runtime_checkable
 class TableObserver(Protocol):
     """A handler that keeps something in memory about what it wrote."""
 

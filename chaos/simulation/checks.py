@@ -53,6 +53,7 @@ def judge(world: World, customers: Sequence[Customer]) -> list[str]:
         found += [f"order {order_id} ({saga.state}): {why}" for why in _order(world, saga)]
     found += _stock(world, sagas)
     found += _history(world)
+    found += _announcements(world)
     found += _outputs(world)
     found += _inboxes(world)
     found += alarms(world)
@@ -166,6 +167,21 @@ def _history(world: World) -> Iterator[str]:
             yield f"order {order_id}: history ends {states[-1]}"
         if sorted(states) != sorted(told[order_id]):
             yield f"order {order_id}: {states} happened, {told[order_id]} were announced"
+
+
+def _announcements(world: World) -> Iterator[str]:
+    """First announcements of an order stand in the order of its versions."""
+    seen: set[str] = set()
+    told: dict[str, int] = {}
+    for record in world.log.records(ORDER_STATUS_CHANGED.name):
+        decoded = decode(record.topic, record.headers, record.key, record.value)
+        if decoded.event_id in seen:
+            continue
+        seen.add(decoded.event_id)
+        order_id, version = decoded.body.order_id, decoded.body.saga_version
+        if version < told.get(order_id, 0):
+            yield f"order {order_id}: version {version} was announced after {told[order_id]}"
+        told[order_id] = version
 
 
 def _announced(world: World) -> dict[str, tuple[Any, Any]]:

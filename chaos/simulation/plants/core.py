@@ -12,6 +12,7 @@ from app.delivery.consumer import Consumer
 from app.delivery.effects import Effects
 from app.delivery.idempotency import IdempotencyTable
 from app.delivery.outputs import Acked, Outputs
+from app.delivery.precedence import Precedence
 from app.delivery.step import Step
 from app.delivery.ticks import Ticker
 from app.relay.rounds import Rounds
@@ -114,6 +115,16 @@ def opens_between_assignments(planting: Planting) -> None:
         self.released = self._positioned
 
     planting.replace(Consumer, "release", release)
+
+
+@plant("no-precedence")
+def no_precedence(planting: Planting) -> None:
+    """What a dead worker left unpublished is published when its own record is read again."""
+
+    def unsure(self: Precedence, events: Sequence[Event], known: object) -> list[Event]:
+        return []
+
+    planting.replace(Precedence, "unsure", unsure)
 
 
 @plant("ticks-forgotten")

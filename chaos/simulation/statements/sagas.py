@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from app.db import sagas
+from chaos.simulation.statements.inbox import INBOX
 from chaos.simulation.statements.registry import Answer, Params, expect, runs
 
 if TYPE_CHECKING:
@@ -93,6 +94,18 @@ async def history(tx: Tx, p: Params) -> Answer:
     for line in lines:
         tx.put(HISTORY, tx.server.next_id(), HistoryRow(*line))
     return len(lines)
+
+
+@runs(sagas._PUT_OUT)
+async def put_out(tx: Tx, p: Params) -> Answer:
+    """Stored outputs of the causes in the history of these orders, in its order."""
+    causes = {
+        (line.order_id, line.cause_id): None
+        for _, line in sorted(tx.rows(HISTORY))
+        if line.order_id in p["order_ids"] and line.event
+    }
+    found = ((order_id, tx.get(INBOX, (p["consumer"], cause))) for order_id, cause in causes)
+    return [(order_id, row.outputs) for order_id, row in found if row is not None]
 
 
 @runs(sagas._IDLE)
