@@ -128,6 +128,25 @@ async def idle_sagas_are_found_until_they_are_touched(db: Database, _kit: Kit) -
 
 
 @contract
+async def what_an_order_put_out_comes_in_the_order_of_its_history(db: Database, _kit: Kit) -> None:
+    """Stored outputs of the causes of these orders, each once; a cause without a row has none."""
+    one, other, first, second, third = (new_id() for _ in range(5))
+    causes = [first, first, new_id(), second]
+    lines = [HistoryEntry("moved", "V", "", cause, NOW) for cause in causes]
+    elsewhere = [HistoryEntry("moved", "V", "", third, NOW)]
+    asked = HistoryEntry("", "cancel_requested", "", "", NOW)
+    async with db.transaction() as tx:
+        await sagas.write(tx, [saga(one, 0, 2, history=[asked, *lines])], NOW)
+        await sagas.write(tx, [saga(other, 0, 1, history=elsewhere)], NOW)
+    for event_id in (second, third, first):
+        await claimed(db, claim(event_id)._replace(outputs=event_id.encode()))
+    async with db.transaction() as tx:
+        found = await sagas.put_out(tx, "consumer", [one, new_id()])
+        assert found == {one: [first.encode(), second.encode()]}
+        assert await sagas.put_out(tx, "somebody else", [one]) == {}
+
+
+@contract
 async def a_rolled_back_transaction_leaves_nothing(db: Database, kit: Kit) -> None:
     """An error in the block undoes writes and history; nobody saw them meanwhile."""
     one = new_id()
