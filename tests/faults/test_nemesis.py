@@ -118,15 +118,17 @@ def test_faults_end_when_their_owner_is_killed(nemesis: Nemesis) -> None:
     before, usual = len(nemesis.ledger.lines()), troubles(nemesis)
     root = nemesis.lab.files.root
     owner = subprocess.Popen([sys.executable, "-c", OWNER, str(root), json.dumps(wanted)])
-    told = [(Phase.PROVED, len(wanted)), (Phase.VOID, 0)]
-    wait_until(
-        lambda: [(one, count(nemesis, before, one)) for one, _ in told] == told,
-        timeout_s=PATIENCE_S * 2,
-        what="all are proved",
-    )
-    assert len(troubles(nemesis)) > len(usual)
-    owner.kill()
-    owner.wait()
+    try:
+        seen = wait_until(
+            lambda: (told := verdicts(nemesis, before)) and len(told) == len(wanted) and told,
+            timeout_s=PATIENCE_S * 2,
+            what=f"a verdict on each of {wanted}",
+        )
+        assert [one for one in seen if not one.startswith("proved")] == []
+        assert len(troubles(nemesis)) > len(usual)
+    finally:
+        owner.kill()
+        owner.wait()
     wait_until(lambda: not lease.found(directory_of(root)), timeout_s=PATIENCE_S, what="all end")
     ended = [line for line in nemesis.ledger.lines()[before:] if line["phase"] == "expired"]
     assert len(ended) == len(wanted)
@@ -231,9 +233,13 @@ def troubles(nemesis: Nemesis) -> list[str]:
     return found + ["a lock" for _ in world.sql(held)]
 
 
-def count(nemesis: Nemesis, since: int, phase: Phase) -> int:
-    """How many lines since then say so."""
-    return sum(line["phase"] == phase.value for line in nemesis.ledger.lines()[since:])
+def verdicts(nemesis: Nemesis, since: int) -> list[str]:
+    """What became of each fault since then, as far as its verdict is known."""
+    return [
+        f"{line['phase']} {line['fault']} at {line['target']}: {line['detail']}"
+        for line in nemesis.ledger.lines()[since:]
+        if Phase(line["phase"]) in VERDICTS
+    ]
 
 
 def last(nemesis: Nemesis) -> Phase:

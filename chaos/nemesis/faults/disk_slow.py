@@ -11,16 +11,19 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar
 
-from chaos.nemesis.faults.fault import Fault, Run, Unproved
+from chaos.nemesis.faults.fault import Fault, Run, Unproved, seen
 from chaos.nemesis.world import World
 
 BLKIO = Path("/sys/fs/cgroup/blkio")
 LIMIT = "blkio.throttle.write_bps_device"
 PROBE_S = 2.0
+PATIENCE = 3
+"""After so many times its time at the limit the probe need not end: the disk is slow."""
 WRITER = """
 import os, sys
 open(sys.argv[1], "w").write(str(os.getpid()))
 with open(sys.argv[2], "wb") as file:
+    os.unlink(sys.argv[2])
     file.write(os.urandom(int(sys.argv[3])))
     file.flush()
     os.fsync(file.fileno())
@@ -67,18 +70,36 @@ class DiskSlow(Fault):
         inside = set((group / "cgroup.procs").read_text().split())
         if str(run.world.pid("postgres")) not in inside:
             raise Unproved("PostgreSQL is not in the control group")
+        return f"{len(inside)} processes throttled, {self._written(run, group, limit)}"
+
+    def _written(self, run: Run, group: Path, limit: int) -> str:
+        """How fast a file is written and synced beside PostgreSQL, which shares the limit."""
         size = int(limit * PROBE_S)
         file = data_of(run.world).parent / f"nemesis-probe-{run.action}"
         program = [sys.executable, "-c", WRITER, str(group / "cgroup.procs"), str(file), str(size)]
         began = time.monotonic()
+        writer = run.notes["writer"] = subprocess.Popen(program)
         try:
-            subprocess.run(program, check=True, capture_output=True, timeout=PROBE_S * 20)
-        finally:
-            file.unlink(missing_ok=True)
+            code = writer.wait(PROBE_S * PATIENCE)
+        except subprocess.TimeoutExpired:
+            return f"{size} bytes were not synced within {PROBE_S * PATIENCE:g} s"
         rate = size / (time.monotonic() - began)
+        if code:
+            raise Unproved("the probe could not write")
         if rate > 1.5 * limit:
             raise Unproved(f"a file was written and synced at {rate:.0f} bytes/s")
-        return f"{len(inside)} processes throttled, a file was synced at {rate:.0f} bytes/s"
+        return f"a file was synced at {rate:.0f} bytes/s"
+
+    def halt(self, run: Run) -> None:
+        """A writer in the middle of a throttled sync dies when the throttle is gone: no wait."""
+        if "writer" in run.notes:
+            run.notes["writer"].kill()
+
+    def after(self, run: Run) -> str:
+        """The probe has ended, too. Raises Unproved when it has not."""
+        if "writer" in run.notes:
+            seen("the probe ends", lambda: run.notes["writer"].poll() is not None)
+        return ""
 
 
 def data_of(world: World) -> Path:
