@@ -303,6 +303,8 @@ def measure(options: argparse.Namespace, directory: Path) -> dict[str, Any]:
         _commit_everything(target)
         say(f"written in {time.monotonic() - began:.0f} s")
         whole = watch(target, options.memory_mb)
+        say(f"{whole.document['result']} after {whole.seconds:.0f} s, {whole.cpu_s:.0f} s of CPU,"
+            f" {whole.rss_mb:.0f} MB, {whole.document['records']:,} records")  # fmt: skip
         plant(target)
         broken = watch(target, options.memory_mb)
     finally:
