@@ -25,7 +25,8 @@ from app.topics import MESSAGE_TOPICS
 from chaos.lab.client import Lab
 from chaos.lab.process import LabError, ProcessRecord
 from chaos.nemesis import command, guardian, lease, recovery, undo
-from chaos.nemesis.faults import wire
+from chaos.nemesis.faults import disk_full, wire
+from chaos.nemesis.faults.fault import Unproved
 from chaos.nemesis.faults.poison import KINDS
 from chaos.nemesis.inside import Inside, file_of
 from chaos.nemesis.lease import Lease
@@ -338,3 +339,10 @@ def test_poison_is_poison_to_every_reader(kind: str, topic: str) -> None:
     one = KINDS[kind](topic, 0, b"00000000-0000-4000-8000-000000000000")
     with pytest.raises(Poison):
         decode(one.topic, cast(Any, one.headers), one.key, one.value)
+
+
+def test_a_disk_that_is_not_the_faults_own_is_never_filled(tmp_path: Path) -> None:
+    """The guardian may have unmounted the small file system meanwhile."""
+    with pytest.raises(Unproved, match="no file system of its own"):
+        disk_full.fill(tmp_path, 16)
+    assert list(tmp_path.iterdir()) == []

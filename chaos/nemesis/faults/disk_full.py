@@ -20,6 +20,7 @@ from chaos.nemesis.world import World, role_of
 
 MOUNT, UMOUNT = shutil.which("mount") or "", shutil.which("umount") or ""
 PIECE = 64 * 1024
+MB = 1024 * 1024
 
 
 class DiskFull(Fault):
@@ -51,7 +52,7 @@ class DiskFull(Fault):
         directory.mkdir()
         mount(directory, int(run.params["size_mb"]))
         lab.start(target)
-        run.notes["filler"] = fill(directory)
+        run.notes["filler"] = fill(directory, int(run.params["size_mb"]))
 
     def prove(self, run: Run) -> str:
         directory = run.world.tables_dir(run.target)
@@ -79,13 +80,20 @@ def mount(directory: Path, size_mb: int) -> None:
         raise LabError(f"cannot mount a small file system: {done.stderr.strip()}")
 
 
-def fill(directory: Path) -> int:
-    """Write until nothing more fits; how many bytes that were."""
-    written = 0
-    with (directory / "filler").open("wb", buffering=0) as file:
+def fill(directory: Path, size_mb: int) -> int:
+    """Write until nothing more fits on the file system of `size_mb` there; how many bytes that is.
+
+    Raises Unproved when it is not there any more: a lease that ended has unmounted it, and the
+    disk below is not ours to fill.
+    """
+    written, filler = 0, directory / "filler"
+    with filler.open("wb", buffering=0) as file:
+        if os.fstat(file.fileno()).st_dev == directory.parent.stat().st_dev:
+            filler.unlink()
+            raise Unproved(f"{directory} is no file system of its own any more")
         for piece in (PIECE, 512, 1):
             with contextlib.suppress(OSError):
-                while True:
+                while written <= size_mb * MB:
                     written += file.write(b"\0" * piece)
     return written
 
