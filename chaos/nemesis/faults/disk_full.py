@@ -24,7 +24,10 @@ MB = 1024 * 1024
 
 
 class DiskFull(Fault):
-    """A worker's tables lie on a small file system of their own, and it fills up."""
+    """A worker's tables lie on a small file system of their own, and it fills up.
+
+    It is twice the tables' size and `spare_mb`: the worker recovers them there first.
+    """
 
     name = "disk_full"
     aims = "a worker with tables"
@@ -32,7 +35,7 @@ class DiskFull(Fault):
     for_s = 10.0
     recovers_from = "end"
     lease_extra_s = 120.0
-    params: ClassVar[Mapping[str, Any]] = MappingProxyType({"size_mb": 16})
+    params: ClassVar[Mapping[str, Any]] = MappingProxyType({"spare_mb": 16})
 
     def targets(self, world: World) -> list[str]:
         return [one for one in world.workers() if ROLES[role_of(one)].tables]
@@ -50,9 +53,10 @@ class DiskFull(Fault):
         lab.stop(target)
         directory.rename(kept)
         directory.mkdir()
-        mount(directory, int(run.params["size_mb"]))
+        size_mb = int(run.params["spare_mb"]) + 2 * size_of(kept) // MB
+        mount(directory, size_mb)
         lab.start(target)
-        run.notes["filler"] = fill(directory, int(run.params["size_mb"]))
+        run.notes["filler"] = fill(directory, size_mb)
 
     def prove(self, run: Run) -> str:
         directory = run.world.tables_dir(run.target)
@@ -70,6 +74,15 @@ class DiskFull(Fault):
         if os.path.ismount(directory):
             raise LabError(f"{directory} is still mounted")
         return f"{directory} is on the lab's own disk again"
+
+
+def size_of(directory: Path) -> int:
+    """Bytes in the files below; they may vanish meanwhile."""
+    found = 0
+    for path in directory.rglob("*"):
+        with contextlib.suppress(OSError):
+            found += path.stat().st_size
+    return found
 
 
 def mount(directory: Path, size_mb: int) -> None:
