@@ -182,7 +182,6 @@ def test_a_process_that_took_a_pid_over_is_left_alone(
     [
         ("payment-2", [("payment.requested", 1)], ["consumer = %s", "(topic, partition) in"]),
         ("payment", [], ["consumer = %s"]),
-        ("dlq-1", [], ["consumer like %s"]),
         ("relay-1", [], ["order_history", "created"]),
         ("web-1", [], ["orders.orders", "created_at"]),
         ("gateway-sim", [], ["'payment'", "status = %s"]),
@@ -203,8 +202,10 @@ def test_the_sign_of_recovery_is_work_that_needed_the_target(
     assert ("unnest" in sign.sql) is bool(owned)
 
 
-def test_topics_have_no_recovery() -> None:
-    """What does no work of its own cannot stand still."""
+def test_what_has_no_steady_work_has_no_recovery() -> None:
+    """Topics do nothing; role dlq works only after a failure."""
+    assert recovery.sign_of("dlq-1", [("retry.1s", 0)]) is None
+    assert recovery.sign_of("dlq") is None
     assert recovery.sign_of("topics") is None
     assert recovery.sign_of("commands-and-events") is None
 
