@@ -6,11 +6,13 @@ import os
 import signal
 
 import psutil
+import psycopg2
 
 from chaos.nemesis.faults.fault import Fault, Run, Unproved, seen
 from chaos.nemesis.world import World
 
 OF_WORKER = "select pid from pg_stat_activity where application_name = %s order by pid"
+SESSION_S = 15.0
 END = "select pg_terminate_backend(pid) from pg_stat_activity where application_name = %s"
 
 
@@ -32,7 +34,7 @@ class BackendTerminate(Fault):
         old = set(run.notes["pids"])
         seen(
             f"the sessions {sorted(old)} of {run.target} end",
-            lambda: not old & {pid for (pid,) in run.world.sql(OF_WORKER, run.target)},
+            lambda: (now := sessions(run)) is not None and not old & set(now),
         )
         return f"sessions {sorted(old)} of {run.target} were ended by PostgreSQL"
 
@@ -71,8 +73,13 @@ class BackendKill(Fault):
 
 
 def backends(run: Run) -> list[int]:
-    """Pids of the worker's sessions; raises Unproved when it has none."""
-    found = [int(pid) for (pid,) in run.world.sql(OF_WORKER, run.target)]
-    if not found:
-        raise Unproved(f"{run.target} has no database session")
-    return found
+    """Pids of the worker's sessions; raises Unproved when it has none for a while."""
+    return seen(f"a database session of {run.target}", lambda: sessions(run), SESSION_S)
+
+
+def sessions(run: Run) -> list[int] | None:
+    """The same at this moment; None while PostgreSQL is away (another fault's doing)."""
+    try:
+        return [int(pid) for (pid,) in run.world.sql(OF_WORKER, run.target)]
+    except psycopg2.OperationalError:
+        return None
