@@ -10,8 +10,13 @@ from typing import NamedTuple
 from chaos.auditor.report.text import columns
 from chaos.campaign.book import Injected, RunResult
 from chaos.nemesis.faults import REGISTRY
+from chaos.nemesis.recovery import sign_of
 
-HEAD = ("fault", "targets", "proved", "void", "recovery p50", "p95", "max", "not seen")
+HEAD = (
+    *("fault", "targets", "proved", "void", "recovery p50", "p95", "max", "not seen"),
+    *("alone", "p95 alone"),
+)
+"""`alone`: times of recovery while there was no other fault; one in company may wait for its end."""
 
 
 class Totals(NamedTuple):
@@ -52,24 +57,49 @@ def totals(runs: Sequence[RunResult]) -> Totals:
 
 def by_fault(runs: Iterable[RunResult]) -> list[tuple[str, ...]]:
     """One row a fault, with the times of recovery that were seen."""
-    found: defaultdict[str, list[Injected]] = defaultdict(list)
+    found: defaultdict[str, list[tuple[Injected, bool]]] = defaultdict(list)
     for run in runs:
         for one in run.injections:
-            found[one.fault].append(one)
+            found[one.fault].append((one, _alone(one, run)))
     return [_row(fault, listed) for fault, listed in sorted(found.items())]
 
 
-def _row(fault: str, listed: Sequence[Injected]) -> tuple[str, ...]:
-    proved = [one for one in listed if one.outcome == "proved"]
-    times = sorted(one.recovered_s for one in proved if one.recovered_s is not None)
+def _alone(one: Injected, run: RunResult) -> bool:
+    """Whether no other fault of the run, nor its recovery, overlapped this one's."""
+    return not any(
+        other.started_s < _until_s(one) and one.started_s < _until_s(other)
+        for other in run.injections
+        if other is not one
+    )
+
+
+def _until_s(one: Injected) -> float:
+    """When it had ended and was recovered from, at the latest."""
+    return one.started_s + one.lasted_s + (one.recovered_s or 0.0)
+
+
+def _row(fault: str, listed: Sequence[tuple[Injected, bool]]) -> tuple[str, ...]:
+    proved = [(one, alone) for one, alone in listed if one.outcome == "proved"]
+    waited = [(one, alone) for one, alone in proved if _waited_for(one)]
+    times = sorted(one.recovered_s for one, _ in waited if one.recovered_s is not None)
+    alone_times = sorted(
+        one.recovered_s for one, alone in waited if alone and one.recovered_s is not None
+    )
     return (
         fault,
-        str(len({one.target for one in listed})),
+        str(len({one.target for one, _ in listed})),
         str(len(proved)),
         str(len(listed) - len(proved)),
         *(f"{value:.2f} s" if times else "-" for value in _quantiles(times)),
-        str(len(proved) - len(times)) if REGISTRY[fault].recovers_from != "none" else "-",
+        str(len(waited) - len(times)) if REGISTRY[fault].recovers_from != "none" else "-",
+        str(len(alone_times)) if times else "-",
+        f"{_quantiles(alone_times)[1]:.2f} s" if alone_times else "-",
     )
+
+
+def _waited_for(one: Injected) -> bool:
+    """Whether its recovery is told: what has no steady work shows none."""
+    return REGISTRY[one.fault].recovers_from != "none" and sign_of(one.target) is not None
 
 
 def _quantiles(times: Sequence[float]) -> tuple[float, float, float]:

@@ -22,6 +22,11 @@ def injected(
     )
 
 
+def timed(fault: str, target: str, **times: float | None) -> Injected:
+    """A proved injection and when it was."""
+    return msgspec.structs.replace(injected(fault, target, None), **times)
+
+
 def result(number: int, injections: list[Injected], verdict: str = "holds") -> RunResult:
     """A run of 100 orders."""
     return RunResult(
@@ -71,9 +76,23 @@ def test_everything_is_counted_once() -> None:
 def test_recovery_is_told_by_nearest_rank_and_what_was_not_seen_is_told_too() -> None:
     """Three times of kills, one kill without any; poison has nothing to recover."""
     rows = {row[0]: row for row in by_fault(RUNS)}
-    assert rows["kill"] == ("kill", "2", "4", "0", "2.00 s", "3.00 s", "3.00 s", "1")
-    assert rows["pause"] == ("pause", "1", "0", "1", "-", "-", "-", "0")
-    assert rows["poison"][-1] == "-"
+    assert rows["kill"][:8] == ("kill", "2", "4", "0", "2.00 s", "3.00 s", "3.00 s", "1")
+    assert rows["pause"] == ("pause", "1", "0", "1", "-", "-", "-", "0", "-", "-")
+    assert rows["poison"][7] == "-"
+
+
+def test_recovery_alone_and_in_company_are_told_apart() -> None:
+    """A fault that waits for the end of another says nothing about itself; role dlq waits for
+    work."""
+    among = [
+        timed("kill", "web-1", started_s=10, lasted_s=1, recovered_s=2.0),
+        timed("kill", "payment-1", started_s=30, lasted_s=1, recovered_s=9.0),
+        timed("net_down", "kafka-proxy", started_s=35, lasted_s=10, recovered_s=0.1),
+        timed("kill", "dlq-1", started_s=60, lasted_s=1, recovered_s=None),
+    ]
+    rows = {row[0]: row for row in by_fault([result(0, among)])}
+    assert rows["kill"][4:] == ("5.50 s", "9.00 s", "9.00 s", "0", "1", "2.00 s")
+    assert rows["net_down"][8:] == ("0", "-")
 
 
 def test_a_failing_run_comes_with_the_command_that_repeats_it() -> None:
