@@ -16,7 +16,7 @@ HEAD = (
     *("fault", "targets", "proved", "void", "recovery p50", "p95", "max", "not seen"),
     *("alone", "p95 alone"),
 )
-"""`alone`: times of recovery while there was no other fault; one in company may wait for its end."""
+"""`alone` counts recoveries without another fault beside, for whose end one may wait."""
 
 
 class Totals(NamedTuple):
