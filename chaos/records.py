@@ -9,7 +9,14 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
-from confluent_kafka import Consumer, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka import (
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    Producer,
+    TopicPartition,
+)
 from confluent_kafka.admin import AdminClient
 
 from chaos.lab.process import LabError
@@ -17,6 +24,8 @@ from chaos.lab.process import LabError
 Headers = tuple[tuple[str, bytes | None], ...]
 TIMEOUT_S = 30.0
 LOOK_S = 0.2
+PASSING = frozenset({KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE})
+"""What a broker answers for a moment after it has started."""
 
 
 class Record(NamedTuple):
@@ -94,7 +103,7 @@ def read(bootstrap: str, topics: Iterable[str], last: int | None = None) -> Iter
         places = []
         for topic, partition in partitions(bootstrap, topics):
             place = TopicPartition(topic, partition)
-            low, high = consumer.get_watermark_offsets(place, timeout=TIMEOUT_S)
+            low, high = _ends(consumer, place)
             if high > low:
                 place.offset = low if last is None else max(low, high - last)
                 places.append(place)
@@ -116,6 +125,20 @@ def read(bootstrap: str, topics: Iterable[str], last: int | None = None) -> Iter
         raise LabError(f"Kafka at {bootstrap}: {error}") from None
     finally:
         consumer.close()
+
+
+def _ends(consumer: Consumer, place: TopicPartition) -> tuple[int, int]:
+    """First and end offset of a partition, once the broker leads it."""
+    deadline = time.monotonic() + TIMEOUT_S
+    while True:
+        try:
+            low, high = consumer.get_watermark_offsets(place, timeout=TIMEOUT_S)
+        except KafkaException as error:
+            if error.args[0].code() not in PASSING or time.monotonic() > deadline:
+                raise
+            time.sleep(LOOK_S)
+        else:
+            return int(low), int(high)
 
 
 def partitions(bootstrap: str, topics: Iterable[str]) -> list[tuple[str, int]]:
