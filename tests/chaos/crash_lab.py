@@ -26,6 +26,11 @@ from tests.waiting import wait_until
 CRASHED = "exited with 137"
 PATIENCE_S = 90.0
 LOCKED = "inventory.reservation"
+UNFINISHED = (
+    "select o.order_id::text, s.state, s.reason, o.created_at::text from orders.orders o"
+    " left join orders.saga s using (order_id)"
+    " where coalesce(s.state, '') not in ('COMPLETED', 'CANCELLED')"
+)
 
 
 class CrashLab:
@@ -84,15 +89,10 @@ class CrashLab:
 
     def _picture(self, worker: str) -> str:
         """What there is to see of a worker that does not come by: where the work stands."""
-        open_sagas = (
-            "select o.order_id::text, s.state, s.reason, o.created_at::text from orders.orders o"
-            " left join orders.saga s using (order_id)"
-            " where coalesce(s.state, '') not in ('COMPLETED', 'CANCELLED')"
-        )
         seen: dict[str, Any] = {
             "log": self._log(worker)[self._log_at[worker] :][-40:],
             "processes": self.lab.status(delivery=True)["processes"],
-            "open sagas": self.rows(open_sagas),
+            "open sagas": self.rows(UNFINISHED),
             "outbox": self.rows("select count(*), min(created_at)::text from ops.outbox"),
             "runs": self.rows("select * from ops.worker_run order by started_at desc limit 12"),
             "journal": self.rows("select * from ops.killer_journal"),
@@ -201,13 +201,8 @@ class CrashLab:
                 wait_until(lambda key=key: self.place(key), timeout_s=PATIENCE_S, what="an answer")
         ids = sorted(str(one) for one in self.orders.values())
         assert len(set(ids)) == len(ids)
-        unfinished = (
-            "select o.order_id::text, s.state, s.reason from orders.orders o"
-            " left join orders.saga s using (order_id)"
-            " where coalesce(s.state, '') not in ('COMPLETED', 'CANCELLED')"
-        )
         wait_until(
-            lambda: not self.rows(unfinished) and not self.rows("select from ops.outbox"),
+            lambda: not self.rows(UNFINISHED) and not self.rows("select from ops.outbox"),
             timeout_s=PATIENCE_S,
             what="every order ends",
         )

@@ -22,13 +22,16 @@ pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
 
 @pytest.fixture(scope="module")
 def running(servers_dir: Path) -> Iterator[CrashLab]:
-    """One lab with every role, one worker each."""
+    """One lab with every role, one worker each; shipping has lost one already, which arms its
+    journal: each round can be run alone.
+    """
     lab_dir = servers_dir / "crash-points"
     lab_dir.mkdir(mode=0o755)
     settings = load_settings(lab_dir=lab_dir, lab_ready_timeout_s=240)
     quick = {"SYMPHONY_RETRY_TIERS_S": "1,5"}
     lab = Lab.up(make_plan(settings, environment=quick), detach=False)
     try:
+        lab.wait_restarted("shipping-1", lab.kill("shipping-1"), 60)
         yield CrashLab(lab)
     finally:
         lab.down()
