@@ -27,6 +27,7 @@ class Reason(StrEnum):
     LEASE = "lease"
     DRAIN = "drain"
     OUTAGE = "outage"
+    STORE = "store"
     STOPPED = "stopped"
     UNCLEAN = "unclean"
 

@@ -13,6 +13,7 @@ from typing import Any
 from faust.stores import STORES
 from faust.stores.rocksdb import Store
 
+from app.delivery.exits import Reason, end_process
 from app.observability.logging import get_log
 
 log = get_log(__name__)
@@ -35,8 +36,11 @@ class RebuildingStore(Store):
             return super()._open_for_partition(partition)
 
     def apply_changelog_batch(self, batch: Iterable[Any], to_key: Any, to_value: Any) -> None:
-        """Extends Store.apply_changelog_batch: the damage ends the process, and its successor finds
-        an empty partition.
+        """Extends Store.apply_changelog_batch: what cannot be written ends the process, with files
+        that its successor can use.
+
+        Faust's recovery logs any error, keeps the batch and writes it once more with every further
+        record: quadratic work for as long as the error lasts, behind a worker that looks alive.
         """
         events = list(batch)
         try:
@@ -44,7 +48,7 @@ class RebuildingStore(Store):
         except Exception as error:
             for partition in {event.message.partition for event in events}:
                 self.discard_damaged(partition, error)
-            raise
+            end_process(Reason.STORE, f"table {self.table.name} cannot be recovered: {error}")
 
     def discard_damaged(self, partition: int, error: Exception) -> bool:
         """Throw a partition's files away if `error` says that they are damaged; whether it did.

@@ -92,7 +92,7 @@ EXPERIMENTS: Mapping[str, Experiment] = MappingProxyType(
             Experiment(
                 "payment-dies",
                 "kill -9 of payment between the gateway's answer and its record",
-                plays.crash("payment-1", "delivery.after_call", 5),
+                plays.payment_dies,
             ),
             Experiment(
                 "replies-lost",

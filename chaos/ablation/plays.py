@@ -85,6 +85,17 @@ def crash(worker: str, point: str, nth: int) -> Callable[[Stage], None]:
     return play
 
 
+def payment_dies(stage: Stage) -> None:
+    """Payment dies when the gateway has charged for a whole batch, and none of it is recorded."""
+    worker, point = "payment-1", "delivery.after_call"
+    stage.gateway(latency_ms_min=200.0, latency_ms_max=300.0)
+    # the second batch holds all orders that came during the calls of the first
+    stage.arm(worker, f"{point}=crash;nth=2")
+    with stage.flowing(stage.orders):
+        stage.crashed(worker, point)
+        stage.until(lambda: _charged_again(stage), "a charge is asked for again")
+
+
 def failing_step(stage: Stage) -> None:
     """One step of the orchestrator raises."""
     point = "delivery.before_transaction"
@@ -245,6 +256,17 @@ def worker_leaves(stage: Stage) -> None:
 def contended_stock(stage: Stage) -> None:
     """Two inventory workers decide at the same time on the same products."""
     stage.load(stage.orders, rate_per_s=100)
+
+
+def _charged_again(stage: Stage) -> bool:
+    """Whether the gateway was asked twice for a charge that it had made."""
+    made = set[str]()
+    for line in stage.gateway_lines():
+        if line["op"] == "charge" and line["order_id"] in made:
+            return True
+        if line["op"] == "charge" and line["outcome"] == "ok":
+            made.add(line["order_id"])
+    return False
 
 
 def _lost_charges(stage: Stage) -> int:

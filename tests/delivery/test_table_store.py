@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,6 +12,7 @@ from typing import Any
 import pytest
 from faust.types import TP
 
+from app.delivery.exits import EXIT_CODE
 from app.delivery.table_store import RebuildingStore
 from app.delivery.tables import table_get, table_items
 
@@ -113,3 +116,41 @@ def test_damage_met_by_a_read_leaves_files_that_a_successor_can_use(tmp_path: Pa
     with pytest.raises(RuntimeError, match="Corruption"):
         table_get(SimpleNamespace(data=store), PARTITION, b"key")
     assert not path.exists()
+
+
+RECOVERING = """
+import resource, sys
+from pathlib import Path
+from types import SimpleNamespace as Some
+from faust.types import TP
+from app.delivery.table_store import RebuildingStore
+
+conf = Some(tabledir=Path(sys.argv[1]), table_key_index_size=10)
+table = Some(name="sagas", is_global=False, use_partitioner=False)
+store = RebuildingStore("rebuilding://", Some(conf=conf), table, driver="rocksdict")
+store._db_for_partition(2)
+resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536))
+at = {"tp": TP("changelog", 2), "partition": 2}
+batch = [
+    Some(message=Some(**at, offset=number, key=b"%d" % number, value=b"v" * 999))
+    for number in range(1000)
+]
+try:
+    store.apply_changelog_batch(batch, None, None)
+except Exception:
+    print("Faust would go on here")
+"""
+
+
+def test_a_store_that_cannot_be_written_in_recovery_ends_the_process(tmp_path: Path) -> None:
+    """Faust swallows what a store raises there, and would write the same batch for ever."""
+    done = subprocess.run(
+        [sys.executable, "-c", RECOVERING, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == EXIT_CODE, done
+    assert "exit 70 (store): table sagas cannot be recovered: IO error" in done.stderr
+    assert opened(tmp_path).persisted_offset(PLACE) is None

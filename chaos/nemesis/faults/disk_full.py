@@ -26,7 +26,8 @@ MB = 1024 * 1024
 class DiskFull(Fault):
     """A worker's tables lie on a small file system of their own, and it fills up.
 
-    It is twice the tables' size and `spare_mb`: the worker recovers them there first.
+    It holds a copy of them and is twice their size and `spare_mb`: the worker opens them there
+    and serves before it is filled, however long their changelog is.
     """
 
     name = "disk_full"
@@ -55,6 +56,7 @@ class DiskFull(Fault):
         directory.mkdir()
         size_mb = int(run.params["spare_mb"]) + 2 * size_of(kept) // MB
         mount(directory, size_mb)
+        shutil.copytree(kept, directory, dirs_exist_ok=True)
         lab.start(target)
         run.notes["filler"] = fill(directory, size_mb)
 
