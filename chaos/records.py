@@ -111,16 +111,15 @@ def read(bootstrap: str, topics: Iterable[str], last: int | None = None) -> Iter
         left = {(place.topic, place.partition) for place in places}
         heard_s = time.monotonic()
         while left:
-            messages = consumer.consume(1000, LOOK_S)
-            if messages:
-                heard_s = time.monotonic()
-            elif time.monotonic() - heard_s > TIMEOUT_S:
+            if time.monotonic() - heard_s > TIMEOUT_S:
                 raise LabError(f"nothing was read for {TIMEOUT_S:g} s from {sorted(left)}")
-            for message in messages:
-                if message.error() is not None:
-                    left.discard((message.topic(), message.partition()))
-                else:
+            for message in consumer.consume(1000, LOOK_S):
+                error = message.error()
+                if error is None:
+                    heard_s = time.monotonic()
                     yield _record(message)
+                elif error.code() == KafkaError._PARTITION_EOF:
+                    left.discard((message.topic(), message.partition()))
     except KafkaException as error:
         raise LabError(f"Kafka at {bootstrap}: {error}") from None
     finally:

@@ -1,14 +1,16 @@
 """`python -m chaos.auditor`: one audit in a process of its own.
 
 Exit codes: 0 everything holds, 1 something is violated, 2 something could not be judged or there
-was nothing to examine (also: wrong usage), 130 interrupted. The table or the JSON document goes to
-standard output, progress to standard error.
+was nothing to examine (also: wrong usage, or the auditor itself failed), 130 interrupted. The table
+or the JSON document goes to standard output, progress to standard error.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+import traceback
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -64,7 +66,7 @@ def main(
     )
     options = Options(deadline_s, barriers, memory_mb, work_dir)
     verdict = audit(sources, options, lambda line: typer.echo(f"  {line}", err=True))
-    told = document(verdict)
+    told = document(verdict, sources=sources, options=options, at=datetime.now(UTC))
     if html is not None:
         html.write_text(page(told))
     if junit_file is not None:
@@ -79,8 +81,11 @@ def run() -> None:
         typer.run(main)
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)
-    except OSError as error:
-        typer.echo(f"audit: {error}", err=True)
+    except Exception as error:
+        # 1 means violated: an auditor that fails has found nothing
+        if not isinstance(error, OSError):
+            traceback.print_exc()
+        typer.echo(f"audit: {type(error).__name__}: {' '.join(str(error).split())}", err=True)
         sys.exit(EXIT_CODES["unknown"])
 
 

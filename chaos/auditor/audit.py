@@ -109,6 +109,7 @@ def facts(store: Store) -> dict[str, Any]:
         "unknown_answers": store.number(
             "select count(*) from request where kind = 'create' and outcome = 'unknown'"
         ),
+        "timed_out": store.number("select count(*) from order_state where reason = 'timeout'"),
         "parked": store.number("select count(*) from order_state where status = 'PARKED'"),
         "dead_letters": store.number("select count(*) from letter"),
         "dead_letter_list": [dict(zip(names, row, strict=True)) for row in letters],

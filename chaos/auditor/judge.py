@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from functools import cache
+from time import monotonic
 
 from chaos.auditor import timeline
 from chaos.auditor.invariants import CATALOGUE, Book, Invariant
@@ -11,9 +13,8 @@ from chaos.auditor.store import Store
 from chaos.auditor.verdict import Finding, Moment, State, Verdict, Witness
 
 WITNESSES_MAX = 32
-TIMELINES_MAX = 3
-"""Witnesses of one invariant that bring their timeline along."""
-
+"""Witnesses of one invariant; each brings its order's timeline along."""
+SLOW_S = 2.0
 NOT_AT_REST = "can only be judged at rest"
 
 
@@ -29,12 +30,16 @@ def judge(
     """Return the verdict over all books; an invariant whose book is missing is unknown."""
     findings = []
     for invariant in catalogue:
+        began_s = monotonic()
         finding = _find(store, invariant, unread, unrest)
         findings.append(finding)
+        if monotonic() - began_s > SLOW_S:
+            progress(f"{invariant.id} judged over {finding.examined:,}")
         if finding.state is State.VIOLATED:
             progress(f"{invariant.id} is violated {finding.violations:,} times: {invariant.title}")
+    of_order = cache(lambda order_id: timeline.of_order(store, order_id))
     return Verdict(
-        [_with_timelines(store, one) for one in findings],
+        [_with_timelines(one, of_order) for one in findings],
         unrest,
         {book.value: why for book, why in unread.items()},
         facts,
@@ -63,13 +68,9 @@ def _find(store: Store, invariant: Invariant, unread: Mapping[Book, str], unrest
     )
 
 
-def _with_timelines(store: Store, finding: Finding) -> Finding:
-    told = 0
-    witnesses: list[Witness] = []
-    for one in finding.witnesses:
-        moments: tuple[Moment, ...] = ()
-        if one.order_id and told < TIMELINES_MAX:
-            told += 1
-            moments = timeline.of_order(store, one.order_id)
-        witnesses.append(one._replace(timeline=moments))
+def _with_timelines(finding: Finding, of_order: Callable[[str], tuple[Moment, ...]]) -> Finding:
+    witnesses = [
+        one._replace(timeline=of_order(one.order_id)) if one.order_id else one
+        for one in finding.witnesses
+    ]
     return replace(finding, witnesses=tuple(witnesses))

@@ -67,6 +67,7 @@ def _request(_: int, line: dict[str, Any]) -> dict[str, Any]:
         "request_id": line.get("request_id", ""),
         "order_id": _uuid(line["order_id"]),
         "body_hash": line.get("body_hash", ""),
+        "reply_hash": line.get("reply_hash", ""),
         "status": line.get("status", 0),
         "sent_s": line.get("sent_s", 0.0),
         "returned_s": line.get("returned_s", 0.0),

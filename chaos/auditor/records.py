@@ -12,7 +12,13 @@ from time import monotonic
 from typing import Any, NamedTuple
 
 import msgspec
-from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaException, TopicPartition
+from confluent_kafka import (
+    Consumer,
+    ConsumerGroupTopicPartitions,
+    KafkaError,
+    KafkaException,
+    TopicPartition,
+)
 from confluent_kafka.admin import AdminClient
 
 from chaos.auditor import bodies, identity
@@ -107,8 +113,8 @@ class Topics:
         try:
             futures = admin.list_consumer_group_offsets(wanted, request_timeout=REQUEST_TIMEOUT_S)
             found = futures[group].result(REQUEST_TIMEOUT_S)
-        except KafkaException as error:
-            raise UnreadableError(f"Kafka at {self._bootstrap}: {error}") from None
+        except (KafkaException, TimeoutError) as error:
+            raise UnreadableError(f"Kafka at {self._bootstrap}: {error!r}") from None
         return {
             (part.topic, part.partition): part.offset
             for part in found.topic_partitions
@@ -119,19 +125,28 @@ class Topics:
         """Every message from each partition's first to its end offset; per partition in order."""
         consumer = self._consumer()
         missing = {place for place, span in spans.items() if span.end > span.first}
+        trouble = ""
         try:
             consumer.assign([TopicPartition(t, p, spans[t, p].first) for t, p in missing])
             progress_s = monotonic()
             while missing:
                 if monotonic() - progress_s > STALL_TIMEOUT_S:
-                    raise UnreadableError(f"Kafka: no record for {STALL_TIMEOUT_S:g} s")
+                    places = ", ".join(f"{topic}[{number}]" for topic, number in sorted(missing))
+                    raise UnreadableError(
+                        f"Kafka: no record for {STALL_TIMEOUT_S:g} s of {places} {trouble}".rstrip()
+                    )
                 for message in consumer.consume(BATCH_RECORDS, 0.2):
-                    progress_s = monotonic()
-                    place = (message.topic(), message.partition())
-                    if message.error() is not None or message.offset() + 1 >= spans[place].end:
+                    place, error = (message.topic(), message.partition()), message.error()
+                    if error is None:
+                        progress_s = monotonic()
+                        if message.offset() < spans[place].end:
+                            yield message
+                        if message.offset() + 1 >= spans[place].end:
+                            missing.discard(place)
+                    elif error.code() == KafkaError._PARTITION_EOF:
                         missing.discard(place)
-                    if message.error() is None and message.offset() < spans[place].end:
-                        yield message
+                    else:
+                        trouble = f"({error})"  # librdkafka tries again; the stall bounds it
         except KafkaException as error:
             raise UnreadableError(f"Kafka at {self._bootstrap}: {error}") from None
         finally:

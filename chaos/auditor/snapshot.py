@@ -23,6 +23,7 @@ from chaos.auditor.store import Store
 
 CONNECT_TIMEOUT_S = 10
 FETCH_ROWS = 10_000
+PROGRESS_ROWS = 500_000
 
 _QUERIES: Mapping[str, str] = {
     "orders": "select order_id::text, customer_id, total_minor, currency,"
@@ -62,18 +63,27 @@ def read_snapshot(dsn: str, store: Store, progress: Callable[[str], None]) -> No
         with closing(psycopg2.connect(dsn, connect_timeout=CONNECT_TIMEOUT_S)) as connection:
             connection.set_session(isolation_level="REPEATABLE READ", readonly=True)
             for table, sql in _QUERIES.items():
-                count = _copy(connection, store, table, sql)
+                rows = _counted(_rows(connection, sql), table, progress)
+                count = _copy(rows, store, table)
                 progress(f"PostgreSQL: {count:,} rows of {table}")
     except psycopg2.Error as error:
         raise UnreadableError(f"PostgreSQL: {' '.join(str(error).split())}") from None
 
 
-def _copy(connection: Any, store: Store, table: str, sql: str) -> int:
-    rows = _rows(connection, sql)
+def _copy(rows: Iterator[dict[str, Any]], store: Store, table: str) -> int:
     if table == "inbox":
         return _copy_inbox(rows, store)
     shape = {"orders": _order, "saga": _saga}.get(table)
     return store.insert(table, map(shape, rows) if shape else rows)
+
+
+def _counted(
+    rows: Iterator[dict[str, Any]], table: str, progress: Callable[[str], None]
+) -> Iterator[dict[str, Any]]:
+    for number, row in enumerate(rows, 1):
+        if number % PROGRESS_ROWS == 0:
+            progress(f"PostgreSQL: {number:,} rows of {table} so far")
+        yield row
 
 
 def _rows(connection: Any, sql: str) -> Iterator[dict[str, Any]]:

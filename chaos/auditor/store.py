@@ -22,8 +22,8 @@ THREADS_MAX = 4
 #: Table to its columns. Times are Unix seconds; ids that may be junk are kept as text beside.
 TABLES: dict[str, str] = {
     "request": "op varchar, kind varchar, outcome varchar, expected varchar, key varchar,"
-    " request_id varchar, order_id uuid, body_hash varchar, status integer, sent_s double,"
-    " returned_s double, detail varchar",
+    " request_id varchar, order_id uuid, body_hash varchar, reply_hash varchar, status integer,"
+    " sent_s double, returned_s double, detail varchar",
     "orders": "order_id uuid, customer_id varchar, total_minor bigint, currency varchar,"
     " created_s double, created_event uuid, cancel_event uuid",
     "item": "order_id uuid, line integer, sku varchar, quantity bigint, unit_price_minor bigint,"

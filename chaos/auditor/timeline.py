@@ -54,11 +54,19 @@ select at_s, 'nemesis', fault || ' on ' || target || ' ' || phase || ' ' || deta
 
 
 def of_order(store: Store, order_id: str) -> tuple[Moment, ...]:
-    """At most MOMENTS_MAX moments of one order, with the faults that were under way meanwhile."""
+    """The last MOMENTS_MAX moments of one order, with the faults that were under way meanwhile.
+
+    The first one says how many earlier ones are left out.
+    """
     moments = [Moment(*row) for row in store.rows(_OF_ORDER, {"order": order_id})]
     moments = [one._replace(at_s=one.at_s or 0.0) for one in moments]
     times = [one.at_s for one in moments if one.at_s]
     if times:
         span = {"first": min(times), "last": max(times)}
         moments += [Moment(*row) for row in store.rows(_FAULTS, span)]
-    return tuple(sorted(moments, key=lambda one: one.at_s)[:MOMENTS_MAX])
+    moments.sort(key=lambda one: one.at_s)
+    cut = len(moments) - MOMENTS_MAX
+    if cut > 0:
+        left_out = Moment(moments[cut].at_s, "auditor", f"{cut:,} earlier moments are left out")
+        moments = [left_out, *moments[cut:]]
+    return tuple(moments)

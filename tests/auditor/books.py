@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from typing import Any
 from chaos.auditor import audit, views
 from chaos.auditor.invariants import Book
 from chaos.auditor.judge import judge
+from chaos.auditor.report.document import document
+from chaos.auditor.sources import Sources
 from chaos.auditor.store import Store
 from chaos.auditor.verdict import Verdict
 
@@ -64,6 +67,16 @@ def plant(store: Store, sql: str) -> None:
     known = orders()
     for statement in sql.split(";"):
         store.execute(re.sub(r"\$([a-z0-9_]+)", lambda at: f"'{known[at[1]]}'::uuid", statement))
+
+
+def document_of(store: Store, **how: Any) -> dict[str, Any]:
+    """The document of the store's verdict, as of one moment and from one lab."""
+    sources = Sources(
+        "postgresql://auditor:secret@127.0.0.1:5432/symphony", "127.0.0.1:9092", "symphony",
+        (Path("load.jsonl"),), Path("gateway.jsonl"), None,
+    )  # fmt: skip
+    at = datetime(2026, 11, 28, 12, tzinfo=UTC)
+    return document(verdict_of(store, **how), sources=sources, options=audit.Options(), at=at)
 
 
 def verdict_of(store: Store, *, unread: dict[Book, str] | None = None, unrest: str = "") -> Verdict:

@@ -31,6 +31,7 @@ DEFECTS = (
            "update record set correlation = (select request_id from request where op = 'twice')"
            " where order_id = $happy2"),
     Defect("refused, yet created", ("O2",),
+           "delete from request where order_id = $happy and kind = 'create';"
            "insert into request by name select 'no' as op, 'create' as kind, 'fail' as outcome,"
            " key, '' as request_id, '422' as detail from idempotency where order_id = $happy"),
     Defect("refused, yet announced", ("O2",),
@@ -39,6 +40,15 @@ DEFECTS = (
     Defect("key reused with another body", ("O3",),
            "insert into request by name select * replace ('again' as op, 'other' as body_hash,"
            " '' as request_id) from request where order_id = $happy and kind = 'create'"),
+    Defect("repeat answered another reply", ("O3",),
+           "update request set reply_hash = 'bb' where kind = 'repeat'"),
+    Defect("repeat made another order", ("O3",),
+           "update request set order_id = $happy2 where kind = 'repeat'"),
+    Defect("another body accepted under its key", ("O3",),
+           "update request set outcome = 'ok', body_hash = '' where kind = 'conflict'"),
+    Defect("another body left an order", ("O2", "E3"),
+           "update record set correlation = (select request_id from request"
+           " where kind = 'conflict') where order_id = $happy and topic = 'order.created'"),
     Defect("key answers another order", ("O3",),
            "update idempotency set order_id = $happy2 where order_id = $happy"),
     Defect("order still running", ("O4", "O5", "T1", "P4"),
@@ -94,6 +104,8 @@ DEFECTS = (
            "update gateway set amount_minor = 1 where order_id = $happy"),
     Defect("refund lost: money kept", ("P3", "P4", "P6"),
            "delete from gateway where order_id = $refused and op = 'refund'"),
+    Defect("refunded in another currency", ("P3", "P4"),
+           "update gateway set currency = 'XXX' where order_id = $refused and op = 'refund'"),
     Defect("refunded twice", ("P5", "P3", "P4", "P6", "P7"),
            "insert into gateway by name select * replace (line + 1000 as line, 'random' as key)"
            " from gateway where order_id = $refused and op = 'refund'"),
@@ -161,6 +173,21 @@ DEFECTS = (
            " from record where topic = 'order.status_changed' and order_id = $happy"
            " and status = 'COMPLETED';"
            "update log_end set before_offset = 100000 where topic = 'order.status_changed'"),
+    Defect("phantom beside a dead letter without an id", ("X2",),
+           "insert into stored_output by name select * replace (null as event_id) from"
+           " stored_output where topic = 'order.created.dlt' limit 1;"
+           "insert into record by name select * replace (uuid() as event_id, 99999 as \"offset\")"
+           " from record where topic = 'order.status_changed' and order_id = $happy"
+           " and status = 'COMPLETED';"
+           "update log_end set before_offset = 100000 where topic = 'order.status_changed'"),
+    Defect("cancellation that nobody asked for", ("X2",),
+           "insert into record by name select * replace ((select cancel_event from orders where"
+           " order_id = $happy) as event_id, $happy as order_id, $happy::varchar as key,"
+           " (select partition from record where order_id = $happy limit 1) as partition,"
+           " -1 as \"offset\") from record where topic = 'order.cancel' and type <> 'barrier.v1'"
+           " limit 1;"
+           "insert into inbox by name select * replace ((select cancel_event from orders where"
+           " order_id = $happy) as event_id) from inbox where consumer = 'orchestrator' limit 1"),
     Defect("effect undone after its event", ("X2", "X1"),
            "update stored_output set event_id = uuid() where topic = 'payment.result'"
            " and event_id in (select event_id from record where order_id = $happy)"),
@@ -191,6 +218,15 @@ DEFECTS = (
     Defect("commit ahead of its effect", ("E2", "E1", "T1"),
            "delete from inbox where consumer = 'shipping' and event_id in (select event_id"
            " from record where order_id = $refused and topic = 'shipping.requested')"),
+    Defect("call begun and never ended", ("E1", "E2", "T1"),
+           "update inbox set status = 1 where consumer = 'payment' and event_id in (select event_id"
+           " from record where order_id = $happy and topic = 'payment.requested')"),
+    Defect("retry lost", ("E1", "T1"),
+           "update inbox set status = 2 where consumer = 'payment' and event_id in (select event_id"
+           " from record where order_id = $happy and topic = 'payment.requested')"),
+    Defect("brought back for a reader that is not there", ("E1",),
+           "update record set retry_role = 'nobody' where order_id = $happy"
+           " and topic = 'payment.result'"),
     Defect("event without a cause", ("E3",),
            "update record set causation = 'nobody' where order_id = $happy"
            " and topic = 'payment.result'"),
@@ -205,7 +241,7 @@ DEFECTS = (
            "delete from letter_index where topic = 'payment.requested.dlt'"),
     Defect("dead letter forged in the index", ("D1",),
            "insert into letter_index values ('x.dlt', 0, 0, 'x', 0, 0, 'payment')"),
-    Defect("dead letter of no record", ("D1", "E1", "E2"),
+    Defect("dead letter of no record", ("D1", "E1", "E2", "X2"),
            "update record set origin_offset = 99999 where topic = 'order.created.dlt'"),
     Defect("dead letter dropped", ("D2", "X1", "D1", "O4"),
            "delete from record where topic = 'payment.requested.dlt' and order_id = $parked"),
@@ -214,11 +250,16 @@ DEFECTS = (
     # tables, faults
     Defect("working copy drifts", ("T1",),
            "update changelog set body_hash = 'old' where tbl = 'sagas' and key = $happy::varchar"),
+    Defect("no working copy of a living saga", ("T1",),
+           "delete from changelog where tbl = 'sagas' and key = $parked::varchar"),
     Defect("working copy of nobody", ("T1",),
            f"insert into changelog values ('sagas', 0, 99999, '{GHOST}', 'x')"),
     Defect("table counts as finished what is not", ("T1",),
            f"insert into changelog values ('payment_idempotency', 0, 99999,"
            f" '{GHOST.replace('-', '')}', 'x')"),
     Defect("fault left on", ("A1",), "delete from action where phase = 'ended'"),
+    Defect("fault that could not be undone", ("A1",),
+           "update action set phase = 'not_undone', detail = 'toxic: refused'"
+           " where phase = 'ended'"),
     Defect("fault never looked at", ("A1",), "delete from action where phase = 'proved'"),
 )  # fmt: skip

@@ -1,7 +1,9 @@
 """Record the books of a running lab as the fixture of the auditor's tests.
 
 `python -m tests.auditor.record_books LAB_DIR` writes books.json beside this file. The lab should
-have seen orders of every class, a poison record, a parked order, and a fault: see README.md here.
+have seen orders of every class, a poison record, a parked order, and a fault. In the
+present books.json the fault, the repeat and the conflict were written by hand: a lab of that day
+had neither.
 """
 
 from __future__ import annotations

@@ -9,14 +9,17 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import msgspec
 import psycopg2
 import pytest
-from confluent_kafka import Consumer, Producer, TopicPartition
+import typer
+from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from chaos.auditor import ledgers
-from chaos.auditor.records import Topics, as_row
+from chaos.auditor import __main__ as auditor
+from chaos.auditor import ledgers, records
+from chaos.auditor.records import Span, Topics, as_row
 from chaos.auditor.rest import look
 from chaos.auditor.snapshot import read_snapshot
 from chaos.auditor.sources import UnreadableError
@@ -123,6 +126,69 @@ def test_servers_that_are_away_are_unreadable_books() -> None:
         read_snapshot("postgresql://nobody@127.0.0.1:1/none", store, lambda _: None)
 
 
+class Message:
+    """A message of a consumer: a record of `t[0]`, or an error about it."""
+
+    def __init__(self, offset: int = -1, code: int | None = None) -> None:
+        self._offset = offset
+        self._error = None if code is None else KafkaError(code)
+
+    def topic(self) -> str:
+        return "t"
+
+    def partition(self) -> int:
+        return 0
+
+    def offset(self) -> int:
+        return self._offset
+
+    def error(self) -> KafkaError | None:
+        return self._error
+
+
+class Scripted:
+    """A consumer that hands out these messages, one a call, and then nothing."""
+
+    def __init__(self, *messages: Message) -> None:
+        self._messages = list(messages)
+
+    def assign(self, _places: list[TopicPartition]) -> None:
+        pass
+
+    def consume(self, _count: int, _timeout_s: float) -> list[Message]:
+        return [self._messages.pop(0)] if self._messages else []
+
+    def close(self) -> None:
+        pass
+
+
+def reading(monkeypatch: pytest.MonkeyPatch, *messages: Message) -> list[int]:
+    """Offsets that are read of `t[0]`, which ends at 3."""
+    topics = Topics("nowhere")
+    monkeypatch.setattr(topics, "_consumer", lambda: Scripted(*messages))
+    return [one.offset() for one in topics.read({("t", 0): Span(0, 3)})]
+
+
+def test_an_error_about_a_partition_is_not_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client tries again by itself, and what comes then is read."""
+    trouble = Message(code=KafkaError._TRANSPORT)
+    records = [Message(number) for number in range(3)]
+    assert reading(monkeypatch, records[0], trouble, *records[1:]) == [0, 1, 2]
+
+
+def test_the_end_that_the_broker_tells_is_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Records that were compacted away do not come."""
+    assert reading(monkeypatch, Message(0), Message(3, KafkaError._PARTITION_EOF)) == [0]
+
+
+def test_a_partition_that_gives_nothing_is_an_unread_book(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is named, with the error."""
+    monkeypatch.setattr(records, "STALL_TIMEOUT_S", 0.05)
+    trouble = Message(code=KafkaError.TOPIC_AUTHORIZATION_FAILED)
+    with pytest.raises(UnreadableError, match=r"t\[0\] \(.*TOPIC_AUTHORIZATION_FAILED"):
+        reading(monkeypatch, Message(0), trouble)
+
+
 def line(**fields: Any) -> str:
     """A line of a load ledger."""
     known = {"op": "a", "kind": "create", "outcome": "ok", "expected": "", "order_id": ORDER,
@@ -169,3 +235,18 @@ def test_the_process_ends_with_2_when_no_book_can_be_read(tmp_path: Path) -> Non
     wrong = subprocess.run([*command, "--dsn"], capture_output=True, text=True, check=False)
     assert wrong.returncode == 2
     assert "Traceback" not in wrong.stderr
+
+
+def test_an_auditor_that_fails_has_found_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever it fails of, the exit code is that of no verdict, never that of a violation."""
+
+    def fail(_main: object) -> None:
+        raise duckdb.OutOfMemoryException("no memory\nfor this")
+
+    monkeypatch.setattr(typer, "run", fail)
+    with pytest.raises(SystemExit) as ended:
+        auditor.run()
+    assert ended.value.code == 2
+    assert "audit: OutOfMemoryException: no memory for this" in capsys.readouterr().err

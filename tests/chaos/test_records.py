@@ -31,6 +31,53 @@ def test_a_broker_that_does_not_lead_yet_is_asked_again(monkeypatch: pytest.Monk
     assert records._ends(consumer, TopicPartition("t", 0)) == (3, 7)
 
 
+class Message:
+    """What a consumer hands out about partition `t[0]`."""
+
+    def __init__(self, offset: int = -1, code: int | None = None) -> None:
+        self._offset, self._code = offset, code
+
+    def error(self) -> KafkaError | None:
+        return None if self._code is None else KafkaError(self._code)
+
+    def offset(self) -> int:
+        return self._offset
+
+    def topic(self) -> str:
+        return "t"
+
+    def partition(self) -> int:
+        return 0
+
+    def key(self) -> bytes:
+        return b"k"
+
+    def value(self) -> bytes:
+        return b"v"
+
+    def headers(self) -> None:
+        return None
+
+    def timestamp(self) -> tuple[int, int]:
+        return (1, 2)
+
+
+def test_an_error_about_a_partition_is_not_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What comes after it is read, up to the end that the broker tells."""
+    script = [Message(3), Message(code=KafkaError._TRANSPORT), Message(4),
+              Message(7, KafkaError._PARTITION_EOF)]  # fmt: skip
+
+    class Scripted(Broker):
+        assign = close = staticmethod(lambda *_: None)
+
+        def consume(self, _count: int, _timeout_s: float) -> list[Message]:
+            return [script.pop(0)]
+
+    monkeypatch.setattr(records, "Consumer", lambda _settings: Scripted())
+    monkeypatch.setattr(records, "partitions", lambda *_: [("t", 0)])
+    assert [one.offset for one in records.read("nowhere", ["t"])] == [3, 4]
+
+
 def test_any_other_error_is_told_at_once() -> None:
     """Waiting would not help."""
     consumer: Any = Broker(KafkaError.TOPIC_AUTHORIZATION_FAILED)

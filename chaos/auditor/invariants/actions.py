@@ -1,6 +1,7 @@
 """A: what the nemesis did is recorded, was looked at, and was undone.
 
 A fault that was seen to have no effect is void: it covers nothing, but it violates nothing either.
+One that could not be undone at first and was later on is undone.
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ INVARIANTS = (
             select action, any_value(fault) as fault, any_value(target) as target,
                    bool_or(phase = 'started') as started, bool_or(phase = 'proved') as proved,
                    bool_or(phase in ('ended', 'expired')) as over,
+                   max(detail) filter (phase = 'not_undone') as left_on,
                    bool_or(phase = 'void') as void
               from action group by action)
         select action, null::uuid, fault || ' on ' || target || ': ' || case
-               when not over then 'was never undone'
+               when not over then coalesce('could not be undone: ' || left_on, 'was never undone')
                else 'nobody looked whether it had an effect' end
           from folded where started and not (over and (proved or void))
         """,

@@ -11,55 +11,76 @@ select k.order_id, r.expected from request r join idempotency k using (key)
  where r.kind = 'create' and r.outcome = 'unknown' and r.key <> ''
 """
 
+#: First requests for an order, and the same again under the same key.
+_ORDERED = "kind in ('create', 'repeat')"
+#: A timeout, and a decline that the gateway drew for itself, excuse an order from its class.
+_JUDGED = f"""
+({_ACCEPTED}) a join order_state o using (order_id)
+  join expected_end e on e.class = a.expected
+ where o.final and o.reason <> 'timeout'
+   and not (o.reason = 'payment_declined' and e.class <> 'declined' and o.order_id in
+        (select order_id from gateway where outcome = 'declined'))
+"""
+
 INVARIANTS = (
     Invariant(
         "O1",
         "every accepted order exists, once",
         (Book.LOAD, Book.POSTGRES, Book.TOPICS),
-        "select count(*) from request where kind = 'create' and outcome = 'ok'",
-        """
+        f"select count(*) from request where {_ORDERED} and outcome = 'ok'",
+        f"""
         select r.order_id::varchar, r.order_id, 'accepted, but not in PostgreSQL: lost'
           from request r anti join orders o using (order_id)
-         where r.kind = 'create' and r.outcome = 'ok' and r.order_id is not null
+         where {_ORDERED} and r.outcome = 'ok' and r.order_id is not null
         union all
-        select r.op, r.order_id, 'two orders for one request: ' || string_agg(distinct f.key, ', ')
+        select coalesce(nullif(r.key, ''), r.op), any_value(r.order_id),
+               'two orders for one request: ' || string_agg(distinct f.key, ', ')
           from request r join fact f on f.correlation = r.request_id and f.topic = 'order.created'
-         where r.kind = 'create' and r.request_id <> ''
-         group by r.op, r.order_id having count(distinct f.key) > 1
+         where {_ORDERED} and r.request_id <> ''
+         group by coalesce(nullif(r.key, ''), r.op) having count(distinct f.key) > 1
         """,
     ),
     Invariant(
         "O2",
         "a refused request left no order",
         (Book.LOAD, Book.POSTGRES, Book.TOPICS),
-        "select count(*) from request where kind = 'create' and outcome = 'fail'",
+        "select count(*) from request where kind <> 'cancel' and outcome = 'fail'",
         """
         select r.op, k.order_id, 'refused (' || r.detail || '), yet its key holds an order'
           from request r join idempotency k using (key)
          where r.kind = 'create' and r.outcome = 'fail' and r.key <> ''
+           and not exists (select 1 from request a where a.key = r.key and a.op <> r.op
+                              and a.kind = 'create' and a.outcome <> 'fail')
         union all
         select r.op, f.order_id, 'refused (' || r.detail || '), yet there is order ' || f.key
           from request r join fact f on f.correlation = r.request_id and f.topic = 'order.created'
-         where r.kind = 'create' and r.outcome = 'fail' and r.request_id <> ''
+         where r.kind <> 'cancel' and r.outcome = 'fail' and r.request_id <> ''
         """,
         optional=True,
     ),
     Invariant(
         "O3",
-        "one idempotency key is one order",
+        "one idempotency key is one order and one reply; another body is refused",
         (Book.LOAD, Book.POSTGRES),
-        "select count(*) from request where kind = 'create' and outcome = 'ok' and key <> ''",
-        """
+        "select count(distinct key) from request"
+        " where kind in ('repeat', 'conflict') and outcome <> 'unknown'",
+        f"""
         select r.op, r.order_id, 'its idempotency key holds another order: ' || k.order_id::varchar
           from request r join idempotency k using (key)
-         where r.kind = 'create' and r.outcome = 'ok' and k.order_id <> r.order_id
+         where {_ORDERED} and r.outcome = 'ok' and k.order_id <> r.order_id
         union all
         select key, any_value(order_id), 'one key was accepted with '
                || count(distinct body_hash) || ' bodies and answered '
-               || count(distinct order_id) || ' orders'
-          from request where kind = 'create' and outcome = 'ok' and key <> ''
+               || count(distinct order_id) || ' orders in '
+               || count(distinct nullif(reply_hash, '')) || ' replies'
+          from request where kind <> 'cancel' and outcome = 'ok' and key <> ''
          group by key having count(distinct body_hash) > 1 or count(distinct order_id) > 1
+             or count(distinct nullif(reply_hash, '')) > 1
+        union all
+        select op, order_id, 'another body was accepted under its key'
+          from request where kind = 'conflict' and outcome = 'ok'
         """,
+        optional=True,
     ),
     Invariant(
         "O4",
@@ -131,20 +152,13 @@ INVARIANTS = (
         "O7",
         "each order of a known class ends as that class must",
         (Book.LOAD, Book.POSTGRES, Book.GATEWAY),
-        f"""
-        select count(*) from ({_ACCEPTED}) a join order_state o using (order_id)
-          join expected_end e on e.class = a.expected where o.final
-        """,
+        f"select count(*) from {_JUDGED}",
         f"""
         with judged as (
-            select o.order_id, o.status, o.reason, e.class, e.status as wanted,
-                   e.reason as why, c.outcome as cancel
-              from ({_ACCEPTED}) a join order_state o using (order_id)
-              join expected_end e on e.class = a.expected
-              left join request c on c.order_id = o.order_id and c.kind = 'cancel'
-             where o.final and o.reason <> 'timeout'
-               and not (o.reason = 'payment_declined' and o.order_id in
-                    (select order_id from gateway where outcome = 'declined')))
+            select j.*, c.outcome as cancel
+              from (select o.order_id, o.status, o.reason, e.class, e.status as wanted,
+                           e.reason as why from {_JUDGED}) j
+              left join request c on c.order_id = j.order_id and c.kind = 'cancel')
         select j.order_id::varchar, j.order_id,
                'ended ' || status || ' ' || reason || ', expected ' || class
           from judged j

@@ -31,7 +31,8 @@ INVARIANTS = (
                     || o.total_minor || ' ' || o.currency end
           from order_state o left join money m using (order_id)
          where o.status = 'COMPLETED' and (m.order_id is null or m.refunds > 0
-            or m.captured_minor <> o.total_minor or m.currency <> o.currency)
+            or m.captured_minor <> o.total_minor or m.currency <> o.currency
+            or m.currencies > 1)
         """,
     ),
     Invariant(
@@ -41,10 +42,11 @@ INVARIANTS = (
         "select count(*) from order_state where final and settled and status <> 'COMPLETED'",
         """
         select o.order_id::varchar, o.order_id, o.status || ': ' || m.captured_minor
-               || ' charged, ' || m.refunded_minor || ' given back'
+               || ' charged, ' || m.refunded_minor || ' given back in ' || m.currencies
+               || ' currencies'
           from order_state o join money m using (order_id)
          where o.final and o.settled and o.status <> 'COMPLETED'
-           and m.captured_minor <> m.refunded_minor
+           and (m.captured_minor <> m.refunded_minor or m.currencies > 1)
         """,
     ),
     Invariant(

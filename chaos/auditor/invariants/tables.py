@@ -1,4 +1,4 @@
-"""T: the working copies of workers say what PostgreSQL says."""
+"""T: the working copies of workers, as a successor would recover them, say what PostgreSQL says."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from chaos.auditor.invariants.invariant import Book, Invariant
 INVARIANTS = (
     Invariant(
         "T1",
-        "table = fold of its changelog = PostgreSQL",
+        "the fold of a table's changelog says what PostgreSQL says",
         (Book.POSTGRES, Book.TOPICS),
-        "select count(*) from working_copy",
+        "select (select count(*) from working_copy)"
+        " + (select count(*) from saga where not terminal)",
         """
         select w.key, s.order_id, 'the working copy is not the saga of version ' || s.version
           from working_copy w join saga s on s.order_id = try_cast(w.key as uuid)
@@ -18,6 +19,11 @@ INVARIANTS = (
         select w.key, null::uuid, 'the working copy of a saga that PostgreSQL does not know'
           from working_copy w anti join saga s on s.order_id = try_cast(w.key as uuid)
          where w.tbl = 'sagas'
+        union all
+        select s.order_id::varchar, s.order_id, 'is ' || s.state || ', and no working copy is kept'
+          from saga s where not s.terminal and not exists
+               (select 1 from working_copy w where w.tbl = 'sagas'
+                   and s.order_id = try_cast(w.key as uuid))
         union all
         select w.tbl || ' ' || w.key, null::uuid,
                'counts as finished, the inbox does not say so'
