@@ -13,9 +13,18 @@ import msgspec
 import typer
 
 from chaos.lab.process import LabError
-from chaos.workload.generator import Load, read_catalogue
+from chaos.workload.generator import RETRY_PAUSES_S, Load, read_catalogue
 from chaos.workload.ledger import LedgerFile
-from chaos.workload.mix import DEFAULT_MIX, Order, Outcome, UnusableMixError, parse_mix, plan
+from chaos.workload.mix import (
+    DEFAULT_AGAIN,
+    DEFAULT_MIX,
+    Again,
+    Order,
+    Outcome,
+    UnusableMixError,
+    parse_mix,
+    plan,
+)
 from chaos.workload.summary import Summary, summarize, text
 from chaos.workload.target import Target, running_lab
 
@@ -37,10 +46,25 @@ def load(
     mix: Annotated[
         str, typer.Option(help=f"Shares by comma, NAME=SHARE; names: {', '.join(Outcome)}.")
     ] = "",
+    *,
     ledger: Annotated[Path | None, typer.Option(help="Append the ledger to this file.")] = None,
     url: Annotated[str, typer.Option(help="The API; default: the running lab's.")] = "",
     lab_dir: LabDir = None,
     in_flight: Annotated[int, typer.Option(min=1, max=20_000, help="Most at once.")] = 2_000,
+    retries: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            max=len(RETRY_PAUSES_S),
+            help="How often one with an unknown outcome is repeated.",
+        ),
+    ] = len(RETRY_PAUSES_S),
+    repeat_share: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of orders that are repeated once accepted.")
+    ] = DEFAULT_AGAIN.repeated,
+    conflict_share: Annotated[
+        float, typer.Option(min=0, max=1, help="Share whose key is tried with another body, too.")
+    ] = DEFAULT_AGAIN.contested,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Send ORDERS orders at RATE per second whatever the answers, and record every request.
@@ -54,14 +78,16 @@ def load(
             target = running_lab(lab_dir)
             url, ledger = url or target.url, ledger or ledger_path(target, run)
         catalogue = asyncio.run(read_catalogue(url))
-        planned = plan(orders, rate, seed, shares, catalogue)
+        again = Again(repeat_share, conflict_share)
+        planned = plan(orders, rate, seed, shares, catalogue, again)
     except (UnusableMixError, LabError) as error:
         raise _unusable(getattr(error, "detail", "") or str(error)) from None
     except (aiohttp.ClientError, TimeoutError, msgspec.MsgspecError) as error:
         raise _unusable(f"the API at {url} does not answer ({error})") from None
-    summary = asyncio.run(
-        send(url, ledger, planned, run=run, in_flight_max=in_flight, quiet=as_json)
+    sending = send(
+        url, ledger, planned, run=run, in_flight_max=in_flight, retries=retries, quiet=as_json
     )
+    summary = asyncio.run(sending)
     typer.echo(msgspec.json.encode(summary).decode() if as_json else text(summary))
 
 
@@ -71,7 +97,14 @@ def ledger_path(target: Target, run: str) -> Path:
 
 
 async def send(
-    url: str, path: Path, orders: list[Order], *, run: str, in_flight_max: int, quiet: bool
+    url: str,
+    path: Path,
+    orders: list[Order],
+    *,
+    run: str,
+    in_flight_max: int,
+    retries: int,
+    quiet: bool,
 ) -> Summary:
     """Send a plan and return its summary; progress about once a second unless `quiet`."""
 
@@ -79,7 +112,13 @@ async def send(
         typer.echo(f"  {load.sent}/{len(orders)} sent, {load.in_flight} in flight", err=True)
 
     with LedgerFile(path) as file:
-        load = Load(url, file, run=run, in_flight_max=in_flight_max)
+        load = Load(
+            url,
+            file,
+            run=run,
+            in_flight_max=in_flight_max,
+            retry_pauses_s=RETRY_PAUSES_S[:retries],
+        )
         await load.run(orders, (lambda _: None) if quiet else progress)
     return summarize(load.lines, str(path))
 

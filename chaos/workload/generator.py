@@ -4,32 +4,43 @@ Guarantees: latency counts from the intended send time, so a slow platform canno
 client; every request is in the ledger before it leaves; the number in flight is bounded, and what
 would exceed it is not sent (`fail`, `in_flight_max`). A broken connection, a timeout and a 5xx are
 `unknown`, except a 503 that says nothing was tried.
+
+What is unknown is asked for again with the same key and body, as a client would; so are some of the
+accepted orders, and some are with another body. Such requests leave beside the schedule, count in a
+bound of their own and are ledger lines of their own kinds: whoever counts orders counts `create`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from hashlib import blake2b
 from typing import Any, Literal
 
 import aiohttp
 import msgspec
 
-from chaos.workload.ledger import LedgerFile, Line, Result
-from chaos.workload.mix import Order, Product
+from chaos.workload.ledger import Kind, LedgerFile, Line, Result
+from chaos.workload.mix import Order, Product, other_body
 
 #: Problem codes of a 503 by which the API says that it did not begin.
 NOT_BEGUN = frozenset({"overloaded"})
 PRODUCTS_MAX = 200
 CATALOGUE_PAUSE_S = 0.5
+#: Before the retries: the last one finds a killed API that is started again (some 6 s in a lab).
+RETRY_PAUSES_S = (0.5, 2.0, 8.0)
+#: Of a request that uses a key again; a shorter timeout of the load holds for it, too.
+AGAIN_TIMEOUT_S = 5.0
 
 
 class Load:
     """One run of a plan against the API at `url`.
 
-    `lines` are the returned ones, as they come; `in_flight` counts orders without all answers.
+    `lines` are the returned ones, as they come. `in_flight` counts orders without the answers to
+    their first request and its cancellation, `asking_again` those after that: at most
+    `in_flight_max` each, nothing is asked again beyond it. What is unknown is asked for again after
+    each of `retry_pauses_s` until it is known; without any, never.
     """
 
     def __init__(
@@ -40,21 +51,25 @@ class Load:
         run: str,
         in_flight_max: int = 2_000,
         timeout_s: float = 15.0,
+        retry_pauses_s: Sequence[float] = RETRY_PAUSES_S,
     ) -> None:
         self._url = url.rstrip("/")
         self._ledger = ledger
         self._run = run
         self._in_flight_max = in_flight_max
         self._timeout = aiohttp.ClientTimeout(total=timeout_s)
+        self._again_timeout = aiohttp.ClientTimeout(total=min(timeout_s, AGAIN_TIMEOUT_S))
+        self._retry_pauses_s = retry_pauses_s
         self._zero_s = time.time() - time.monotonic()
         self.lines: list[Line] = []
         self.sent = 0
         self.in_flight = 0
+        self.asking_again = 0
 
     async def run(
         self, orders: Iterable[Order], progress: Callable[[Load], None] = lambda _: None
     ) -> None:
-        """Send all orders at their due times, then wait for the answers; bounded by the timeout.
+        """Send all orders at their due times, then wait for the answers; bounded by the timeouts.
 
         `progress` is called about once a second.
         """
@@ -95,7 +110,6 @@ class Load:
 
     def _line(self, order: Order, intended_s: float) -> Line:
         key = f"{self._run}-{order.number}"
-        raw = msgspec.json.encode(order.body)
         return Line(
             op=key,
             kind="create",
@@ -103,23 +117,78 @@ class Load:
             expected=order.expected,
             idempotency_key=key,
             request_id=key,
-            body_hash=blake2b(raw, digest_size=16).hexdigest(),
+            body_hash=_hash(msgspec.json.encode(order.body)),
             intended_s=self._zero_s + intended_s,
         )
 
     async def _place(self, session: aiohttp.ClientSession, order: Order, line: Line) -> None:
+        try:
+            first = await self._ask(session, order.body, line, self._timeout)
+            if first.outcome == "ok" and order.cancel_after_s is not None:
+                await self._cancel(session, order, line, first.order_id)
+        finally:
+            self.in_flight -= 1
+        if self.asking_again >= self._in_flight_max:
+            return
+        self.asking_again += 1
+        try:
+            await self._ask_again(session, order, first)
+        finally:
+            self.asking_again -= 1
+
+    async def _ask_again(self, session: aiohttp.ClientSession, order: Order, first: Line) -> None:
+        """Use the key of an order again, as its plan and its first answer want it."""
+        if first.outcome == "unknown":
+            await self._retry(session, order, first)
+        if first.outcome == "ok" and order.repeated:
+            await self._further(session, order.body, first, "repeat", "repeat-1")
+        if first.outcome == "ok" and order.contested:
+            await self._further(session, other_body(order.body), first, "conflict", "conflict")
+
+    async def _retry(self, session: aiohttp.ClientSession, order: Order, first: Line) -> None:
+        """Repeat an unknown request until it is accepted or refused for good, a few times."""
+        for number, pause_s in enumerate(self._retry_pauses_s, start=1):
+            await asyncio.sleep(pause_s)
+            done = await self._further(session, order.body, first, "repeat", f"repeat-{number}")
+            if done.outcome == "ok" or 400 <= done.status < 500:
+                return
+
+    async def _further(
+        self,
+        session: aiohttp.ClientSession,
+        body: dict[str, Any],
+        first: Line,
+        kind: Kind,
+        name: str,
+    ) -> Line:
+        """Send a request with the key of `first`; return its last line."""
+        line = Line(
+            op=f"{first.op}-{name}",
+            kind=kind,
+            outcome="sent",
+            expected=first.expected,
+            idempotency_key=first.idempotency_key,
+            request_id=f"{first.op}-{name}",
+            body_hash=_hash(msgspec.json.encode(body)),
+            intended_s=self._zero_s + time.monotonic(),
+        )
+        return await self._ask(session, body, line, self._again_timeout)
+
+    async def _ask(
+        self,
+        session: aiohttp.ClientSession,
+        body: dict[str, Any],
+        line: Line,
+        timeout: aiohttp.ClientTimeout,
+    ) -> Line:
+        """Ask for an order; return the last line of the request."""
         headers = {
             "Idempotency-Key": line.idempotency_key,
             "X-Request-ID": line.request_id,
             "Content-Type": "application/json",
         }
-        raw = msgspec.json.encode(order.body)
-        try:
-            order_id = await self._send(session, "/api/orders", headers, raw, line)
-            if order_id and order.cancel_after_s is not None:
-                await self._cancel(session, order, line, order_id)
-        finally:
-            self.in_flight -= 1
+        raw = msgspec.json.encode(body)
+        return await self._send(session, "/api/orders", headers, raw, line, timeout)
 
     async def _cancel(
         self, session: aiohttp.ClientSession, order: Order, created: Line, order_id: str
@@ -134,12 +203,13 @@ class Load:
             outcome="sent",
             expected=created.expected,
             request_id=f"{created.op}-cancel",
-            body_hash=blake2b(raw, digest_size=16).hexdigest(),
+            body_hash=_hash(raw),
             intended_s=self._zero_s + intended_s,
             order_id=order_id,
         )
         headers = {"X-Request-ID": line.request_id, "Content-Type": "application/json"}
-        await self._send(session, f"/api/orders/{order_id}/cancel", headers, raw, line)
+        path = f"/api/orders/{order_id}/cancel"
+        await self._send(session, path, headers, raw, line, self._timeout)
 
     async def _send(
         self,
@@ -148,37 +218,53 @@ class Load:
         headers: dict[str, str],
         raw: bytes,
         line: Line,
-    ) -> str:
-        """Send one request and write both its lines; return the order id of an accepted one."""
+        timeout: aiohttp.ClientTimeout,
+    ) -> Line:
+        """Send one request and write both its lines; return the second."""
         line = msgspec.structs.replace(line, sent_s=self._zero_s + time.monotonic())
         self._ledger.append(line)
         try:
-            async with session.post(self._url + path, data=raw, headers=headers) as response:
+            async with session.post(
+                self._url + path, data=raw, headers=headers, timeout=timeout
+            ) as response:
                 answer = await response.read()
                 status = response.status
         except aiohttp.ClientConnectorError as error:
-            self._returned(line, "fail", detail=f"not connected: {error}")
-            return ""
+            return self._returned(line, "fail", detail=f"not connected: {error}")
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            self._returned(line, "unknown", detail=f"{type(error).__name__}: {error}")
-            return ""
+            return self._returned(line, "unknown", detail=f"{type(error).__name__}: {error}")
         outcome, order_id, detail = judge(status, answer)
-        self._returned(line, outcome, status=status, order_id=order_id, detail=detail)
-        return order_id if outcome == "ok" else ""
+        reply_hash = _hash(answer) if outcome == "ok" else ""
+        return self._returned(
+            line, outcome, status=status, order_id=order_id, detail=detail, reply_hash=reply_hash
+        )
 
     def _returned(
-        self, line: Line, outcome: Result, *, status: int = 0, order_id: str = "", detail: str = ""
-    ) -> None:
+        self,
+        line: Line,
+        outcome: Result,
+        *,
+        status: int = 0,
+        order_id: str = "",
+        detail: str = "",
+        reply_hash: str = "",
+    ) -> Line:
         done = msgspec.structs.replace(
             line,
             outcome=outcome,
             status=status,
             order_id=order_id or line.order_id,
             detail=detail,
+            reply_hash=reply_hash,
             returned_s=self._zero_s + time.monotonic(),
         )
         self._ledger.append(done)
         self.lines.append(done)
+        return done
+
+
+def _hash(raw: bytes) -> str:
+    return blake2b(raw, digest_size=16).hexdigest()
 
 
 def judge(status: int, answer: bytes) -> tuple[Literal["ok", "fail", "unknown"], str, str]:

@@ -14,18 +14,22 @@ from typing import Literal, Self
 
 import msgspec
 
+Kind = Literal["create", "repeat", "conflict", "cancel"]
 Result = Literal["sent", "ok", "fail", "unknown"]
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True):
     """One request at one moment; times are Unix seconds, `returned_s` 0 while not returned.
 
+    A `create` is the first request for an order, the only one of its key; `repeat` is the same key
+    with the same body, `conflict` the same key with another body. Each has its own `op`.
     `fail` means that the request surely had no effect, `unknown` that it may have had one.
-    `status` is the HTTP status, 0 without an answer; `detail` says why it is not `ok`.
+    `status` is the HTTP status, 0 without an answer; `detail` says why it is not `ok`;
+    `reply_hash` is that of the bytes of an `ok` answer.
     """
 
     op: str
-    kind: Literal["create", "cancel"]
+    kind: Kind
     outcome: Result
     expected: str
     idempotency_key: str = ""
@@ -37,6 +41,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     status: int = 0
     order_id: str = ""
     detail: str = ""
+    reply_hash: str = ""
 
 
 class LedgerFile:

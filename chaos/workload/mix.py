@@ -55,13 +55,30 @@ class Product(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Order(NamedTuple):
-    """One planned order; `due_s` counts from the start, `cancel_after_s` from its answer."""
+    """One planned order; `due_s` counts from the start, `cancel_after_s` from its answer.
+
+    Once accepted it is asked for again when `repeated`, and its key is tried with another body when
+    `contested`.
+    """
 
     number: int
     due_s: float
     expected: Outcome
     body: dict[str, Any]
     cancel_after_s: float | None = None
+    repeated: bool = False
+    contested: bool = False
+
+
+class Again(NamedTuple):
+    """Which shares (0 to 1) of the orders have their idempotency key used again once accepted."""
+
+    repeated: float = 0.02
+    contested: float = 0.01
+
+
+DEFAULT_AGAIN = Again()
+NEVER_AGAIN = Again(0.0, 0.0)
 
 
 def parse_mix(text: str) -> dict[Outcome, float]:
@@ -85,11 +102,12 @@ def plan(
     seed: int,
     mix: Mapping[Outcome, float],
     catalogue: Sequence[Product],
+    again: Again = DEFAULT_AGAIN,
 ) -> list[Order]:
     """Return `orders` requests in the order of their due times, one every 1/`rate_per_s` seconds.
 
-    Equal arguments give equal plans. Raises UnusableMixError when the catalogue lacks what the mix
-    needs.
+    Equal arguments give equal plans; `again` changes nothing else about them. Raises
+    UnusableMixError when the catalogue lacks what the mix needs.
     """
     luck = random.Random(seed)
     stocked = sorted(p.product_id for p in catalogue if (p.available or 0) >= STOCKED_MIN)
@@ -98,6 +116,9 @@ def plan(
         raise UnusableMixError("no product is sold out, so no order can find it out of stock")
     classes = _classes(orders, mix)
     luck.shuffle(classes)
+    places = random.Random(f"again {seed}")
+    repeated = _spread(orders, again.repeated, places)
+    contested = _spread(orders, again.contested, places)
     return [
         Order(
             number,
@@ -105,9 +126,22 @@ def plan(
             expected,
             _body(expected, stocked, sold_out, luck),
             luck.uniform(0.0, 0.03) if expected is Outcome.CANCELLED else None,
+            repeated[number],
+            contested[number],
         )
         for number, expected in enumerate(classes)
     ]
+
+
+def other_body(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a body that is as good as `body`, but asks for another order."""
+    return {**body, "customerId": f"{body['customerId']}-other"}
+
+
+def _spread(orders: int, share: float, luck: random.Random) -> list[bool]:
+    """Choose `share` of the orders, to the nearest order in every beginning of the plan."""
+    phase = luck.random()
+    return [int((at + 1) * share + phase) > int(at * share + phase) for at in range(orders)]
 
 
 def _classes(orders: int, mix: Mapping[Outcome, float]) -> list[Outcome]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from secrets import token_hex
 from types import TracebackType
@@ -14,10 +15,10 @@ from typing import Self
 from chaos.workload.command import ledger_path
 from chaos.workload.generator import Load, read_catalogue
 from chaos.workload.ledger import LedgerFile, Line
-from chaos.workload.mix import DEFAULT_MIX, Order, plan
+from chaos.workload.mix import DEFAULT_MIX, Order, Product, plan
 from chaos.workload.target import Target
 
-LONGEST_S = 900
+PLANNED_AT_ONCE = 5_000
 IN_FLIGHT_MAX = 5_000
 REQUEST_TIMEOUT_S = 20.0
 LOOK_S = 0.05
@@ -84,11 +85,15 @@ class Traffic:
         wanted = self.accepted + orders
         deadline = time.monotonic() + timeout_s
         while self.accepted < wanted:
-            if not self._thread.is_alive():
-                raise TrafficFailed(f"the load ended: {self._failure!r}")
+            self.check()
             if time.monotonic() > deadline:
                 raise TrafficFailed(f"{orders} more orders were not accepted in {timeout_s:g} s")
             time.sleep(LOOK_S)
+
+    def check(self) -> None:
+        """Raise TrafficFailed when orders have ceased to flow by themselves."""
+        if not self._thread.is_alive():
+            raise TrafficFailed(f"the load ended: {self._failure!r}")
 
     def _run(self) -> None:
         try:
@@ -97,9 +102,8 @@ class Traffic:
             self._failure = error
 
     async def _send(self) -> None:
-        count = round(LONGEST_S * self._rate_per_s)
         catalogue = await read_catalogue(self._url)
-        orders = plan(count, self._rate_per_s, self._seed, DEFAULT_MIX, catalogue)
+        orders = without_end(self._rate_per_s, self._seed, catalogue)
         with LedgerFile(self.ledger) as file:
             self._load = Load(
                 self._url,
@@ -108,10 +112,16 @@ class Traffic:
                 in_flight_max=IN_FLIGHT_MAX,
                 timeout_s=REQUEST_TIMEOUT_S,
             )
-            await self._load.run(self._until_enough(orders))
+            await self._load.run(itertools.takewhile(lambda _: not self._enough.is_set(), orders))
 
-    def _until_enough(self, orders: list[Order]) -> Iterator[Order]:
-        for order in orders:
-            if self._enough.is_set():
-                return
-            yield order
+
+def without_end(rate_per_s: float, seed: int, catalogue: Sequence[Product]) -> Iterator[Order]:
+    """Orders of every class, one every 1/`rate_per_s` seconds, planned 5,000 at once.
+
+    Equal arguments give equal orders. Raises UnusableMixError when nothing is sold out.
+    """
+    for part in itertools.count():
+        planned = plan(PLANNED_AT_ONCE, rate_per_s, seed + part, DEFAULT_MIX, catalogue)
+        for order in planned:
+            number = part * PLANNED_AT_ONCE + order.number
+            yield order._replace(number=number, due_s=number / rate_per_s)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -18,6 +18,8 @@ from chaos.workload.generator import Load, judge, read_catalogue
 from chaos.workload.ledger import LedgerFile, Line
 from chaos.workload.mix import (
     DEFAULT_MIX,
+    NEVER_AGAIN,
+    Again,
     Outcome,
     Product,
     UnusableMixError,
@@ -120,7 +122,7 @@ async def test_requests_leave_when_due_although_nothing_is_answered(tmp_path: Pa
     path = tmp_path / "load.jsonl"
     async with serving(hang) as url:
         with LedgerFile(path) as ledger:
-            load = Load(url, ledger, run="hanging-run", timeout_s=0.5)
+            load = Load(url, ledger, run="hanging-run", timeout_s=0.5, retry_pauses_s=())
             started = time.monotonic()
             await load.run(orders)
             took_s = time.monotonic() - started
@@ -204,6 +206,132 @@ async def test_a_refused_connection_is_a_sure_failure(tmp_path: Path) -> None:
         load = Load(url, ledger, run="no-server-run")
         await load.run(plan(3, 100, 1, {Outcome.HAPPY: 1}, CATALOGUE))
     assert [line.outcome for line in load.lines] == ["fail"] * 3
+
+
+class Shop:
+    """An API with idempotency keys; first requests get `firsts` (statuses) before they count."""
+
+    def __init__(self, firsts: Iterable[int] = ()) -> None:
+        self.firsts = list(firsts)
+        self.seen: list[tuple[str, bytes]] = []
+        self.orders: dict[str, bytes] = {}
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        """Take an order, replay it, or refuse its key."""
+        key, raw = request.headers["Idempotency-Key"], await request.read()
+        self.seen.append((key, raw))
+        if self.firsts:
+            return web.json_response({"code": "overloaded"}, status=self.firsts.pop(0))
+        if self.orders.setdefault(key, raw) != raw:
+            return web.json_response({"code": "idempotency_key_reused"}, status=422)
+        return web.json_response({"orderId": f"o-{key}"}, status=202)
+
+
+async def loaded(shop: Shop, tmp_path: Path, *, again: Again, orders: int = 1) -> list[Line]:
+    """Send a small plan to `shop`; all lines of its ledger but those of sent requests."""
+    path = tmp_path / "load.jsonl"
+    planned = plan(orders, 500, 1, {Outcome.HAPPY: 1}, CATALOGUE, again)
+    async with serving(shop.answer) as url:
+        with LedgerFile(path) as ledger:
+            load = Load(url, ledger, run="again", retry_pauses_s=(0.01, 0.01, 0.01))
+            await load.run(planned)
+    lines = read(path)
+    assert Counter(one.op for one in lines) == dict.fromkeys((one.op for one in lines), 2)
+    return [line for line in lines if line.outcome != "sent"]
+
+
+async def test_an_unknown_order_is_asked_for_again_with_its_key_and_body(
+    tmp_path: Path,
+) -> None:
+    """Each attempt is a line of its own, with an op and a request id of its own."""
+    shop = Shop([500, 500])
+    lines = await loaded(shop, tmp_path, again=NEVER_AGAIN)
+    assert len(shop.seen) == 3
+    assert len(set(shop.seen)) == 1
+    assert [(one.op, one.kind, one.outcome, one.order_id) for one in lines] == [
+        ("again-0", "create", "unknown", ""),
+        ("again-0-repeat-1", "repeat", "unknown", ""),
+        ("again-0-repeat-2", "repeat", "ok", "o-again-0"),
+    ]
+    assert {one.idempotency_key for one in lines} == {"again-0"}
+    assert [one.request_id for one in lines] == [one.op for one in lines]
+
+
+@pytest.mark.parametrize(
+    ("answers", "repeats"),
+    [
+        ([500] * 9, [("unknown", 500)] * 3),
+        ([500, 422], [("fail", 422)]),
+        ([500, 503], [("fail", 503), ("ok", 202)]),
+    ],
+    ids=["unknown for ever", "refused for good", "not begun"],
+)
+async def test_repeats_end_when_the_outcome_is_known_or_they_are_used_up(
+    tmp_path: Path, answers: list[int], repeats: list[tuple[str, int]]
+) -> None:
+    """Three at most; a repeat that did nothing says nothing about the first request."""
+    create, *others = await loaded(Shop(answers), tmp_path, again=Again(1, 1))
+    assert (create.kind, create.outcome) == ("create", "unknown")
+    assert {one.kind for one in others} == {"repeat"}
+    assert [(one.outcome, one.status) for one in others] == repeats
+
+
+async def test_an_accepted_order_is_repeated_and_its_key_tried_with_another_body(
+    tmp_path: Path,
+) -> None:
+    """The repeat gets the stored reply, the other body is refused; the create stays one line."""
+    shop = Shop()
+    create, repeat, conflict = await loaded(shop, tmp_path, again=Again(1, 1))
+    assert (create.kind, create.outcome, create.order_id) == ("create", "ok", "o-again-0")
+    assert (repeat.kind, repeat.outcome, repeat.order_id) == ("repeat", "ok", "o-again-0")
+    assert repeat.body_hash == create.body_hash
+    assert repeat.reply_hash == create.reply_hash != ""
+    assert (conflict.kind, conflict.outcome, conflict.status) == ("conflict", "fail", 422)
+    assert (conflict.order_id, conflict.reply_hash) == ("", "")
+    assert conflict.body_hash != create.body_hash
+    assert len({one.idempotency_key for one in (create, repeat, conflict)}) == 1
+    assert len({one.request_id for one in (create, repeat, conflict)}) == 3
+
+
+async def test_what_is_asked_again_is_not_counted_as_an_order(tmp_path: Path) -> None:
+    """Counts and latencies are those of first requests; repeats have counts of their own."""
+    lines = await loaded(Shop(), tmp_path, again=Again(0.5, 0.25), orders=8)
+    summary = summarize(lines, "")
+    creates = [line for line in lines if line.kind == "create"]
+    assert (summary.requests, summary.ok, summary.fail) == (8, 8, 0)
+    assert (summary.repeats, summary.conflicts) == ({"ok": 4}, {"fail": 2})
+    assert summary.details == {}
+    assert summary.latency_ms == summarize(creates, "").latency_ms
+
+
+async def test_a_first_refusal_is_not_asked_again(tmp_path: Path) -> None:
+    """Only accepted and unknown orders are; a plan without repeats has none."""
+    assert len(await loaded(Shop([422]), tmp_path, again=Again(1, 1))) == 1
+    assert len(await loaded(Shop(), tmp_path / "never", again=NEVER_AGAIN)) == 1
+
+
+def test_same_seed_repeats_the_same_orders_and_changes_no_order() -> None:
+    """About 2 % are repeated and 1 % contested, at places that the seed decides."""
+
+    def places(seed: int, again: Again) -> tuple[list[int], list[int]]:
+        orders = plan(1_000, 50, seed, DEFAULT_MIX, CATALOGUE, again)
+        return (
+            [one.number for one in orders if one.repeated],
+            [one.number for one in orders if one.contested],
+        )
+
+    repeated, contested = places(3, Again())
+    assert (repeated, contested) == places(3, Again())
+    assert (repeated, contested) != places(4, Again())
+    assert len(repeated) in (20, 21)
+    assert len(contested) in (10, 11)
+    assert places(3, NEVER_AGAIN) == ([], [])
+    assert places(3, Again(1, 1)) == ([*range(1_000)], [*range(1_000)])
+    with_, without = (
+        [order[:5] for order in plan(50, 50, 3, DEFAULT_MIX, CATALOGUE, again)]
+        for again in (Again(), NEVER_AGAIN)
+    )
+    assert with_ == without
 
 
 async def test_the_catalogue_is_asked_for_again_while_the_api_is_away() -> None:
