@@ -23,29 +23,36 @@ not; `symphony nemesis run pause --target payment-1 --for 10s` does one. What ca
 asked for it; one that was not seen is *void*. Same seed, same choices.
 """
 _AFTER = """\
+`symphony nemesis run` ends with exit code 0 when the fault was proved and all was well afterwards;
+1 when it was void, refused, could not be undone, or did not leave behind what it must; 2 for wrong
+usage; 3 when it was skipped; 130 after Ctrl-C or SIGTERM, which end the fault first.
+
 *Recovery* counts from the fault's start or from its end, as the table says, to the first new effect
 in PostgreSQL that needed the target: for a consuming worker an inbox row on a partition that it had
-owned, for `relay` an order accepted since that reached its saga, for `web` an accepted order, for a
-server any inbox row. Without load there is none to be seen.
+owned, for `relay` and Kafka an order accepted since that reached its saga, for `web` an accepted
+order, for the gateway a recorded answer, for PostgreSQL any inbox row. Without load there is none
+to be seen.
 
 ### Ending
 
 Before a fault acts, its lease is on disk (`nemesis/` in the lab's directory): until when it may
 last, whose it is, and how it is undone, as data. A guardian process, which outlives whoever started
 the fault, undoes what is over its time or whose owner has ended, and then ends itself. So neither
-Ctrl-C nor `kill -9` of the owner leaves a fault behind.
+Ctrl-C nor `kill -9` of the owner leaves a fault behind. A fault that cannot be undone is
+`not_undone`; its lease stays and the guardian tries again for as long as the lab runs.
 
 ### The ledger
 
 `nemesis.jsonl` in the lab's directory: one JSON object a line, synced to disk, `started` before the
-act. Every started action gets `proved` or `void`, and `ended` or `expired` (by the guardian);
-`skipped` stands alone.
+act. Every started action gets `proved` or `void`, and `ended` or `expired` (by the guardian) once
+it is undone; `not_undone` stands before that, or instead, when undoing it did not succeed;
+`skipped` stands alone. The auditor's A1 wants a verdict and an end for each.
 
 | field | meaning |
 |---|---|
 | `action` | unique id of the injection |
 | `fault`, `target`, `params`, `seed` | what was done to whom |
-| `phase` | `started`, `proved`, `void`, `ended`, `expired`, `skipped` |
+| `phase` | `started`, `proved`, `void`, `ended`, `expired`, `not_undone`, `skipped` |
 | `at_s` | Unix seconds |
 | `lease_s` | how long it may last, from its start |
 | `detail` | what was seen, or why not |
@@ -54,8 +61,9 @@ act. Every started action gets `proved` or `void`, and `ended` or `expired` (by 
 
 `chaos.nemesis.engine.Nemesis(lab, ledger_path, seed)` has `matrix()`, which lists every fault with
 every target and why it is not possible here, and `run(Action(fault, target, for_s, seed, params))`,
-which returns an `Injection` once the fault has ended and recovery was seen or given up. Several may
-run at once, each in a thread; an event given as `stop` ends one early.
+which returns an `Injection` once the fault has ended and recovery was seen or given up; its
+`after_failed` tells what was not as it must be afterwards. Several may run at once, each in a
+thread; an event given as `stop` ends one early.
 """
 _POINTS = """\
 ## Inside: failpoints

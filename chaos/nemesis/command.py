@@ -77,8 +77,9 @@ def run(
 ) -> None:
     """Do it, prove it, end it, and say how long work stood still.
 
-    Ctrl-C ends the fault first. Exit codes: 0 proved, 1 void or refused, 3 skipped: not possible
-    here.
+    Ctrl-C ends the fault first. Exit codes: 0 proved, and all was well afterwards; 1 void, refused,
+    or something was not as it must be afterwards; 2 wrong usage; 3 skipped: not possible here; 130
+    Ctrl-C or SIGTERM.
     """
     engine = _nemesis(lab_dir, seconds(recovery, "--recovery"))
     for_s = None if lasting is None else seconds(lasting, "--for")
@@ -150,7 +151,7 @@ def _tell(done: Injection, as_json: bool) -> None:
             typer.echo(f"recovered after {done.recovered_s:.2f} s")
         elif done.proved:
             typer.echo("no new effect was seen (do orders flow?), or none is to be expected")
-    if not done.proved:
+    if not done.proved or done.after_failed:
         raise typer.Exit(EXIT_DIFFERENCE if done.outcome == "skipped" else EXIT_FAILED)
 
 

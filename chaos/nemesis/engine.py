@@ -1,8 +1,9 @@
 """The nemesis: one fault at one target, from the announcement in its ledger to the recovery.
 
 Guarantees: the ledger's line is on disk before the act; the lease and each undoing step too; every
-started action gets a verdict and an end, from here or from the guardian. A fault whose effect was
-not seen is void. Several injections may run at once, each in a thread of its own.
+started action gets a verdict, and an end once it is undone, from here or from the guardian. What
+could not be undone is said, and its lease stays. A fault whose effect was not seen is void. Several
+injections may run at once, each in a thread of its own.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from chaos.lab.client import Lab
 from chaos.lab.process import LabError
 from chaos.nemesis import guardian, ledger, recovery
 from chaos.nemesis.faults import REGISTRY, Fault, Run, Unproved
+from chaos.nemesis.faults.fault import seen
 from chaos.nemesis.lease import Lease
 from chaos.nemesis.ledger import Deed, Ledger, Phase
 from chaos.nemesis.undo import undo
@@ -56,7 +58,9 @@ class Injection(NamedTuple):
     """What became of an action. Times are Unix seconds; `recovered_s` counts from the fault's
     start, or from its end when it lasted (docs/faults.md), None when no effect was seen in time.
 
-    `outcome` is `proved`, `void` or `skipped`; only a proved one counts as covered.
+    `outcome` is `proved`, `void` or `skipped`; only a proved one counts as covered. `after_failed`
+    says what was not as it must be once the fault was to be over, empty when all was well: it
+    could not be undone, or what it had to leave behind did not show.
     """
 
     action: str
@@ -69,6 +73,7 @@ class Injection(NamedTuple):
     expired: bool
     recovered_s: float | None
     detail: str
+    after_failed: str = ""
 
     @property
     def proved(self) -> bool:
@@ -159,7 +164,8 @@ class _Injecting:
         self._lease = Lease(directory, deed)
         self._run = Run(world, deed.target, deed.action, deed.seed, for_s, deed.params, self._lease)
         self._verdict, self._detail = Phase.VOID, "it was broken off"
-        self._expired = False
+        self._expired = self._begun = False
+        self._after_failed = ""
 
     def run(self, stop: threading.Event) -> Injection:
         """The whole of it."""
@@ -184,12 +190,13 @@ class _Injecting:
             recovered_s = self._nemesis.recovered_s(self._world, self._deed, self._owned, since_s)
         return _injection(
             self._deed, started_s, self._verdict, ended_s, self._expired, recovered_s, self._detail
-        )
+        )._replace(after_failed=self._after_failed)
 
     def _strike(self) -> None:
         """Begin and prove; whatever goes wrong makes it void, and is told."""
         try:
             self._fault.start(self._run)
+            self._begun = True
             self._detail = self._fault.prove(self._run)
         except (Unproved, *TROUBLE) as error:
             self._detail = _said(error)
@@ -204,18 +211,38 @@ class _Injecting:
         self._book.conclude(self._deed, Phase.VOID, self._detail)
         self._fault.halt(self._run)
         self._expired = not self._lease.take()
-        said = [] if self._expired else undo(self._nemesis.lab, self._lease.steps)
+        left = self._undo()
         ended_s = time.time()
-        try:
-            said.append(self._fault.after(self._run))
-        except (Unproved, *TROUBLE) as error:
-            said.append(f"afterwards: {_said(error)}")
-        told = "; ".join(filter(None, said))
-        if not self._expired:
+        told = f"not undone: {left}" if left else self._after()
+        self._detail = "; ".join(filter(None, (self._detail, told)))
+        if left:
+            self._after_failed = told
+        elif not self._expired:
             self._book.conclude(self._deed, Phase.ENDED, told)
             self._lease.close()
-        self._detail = "; ".join(filter(None, (self._detail, told)))
         return ended_s
+
+    def _undo(self) -> str:
+        """Undo it, or wait while the guardian does; returns what is left of it."""
+        if self._expired:
+            try:
+                seen("the guardian undid it", lambda: self._lease.over)
+            except Unproved as error:
+                return _said(error)
+            return ""
+        trouble = "; ".join(undo(self._nemesis.lab, self._lease.steps))
+        if trouble:
+            self._book.conclude(self._deed, Phase.NOT_UNDONE, trouble)
+            self._lease.give_back()
+        return trouble
+
+    def _after(self) -> str:
+        """What the fault tells once it is undone; nothing when it could not begin."""
+        try:
+            return self._fault.after(self._run) if self._begun else ""
+        except (Unproved, *TROUBLE) as error:
+            self._after_failed = f"afterwards: {_said(error)}"
+            return self._after_failed
 
 
 def _said(error: BaseException) -> str:

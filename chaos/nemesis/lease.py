@@ -48,7 +48,18 @@ class Lease:
         """The fault is undone."""
         self._path.with_suffix(TAKEN).unlink(missing_ok=True)
 
-    def _save(self) -> None:
+    def give_back(self) -> None:
+        """The fault could not be undone: from now on anybody may try."""
+        self.expires_at_s = time.time()
+        self._save(TAKEN)
+        _give_back(self._path)
+
+    @property
+    def over(self) -> bool:
+        """Whether the fault is undone, by whomever."""
+        return not (self._path.exists() or self._path.with_suffix(TAKEN).exists())
+
+    def _save(self, suffix: str = HELD) -> None:
         assert self._owner is not None
         owner = {"name": "", "pid": self._owner.pid, "started_at": self._owner.started_at}
         document = {
@@ -62,7 +73,7 @@ class Lease:
             json.dump(document, file, default=str)
             file.flush()
             os.fsync(file.fileno())
-        scratch.rename(self._path)
+        scratch.rename(self._path.with_suffix(suffix))
 
 
 class Found:
@@ -93,6 +104,14 @@ class Found:
     def close(self) -> None:
         """The fault is undone."""
         self._path.with_suffix(TAKEN).unlink(missing_ok=True)
+
+    def give_back(self) -> None:
+        """The fault could not be undone, and is due again."""
+        _give_back(self._path)
+
+
+def _give_back(path: Path) -> None:
+    path.with_suffix(TAKEN).rename(path.with_suffix(HELD))
 
 
 def _take(path: Path) -> bool:

@@ -1,7 +1,8 @@
 """The nemesis's own ledger: what was done to whom, and whether it was seen to work.
 
 One JSON object a line, appended and synced to disk before the act it announces. Every action that
-`started` gets `proved` or `void`, and `ended` or `expired`; `skipped` stands alone.
+`started` gets `proved` or `void`, and `ended` or `expired` once it is undone, `not_undone` before
+when that did not succeed at once; `skipped` stands alone.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ class Phase(StrEnum):
     VOID = "void"
     ENDED = "ended"
     EXPIRED = "expired"
+    NOT_UNDONE = "not_undone"
     SKIPPED = "skipped"
 
 
@@ -42,6 +44,7 @@ class Deed(NamedTuple):
 
 VERDICTS = frozenset({Phase.PROVED, Phase.VOID})
 ENDS = frozenset({Phase.ENDED, Phase.EXPIRED})
+LEFT = frozenset({Phase.NOT_UNDONE})
 
 
 class Ledger:
@@ -64,11 +67,11 @@ class Ledger:
         return at_s
 
     def conclude(self, deed: Deed, phase: Phase, detail: str = "") -> bool:
-        """Write a verdict or an end, unless the action has one: then False.
+        """Write a verdict, an end or that it is not undone, unless the action has one: then False.
 
         The owner of a fault and the guardian may both try; only one of them succeeds.
         """
-        rivals = VERDICTS if phase in VERDICTS else ENDS
+        rivals = next(kind for kind in (VERDICTS, ENDS, LEFT) if phase in kind)
         with self.path.with_suffix(".lock").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if self.phases(deed.action) & rivals:

@@ -1,8 +1,9 @@
 """How long a fault kept work from being done: until the first new effect, by PostgreSQL's books.
 
 Never by a health page. A worker has recovered when an inbox row of its consumer stands on a
-partition that it had owned; a relay when an order that was accepted since has reached Kafka and
-its saga; role web when an order was accepted. Work must flow, or no recovery is seen.
+partition that it had owned; a relay or the broker when an order that was accepted since has reached
+Kafka and its saga, for a batch fetched before needs no broker; role web when an order was accepted.
+Work must flow, or no recovery is seen.
 """
 
 from __future__ import annotations
@@ -22,11 +23,17 @@ DONE = 0
 """app.db.inbox.Status.DONE, which says that a gateway's answer was recorded."""
 
 _INBOX = "select min(at) from ops.inbox where at > to_timestamp(%s)"
+_ACCEPTED = (
+    "select min(created_at) from orders.orders where created_at > to_timestamp(%s)"
+    " and created_at < now() + interval '1 minute'"
+)
 _PUBLISHED = (
     "select min(h.at) from orders.order_history h join orders.orders o using (order_id)"
-    " where h.event = 'created' and o.created_at > to_timestamp(%s)"
+    " where h.event = 'created' and o.created_at > to_timestamp(%s) and h.at >= o.created_at"
+    " and h.at < now() + interval '1 minute'"
 )
-_ACCEPTED = "select min(created_at) from orders.orders where created_at > to_timestamp(%s)"
+"""These two are by the clock of a worker, not by PostgreSQL's as an inbox row is, and fault `clock`
+may have set it: what is of the future, or older than its cause, does not count."""
 
 
 class Sign(NamedTuple):
@@ -45,11 +52,11 @@ def sign_of(target: str, owned: Iterable[Partition] = ()) -> Sign | None:
     role = role_of(target) or target
     if role == "web":
         return Sign(_ACCEPTED)
-    if role == "relay":
+    if role in ("relay", "broker", "kafka"):
         return Sign(_PUBLISHED)
     if target.startswith("gateway"):
         return Sign(f"{_INBOX} and consumer = 'payment' and status = %s", (DONE,))
-    if role in ("broker", "postgres", "kafka"):
+    if role == "postgres":
         return Sign(_INBOX)
     if role not in ROLES or role == "dlq":
         return None

@@ -141,6 +141,39 @@ def test_the_guardian_ends_what_is_over(tmp_path: Path, sleeper: subprocess.Pope
     assert not held.take()
 
 
+class Stuck(Lab):
+    """A lab that runs, so that undoing is tried again."""
+
+    def running(self) -> bool:
+        return True
+
+
+def test_the_guardian_goes_on_trying_what_it_cannot_undo(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`not_undone` is said once and the lease stays; `expired` comes when it is undone."""
+    monkeypatch.setattr(undo, "PATIENCE_S", 0.0)
+    lab, one = Stuck(tmp_path), deed(lease_s=0.0)
+    directory, blocker = guardian.directory_of(tmp_path), tmp_path / "a directory"
+    blocker.mkdir()
+    Lease(directory, one).add({"step": "remove", "path": str(blocker)})
+    book = Ledger(tmp_path / "nemesis.jsonl")
+    book.write(one, Phase.STARTED)
+    for _ in range(2):
+        (found,) = lease.found(directory)
+        assert found.due(time.time())
+        assert found.take()
+        guardian._end(lab, found)
+        assert [line["phase"] for line in book.lines()] == ["started", "void", "not_undone"]
+    assert "a directory" in book.lines()[-1]["detail"]
+    blocker.rmdir()
+    (found,) = lease.found(directory)
+    assert found.take()
+    guardian._end(lab, found)
+    assert book.lines()[-1]["phase"] == "expired"
+    assert lease.found(directory) == []
+
+
 # Undoing
 
 
@@ -186,8 +219,8 @@ def test_a_process_that_took_a_pid_over_is_left_alone(
         ("web-1", [], ["orders.orders", "created_at"]),
         ("gateway-sim", [], ["'payment'", "status = %s"]),
         ("gateway-proxy", [], ["'payment'"]),
-        ("kafka-proxy", [], ["ops.inbox"]),
-        ("broker", [], ["ops.inbox"]),
+        ("kafka-proxy", [], ["order_history", "created"]),
+        ("broker", [], ["order_history", "created"]),
         ("postgres", [], ["ops.inbox"]),
     ],
 )

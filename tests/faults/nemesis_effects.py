@@ -19,13 +19,10 @@ class Effect(NamedTuple):
     params: Mapping[str, Any] = _NONE
 
 
-#: By hand, with NEMESIS_LONG=1.
+#: By hand, with NEMESIS_LONG=1: the same faults, longer than sessions and deadlines are.
 LONG: tuple[tuple[Effect, ...], ...] = (
     (
-        Effect("table_corruption", "inventory-1", 6.0, "serves again"),
         Effect("late_results", "payment-1", 14.0),
-    ),
-    (
         Effect("pause", "web-1", 12.0),
         Effect("pause", "relay-1", 12.0),
         Effect("zombie", "orchestrator-1", 20.0),
@@ -74,6 +71,10 @@ EFFECTS: tuple[tuple[Effect, ...], ...] = (
         Effect("storm", "inventory", 8.0, "generations"),
         Effect("disk_full", "shipping-1", 4.0, "own disk again"),
         Effect("table_loss", "orchestrator-1", 0.0, "serves again"),
+    ),
+    (
+        Effect("table_corruption", "inventory-1", 0.0, "serves again"),
+        Effect("late_results", "payment-1", 2.0, "", {"delay_s": 3, "times": 1}),
     ),
     (Effect("poison", "topics", 0.0, "a dead letter exactly once"),),
 )

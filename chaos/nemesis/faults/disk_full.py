@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -15,24 +16,26 @@ from typing import Any, ClassVar
 
 from app.roles import ROLES
 from chaos.lab.process import LabError
-from chaos.nemesis.faults.fault import Fault, Run, Unproved
+from chaos.nemesis.faults.fault import PROOF_S, Fault, Run, Unproved, log_bytes, logged, seen
 from chaos.nemesis.world import World, role_of
 
 MOUNT, UMOUNT = shutil.which("mount") or "", shutil.which("umount") or ""
 PIECE = 64 * 1024
 MB = 1024 * 1024
+MET_S = 5.0
+ENOSPC = (os.strerror(errno.ENOSPC), "ENOSPC")
 
 
 class DiskFull(Fault):
     """A worker's tables lie on a small file system of their own, and it fills up.
 
     It holds a copy of them and is twice their size and `spare_mb`: the worker opens them there
-    and serves before it is filled, however long their changelog is.
+    and serves before it is filled, however long their changelog is. Proved when the worker met it.
     """
 
     name = "disk_full"
     aims = "a worker with tables"
-    needs = "root on Linux, to mount a small file system"
+    needs = "root on Linux, to mount a small file system; orders that flow"
     for_s = 10.0
     recovers_from = "end"
     lease_extra_s = 120.0
@@ -58,24 +61,42 @@ class DiskFull(Fault):
         mount(directory, size_mb)
         shutil.copytree(kept, directory, dirs_exist_ok=True)
         lab.start(target)
+        run.notes |= {"pid": run.world.pid(target), "size": log_bytes(run)}
         run.notes["filler"] = fill(directory, size_mb)
 
     def prove(self, run: Run) -> str:
         directory = run.world.tables_dir(run.target)
-        probe = directory / "probe"
-        try:
-            probe.write_bytes(b"x" * PIECE)
-        except OSError as error:
-            if error.errno == errno.ENOSPC:
-                return f"{directory}: {os.strerror(error.errno)}, {run.notes['filler']} bytes full"
-            raise Unproved(str(error)) from None
-        raise Unproved(f"{PIECE} bytes could be written to {directory}")
+        probe_full(directory)
+        wait_s = min(max(run.for_s, MET_S), PROOF_S)
+        met = seen(f"{run.target} meets its full disk", lambda: self._met(run), wait_s)
+        return f"{directory}: {run.notes['filler']} bytes full, {met}"
+
+    @staticmethod
+    def _met(run: Run) -> str:
+        """How the worker itself met it since; empty while it has not."""
+        if any(logged(run, run.notes["size"], word) for word in ENOSPC):
+            return f"{run.target} says: {ENOSPC[0]}"
+        row = run.world.lab.process(run.target)
+        if row["pid"] != run.notes["pid"]:
+            return f"{run.target} has ended: {row['last_exit']}"
+        return ""
 
     def after(self, run: Run) -> str:
         directory = run.world.tables_dir(run.target)
         if os.path.ismount(directory):
             raise LabError(f"{directory} is still mounted")
         return f"{directory} is on the lab's own disk again"
+
+
+def probe_full(directory: Path) -> None:
+    """Return when not another byte can be written there. Raises Unproved."""
+    try:
+        (directory / "probe").write_bytes(b"x" * PIECE)
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            return
+        raise Unproved(str(error)) from None
+    raise Unproved(f"{PIECE} bytes could be written to {directory}")
 
 
 def size_of(directory: Path) -> int:
@@ -119,12 +140,13 @@ def cannot_mount(directory: Path) -> str:
         return "mount and umount of Linux are needed"
     if os.geteuid() != 0:
         return "only root may mount a file system"
-    trial = directory / "trial"
-    trial.mkdir(parents=True, exist_ok=True)
+    directory.mkdir(parents=True, exist_ok=True)
+    trial = Path(tempfile.mkdtemp(prefix="trial-", dir=directory))
     try:
         mount(trial, 1)
+        subprocess.run([UMOUNT, str(trial)], check=True, capture_output=True, timeout=20)
     except LabError as error:
         return str(error)
-    subprocess.run([UMOUNT, str(trial)], check=True, capture_output=True, timeout=20)
-    trial.rmdir()
+    finally:
+        trial.rmdir()
     return ""

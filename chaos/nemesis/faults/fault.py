@@ -101,13 +101,29 @@ class Fault(ABC):
         """Return the evidence of its effect, as seen. Raises Unproved."""
 
     def halt(self, run: Run) -> None:
-        """End what goes on in this very process, before the fault is undone."""
+        """End what goes on in this very process, before the fault is undone; it may have failed to
+        begin.
+        """
         del run
 
     def after(self, run: Run) -> str:
-        """What is to be told once it has been undone; raises Unproved when it must still show."""
+        """What is to be told once it has begun and been undone; raises Unproved when something that
+        it had to leave behind did not show.
+        """
         del run
         return ""
+
+
+def logged(run: Run, since_bytes: int, *words: str) -> bool:
+    """Whether a line of the target's log from `since_bytes` on holds all of `words`."""
+    with run.world.plan.files.log_of(run.target).open("rb") as log:
+        log.seek(since_bytes)
+        return any(all(word.encode() in line for word in words) for line in log)
+
+
+def log_bytes(run: Run) -> int:
+    """How long the target's log is by now."""
+    return run.world.plan.files.log_of(run.target).stat().st_size
 
 
 def seen(what: str, look: Callable[[], T | None], timeout_s: float = PROOF_S) -> T:

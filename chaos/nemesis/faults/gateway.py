@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar
 
+from chaos.gateway_sim.provider import DECLINED_AMOUNT_ENDING
 from chaos.nemesis import http
 from chaos.nemesis.faults.fault import Fault, Run, Unproved, seen
 from chaos.nemesis.world import World
@@ -72,7 +73,8 @@ class GatewayDecline(LedgerFault):
     change = MappingProxyType({"mode": "DECLINE"})
 
     def shows(self, line: Mapping[str, Any]) -> bool:
-        return bool(line["op"] == "charge" and line["outcome"] == "declined")
+        usually = line["amount_minor"] % 100 == DECLINED_AMOUNT_ENDING
+        return bool(line["op"] == "charge" and line["outcome"] == "declined" and not usually)
 
 
 class GatewayReplyLost(LedgerFault):

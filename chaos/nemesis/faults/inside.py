@@ -3,20 +3,44 @@
 from __future__ import annotations
 
 import json
+import time
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any, ClassVar
 
 import psutil
 
+from app.topics import (
+    INVENTORY_RESULT,
+    ORDER_CREATED,
+    ORDER_STATUS_CHANGED,
+    PAYMENT_RESULT,
+    SHIPPING_RESULT,
+)
+from chaos import records
+from chaos.lab.process import LabError
 from chaos.nemesis.faults.fault import Fault, Run, Unproved, seen
 from chaos.nemesis.inside import file_of
-from chaos.nemesis.world import World
+from chaos.nemesis.world import World, role_of
+from chaos.records import Record
 
 PLUGIN = "chaos.nemesis.inside"
 CLOSE_S = 5.0
+WRITTEN_S = 30.0
+LAST = 50
+"""So many of each partition's newest records are looked at."""
+WRITES: Mapping[str, str] = MappingProxyType(
+    {
+        "web": ORDER_CREATED.name,
+        "orchestrator": ORDER_STATUS_CHANGED.name,
+        "payment": PAYMENT_RESULT.name,
+        "inventory": INVENTORY_RESULT.name,
+        "shipping": SHIPPING_RESULT.name,
+    }
+)
+"""Where the records of a role stand whose `ce_time` is by its own clock."""
 HOG_MB_MAX = 1024
 MEGABYTE = 1024 * 1024
 
@@ -60,32 +84,61 @@ class Clock(InsideFault):
     """A worker's clock is wrong by `skew_s`, by default an hour ahead or behind."""
 
     name = "clock"
+    needs = "orders that flow"
     params: ClassVar[Mapping[str, Any]] = MappingProxyType({"skew_s": 0.0})
+
+    def unavailable(self, world: World, target: str) -> str:
+        role = role_of(target)
+        return "" if role in WRITES else f"{role} writes no instant under load by its own clock"
 
     def order(self, run: Run) -> Mapping[str, Any]:
         skew_s = float(run.params["skew_s"]) or run.random.choice((-3600.0, 3600.0))
-        run.notes["skew_s"] = skew_s
+        run.notes |= {"skew_s": skew_s, "since_ms": int(time.time() * 1000)}
         return {"skew_s": skew_s}
 
     def prove(self, run: Run) -> str:
-        wanted = run.notes["skew_s"]
-        off_s = seen(f"{run.target} off by {wanted:g} s", lambda: self._off(run, wanted), 20)
-        return f"the clock of {run.target} is off by {off_s:.1f} s"
+        topic, skew_s = WRITES[role_of(run.target)], run.notes["skew_s"]
+        off_s = seen(
+            f"a record on {topic} whose ce_time is off by {skew_s:g} s",
+            lambda: self._written(run, topic),
+            WRITTEN_S,
+        )
+        return f"a record on {topic} is off by {off_s:.1f} s of the broker's time"
 
-    def _off(self, run: Run, wanted_s: float) -> float | None:
-        said = self.says(run).get("clock")
-        if said is None:
+    @staticmethod
+    def _written(run: Run, topic: str) -> float | None:
+        skew_s, since_ms = run.notes["skew_s"], run.notes["since_ms"]
+        try:
+            newest = list(records.read(run.world.bootstrap, [topic], LAST))
+        except LabError:  # another fault's doing
             return None
-        off_s = (datetime.fromisoformat(said) - datetime.now(UTC)).total_seconds()
-        return off_s if abs(off_s - wanted_s) < CLOSE_S else None
+        return skewed(newest, skew_s, since_ms)
 
     def after(self, run: Run) -> str:
         seen(f"the clock of {run.target} is right again", lambda: self._right(run), 20)
         return "the clock is right again"
 
     def _right(self, run: Run) -> bool:
-        said = self.says(run)
-        return not said or self._off(run, 0.0) is not None
+        said = self.says(run).get("clock")
+        if said is None:
+            return True
+        off_s = (datetime.fromisoformat(said) - datetime.now(UTC)).total_seconds()
+        return bool(abs(off_s) < CLOSE_S)
+
+
+def skewed(newest: Iterable[Record], skew_s: float, since_ms: int) -> float | None:
+    """How far off the broker's time (seconds) the `ce_time` of a record is that was appended since
+    `since_ms` (Unix) and is off by about `skew_s`; None when there is none.
+    """
+    for one in newest:
+        try:
+            written = datetime.fromisoformat((dict(one.headers).get("ce_time") or b"").decode())
+        except ValueError:
+            continue
+        off_s = written.timestamp() - one.timestamp / 1000
+        if one.timestamp >= since_ms and abs(off_s - skew_s) < min(CLOSE_S, abs(skew_s) / 2):
+            return off_s
+    return None
 
 
 class Memory(InsideFault):

@@ -18,6 +18,8 @@ from chaos.nemesis.world import World
 
 SERVERS = ("kafka", "postgres", "gateway")
 SUFFIX = "-proxy"
+CLEAR_S = 0.01
+"""A difference between two exchanges that is more than noise."""
 NO_PROXY = "the lab runs without the TCP proxy: start it with `symphony up --proxy`"
 
 
@@ -97,7 +99,8 @@ class Latency(NetworkFault):
 
     def shows(self, run: Run, usual: Seen, now: Seen) -> bool:
         least_s = (run.params["latency"] - run.params["jitter"]) / 1000
-        return now.received > 0 and now.first_s >= least_s
+        later_s = now.first_s - usual.first_s
+        return min(now.received, usual.received) > 0 and later_s >= max(least_s / 2, CLEAR_S)
 
 
 class Bandwidth(NetworkFault):
@@ -109,7 +112,8 @@ class Bandwidth(NetworkFault):
 
     def shows(self, run: Run, usual: Seen, now: Seen) -> bool:
         least_s = now.received / (run.params["rate"] * 1000)
-        return now.received == usual.received > 0 and now.last_s >= least_s / 2
+        later_s = now.last_s - usual.last_s
+        return now.received == usual.received > 0 and later_s >= max(least_s / 2, CLEAR_S)
 
 
 class BlackHole(NetworkFault):
@@ -138,7 +142,7 @@ class ResetPeer(NetworkFault):
     params = MappingProxyType({"timeout": 100})
 
     def shows(self, run: Run, usual: Seen, now: Seen) -> bool:
-        return now.ended == "reset"
+        return now.ended == "reset" != usual.ended
 
 
 class Slicer(NetworkFault):
@@ -177,8 +181,9 @@ class SlowClose(NetworkFault):
         return [f"gateway{SUFFIX}"]
 
     def shows(self, run: Run, usual: Seen, now: Seen) -> bool:
-        late_s = run.params["delay"] / 1000
-        return now.ended == "closed" and now.ended_s - now.first_s >= late_s - 0.05
+        later_s = (now.ended_s - now.first_s) - (usual.ended_s - usual.first_s)
+        closed = now.ended == usual.ended == "closed"
+        return closed and later_s >= max(run.params["delay"] / 2000, CLEAR_S)
 
 
 def _told(seen: Seen) -> str:

@@ -54,8 +54,11 @@ class Storm(Fault):
         return f"generation {before} became {watch.number}"
 
     def halt(self, run: Run) -> None:
-        run.notes["ended"].set()
-        run.notes["thread"].join(60)
+        if "thread" in run.notes:
+            run.notes["ended"].set()
+            run.notes["thread"].join(60)
+        elif "watch" in run.notes:
+            run.notes["watch"].close()
 
     def after(self, run: Run) -> str:
         watch: GroupWatch = run.notes["watch"]
