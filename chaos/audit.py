@@ -75,7 +75,14 @@ def run_audit(
     """Wait for rest and judge all books in another process. Raises AuditFailed without a verdict;
     a book that cannot be read is a verdict (unknown).
     """
-    command = [*_command(target, ledgers, deadline_s), "--json"]
+    return _ask(_command(target, ledgers, deadline_s), progress)
+
+
+def _ask(command: Sequence[str], progress: Callable[[str], None]) -> Audited:
+    """Run the auditor. Raises AuditFailed when it did not end with a verdict that it wrote down: an
+    exit code alone is none, because a process that fails may end with 1, too.
+    """
+    command = [*command, "--json"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as it:
         assert it.stdout is not None
         assert it.stderr is not None
@@ -84,10 +91,24 @@ def run_audit(
         listener.start()
         out = it.stdout.read()
         listener.join()
-    if it.returncode not in EXIT_CODES.values() or not out:
-        last = " / ".join(told[-3:])
-        raise AuditFailed(f"the auditor ended with exit code {it.returncode}: {last}")
-    return Audited(json.loads(out))
+    document = _document(out)
+    if it.returncode not in EXIT_CODES.values() or document.get("exit_code") != it.returncode:
+        last = " / ".join(filter(None, told[-3:]))
+        raise AuditFailed(f"the auditor ended {_how(it.returncode)}, without a verdict: {last}")
+    return Audited(document)
+
+
+def _document(out: str) -> dict[str, Any]:
+    """The auditor's document; empty when it wrote none, or only a part of one."""
+    try:
+        found = json.loads(out)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _how(code: int) -> str:
+    return f"by signal {-code}" if code < 0 else f"with exit code {code}"
 
 
 def _tell(stream: IO[str], told: list[str], progress: Callable[[str], None]) -> None:
@@ -135,10 +156,15 @@ def audit(
         raise typer.Exit(EXIT_CODES["unknown"]) from None
     command = _command(target, ledger or target.ledgers(), deadline)
     command += ["--memory-mb", str(memory_mb)]
-    command += ["--json"] if as_json else []
     command += ["--html", str(html)] if html else []
     command += ["--junit", str(junit)] if junit else []
-    raise typer.Exit(subprocess.run(command, check=False).returncode)
+    try:
+        found = _ask(command, lambda line: typer.echo(f"  {line}", err=True))
+    except AuditFailed as error:
+        typer.echo(f"symphony audit: {error}", err=True)
+        raise typer.Exit(EXIT_CODES["unknown"]) from None
+    typer.echo(json.dumps(found.document) if as_json else f"{found.text}\n\n{found.sentence}")
+    raise typer.Exit(found.exit_code)
 
 
 def _command(target: Target, ledgers: Sequence[Path], deadline_s: float) -> list[str]:

@@ -14,7 +14,11 @@ SETTINGS = "campaign.json"
 
 
 class Injected(msgspec.Struct, frozen=True, kw_only=True):
-    """One injection as it ended; `outcome` is proved, void, skipped or refused."""
+    """One injection as it ended; `outcome` is proved, void, skipped or refused.
+
+    `expired`: its lease ended it, not the nemesis. `after_failed` is what the look at the victim
+    after the fault's end found wrong.
+    """
 
     fault: str
     target: str
@@ -24,10 +28,22 @@ class Injected(msgspec.Struct, frozen=True, kw_only=True):
     lasted_s: float = 0.0
     recovered_s: float | None = None
     expired: bool = False
+    after_failed: str = ""
+
+
+class Uncovered(msgspec.Struct, frozen=True, kw_only=True):
+    """A cell of the matrix that this lab or machine could not do, and why."""
+
+    fault: str
+    target: str
+    reason: str
 
 
 class RunResult(msgspec.Struct, frozen=True, kw_only=True):
-    """One run. `examined` counts items by invariant, over all that the lab has seen so far."""
+    """One run. `examined` counts items by invariant, over all that the lab has seen so far.
+
+    `not_covered` are the cells that were not possible, when the lab began or when they were dealt.
+    """
 
     number: int
     seed: int
@@ -48,6 +64,7 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     parked: int
     audit_s: float
     examined: dict[str, int]
+    not_covered: list[Uncovered] = []
 
 
 class CampaignSettings(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,8 +1,10 @@
 """What a campaign will do: which faults in which run, a function of seed and matrix. Pure.
 
-All possible cells of the matrix are dealt like a deck of cards, so that every fault meets every
-target before any is repeated. The faults of a run are dealt into lanes by what they strike: within
-a lane they follow each other, lanes run beside each other, and no target is struck by two at once.
+All cells of the matrix are dealt like a deck of cards, so that every fault meets every target
+before any is repeated. That a cell is impossible at the moment changes nothing: another machine, or
+this one with more free memory, deals the same, and the nemesis skips what it cannot do. The faults
+of a run are dealt into lanes by what they strike: within a lane they follow each other, lanes run
+beside each other, and no target is struck by two at once.
 """
 
 from __future__ import annotations
@@ -42,13 +44,13 @@ def plan_run(seed: int, number: int, cells: Sequence[Cell], faults: int) -> RunP
 
     Raises ValueError when nothing in the matrix is possible.
     """
-    possible = sorted({(cell.fault, cell.target) for cell in cells if not cell.reason})
-    if not possible:
+    if all(cell.reason for cell in cells):
         raise ValueError("no fault is possible in this lab")
+    deck = sorted({(cell.fault, cell.target) for cell in cells})
     own_seed = random.Random(f"{seed}/{number}").randrange(2**31)
     luck = random.Random(own_seed)
     lanes: dict[str, list[Planned]] = {}
-    for fault, target in _dealt(seed, possible, number * faults, faults):
+    for fault, target in _dealt(seed, deck, number * faults, faults):
         action = Action(fault, target, seed=luck.randrange(2**31))
         pause_s = luck.uniform(GAP_MIN_S, GAP_MAX_S)
         lanes.setdefault(lane_of(target), []).append(Planned(pause_s, action))
@@ -63,11 +65,11 @@ def lane_of(target: str) -> str:
 
 
 def _dealt(
-    seed: int, possible: Sequence[tuple[str, str]], skip: int, count: int
+    seed: int, cards: Sequence[tuple[str, str]], skip: int, count: int
 ) -> Iterator[tuple[str, str]]:
     """Cards `skip` to `skip + count` of endlessly many decks, each shuffled anew."""
-    size = len(possible)
+    size = len(cards)
     for place in range(skip, skip + count):
-        deck = list(possible)
+        deck = list(cards)
         random.Random(f"{seed}/deck/{place // size}").shuffle(deck)
         yield deck[place % size]

@@ -43,7 +43,8 @@ def run(
 ) -> RunResult:
     """Do everything of `plan` while orders flow, then audit all that this lab has seen.
 
-    At least `orders` orders are sent. Raises Interrupted once `stop` is set.
+    At least `orders` orders are sent. Raises Interrupted once `stop` is set, TrafficFailed and
+    AuditFailed for a run without a verdict.
     """
     began, at = time.monotonic(), datetime.now(UTC).isoformat(timespec="seconds")
     nemesis = Nemesis(lab, seed=0)
@@ -51,6 +52,7 @@ def run(
         traffic.flow(WARM_ORDERS, timeout_s=WARM_TIMEOUT_S)
         injections = _strike(nemesis, plan, stop, say)
         while traffic.sent < orders and not stop.is_set():
+            traffic.check()
             stop.wait(0.2)
     if stop.is_set():
         raise Interrupted
@@ -111,11 +113,16 @@ def _injected(one: Injection) -> Injected:
         lasted_s=round(one.ended_s - one.started_s, 3),
         recovered_s=None if one.recovered_s is None else round(one.recovered_s, 3),
         expired=one.expired,
+        after_failed=one.after_failed[:500],
     )
 
 
 def _told(one: Injected) -> str:
     told = f"{one.fault} at {one.target}: {one.outcome}"
+    if one.expired:
+        told += ", but its lease ended it"
+    if one.after_failed:
+        told += f", but afterwards: {one.after_failed}"
     if one.outcome != "proved":
         return f"{told}: {one.detail}"
     if one.recovered_s is None:

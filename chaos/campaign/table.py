@@ -7,14 +7,16 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from app.roles import ROLES
 from chaos.auditor.report.text import columns
 from chaos.campaign.book import Injected, RunResult
 from chaos.nemesis.faults import REGISTRY
 from chaos.nemesis.recovery import sign_of
+from chaos.nemesis.world import role_of
 
 HEAD = (
-    *("fault", "targets", "proved", "void", "recovery p50", "p95", "max", "not seen"),
-    *("alone", "p95 alone"),
+    *("fault (at)", "targets", "proved", "void", "skipped", "recovery p50", "p95", "max"),
+    *("not seen", "alone", "p95 alone"),
 )
 """`alone` counts recoveries without another fault beside, for whose end one may wait."""
 
@@ -31,37 +33,55 @@ class Totals(NamedTuple):
     injections: int
     proved: int
     void: int
+    skipped: int
+    expired: int
+    after_failed: int
     kinds: int
     pairs: int
 
 
 def totals(runs: Sequence[RunResult]) -> Totals:
-    """Count everything once; orders are those accepted in each run."""
+    """Count everything once; orders are those accepted in each run.
+
+    `expired` and `after_failed` count among all injections, `kinds` and `pairs` among the proved.
+    """
     injected = [one for run in runs for one in run.injections]
     proved = [one for one in injected if one.outcome == "proved"]
     results = [run.result for run in runs]
     return Totals(
-        len(runs),
-        results.count("holds"),
-        results.count("violated"),
-        results.count("unknown"),
-        sum(run.accepted for run in runs),
-        sum(run.unknown for run in runs),
-        len(injected),
-        len(proved),
-        sum(one.outcome != "proved" for one in injected),
-        len({one.fault for one in proved}),
-        len({(one.fault, one.target) for one in proved}),
+        runs=len(runs),
+        held=results.count("holds"),
+        violated=results.count("violated"),
+        unknown=results.count("unknown"),
+        orders=sum(run.accepted for run in runs),
+        unknown_answers=sum(run.unknown for run in runs),
+        injections=len(injected),
+        proved=len(proved),
+        void=sum(one.outcome not in ("proved", "skipped") for one in injected),
+        skipped=sum(one.outcome == "skipped" for one in injected),
+        expired=sum(one.expired for one in injected),
+        after_failed=sum(bool(one.after_failed) for one in injected),
+        kinds=len({one.fault for one in proved}),
+        pairs=len({(one.fault, one.target) for one in proved}),
     )
 
 
 def by_fault(runs: Iterable[RunResult]) -> list[tuple[str, ...]]:
-    """One row a fault, with the times of recovery that were seen."""
-    found: defaultdict[str, list[tuple[Injected, bool]]] = defaultdict(list)
+    """One row a fault and class of targets, with the times of recovery that were seen."""
+    found: defaultdict[tuple[str, str], list[tuple[Injected, bool]]] = defaultdict(list)
     for run in runs:
         for one in run.injections:
-            found[one.fault].append((one, _alone(one, run)))
-    return [_row(fault, listed) for fault, listed in sorted(found.items())]
+            found[one.fault, class_of(one.target)].append((one, _alone(one, run)))
+    return [_row(*names, listed) for names, listed in sorted(found.items())]
+
+
+def class_of(target: str) -> str:
+    """What kind of thing a target is: worker, role, proxy, broker, postgres, gateway, or itself."""
+    if role_of(target) in ROLES:
+        return "worker"
+    if target in ROLES:
+        return "role"
+    return "proxy" if target.endswith("-proxy") else target.removesuffix("-sim")
 
 
 def _alone(one: Injected, run: RunResult) -> bool:
@@ -78,18 +98,20 @@ def _until_s(one: Injected) -> float:
     return one.started_s + one.lasted_s + (one.recovered_s or 0.0)
 
 
-def _row(fault: str, listed: Sequence[tuple[Injected, bool]]) -> tuple[str, ...]:
+def _row(fault: str, at: str, listed: Sequence[tuple[Injected, bool]]) -> tuple[str, ...]:
     proved = [(one, alone) for one, alone in listed if one.outcome == "proved"]
     waited = [(one, alone) for one, alone in proved if _waited_for(one)]
     times = sorted(one.recovered_s for one, _ in waited if one.recovered_s is not None)
     alone_times = sorted(
         one.recovered_s for one, alone in waited if alone and one.recovered_s is not None
     )
+    skipped = sum(one.outcome == "skipped" for one, _ in listed)
     return (
-        fault,
+        f"{fault} ({at})",
         str(len({one.target for one, _ in listed})),
         str(len(proved)),
-        str(len(listed) - len(proved)),
+        str(len(listed) - len(proved) - skipped),
+        str(skipped),
         *(f"{value:.2f} s" if times else "-" for value in _quantiles(times)),
         str(len(waited) - len(times)) if REGISTRY[fault].recovers_from != "none" else "-",
         str(len(alone_times)) if times else "-",
@@ -110,15 +132,47 @@ def _quantiles(times: Sequence[float]) -> tuple[float, float, float]:
     return statistics.median(times), times[rank], times[-1]
 
 
-def text(runs: Sequence[RunResult], skipped: Sequence[str], replay: str) -> str:
+def text(runs: Sequence[RunResult], replay: str) -> str:
     """Everything for a terminal; `replay` is the command of one run with `{number}` in it."""
-    parts = [columns([HEAD, *by_fault(runs)]), "", *sentences(runs)]
-    parts += [f"not possible here, so not covered: {one}" for one in skipped]
-    parts += [f"run {run.number} {_why(run)}: repeat it by {replay.format(number=run.number)}"
-              for run in runs if run.result != "holds"]  # fmt: skip
-    parts += [f"run {run.number}: {one.fault} at {one.target} is void: {one.detail}"
-              for run in runs for one in run.injections if one.outcome != "proved"]  # fmt: skip
-    return "\n".join(parts)
+    lines = [*sentences(runs), *not_covered(runs), *failed(runs, replay), *exceptions(runs)]
+    return "\n".join([columns([HEAD, *by_fault(runs)]), "", *lines])
+
+
+def not_covered(runs: Sequence[RunResult]) -> list[str]:
+    """What no run could do, each cell once, with the last reason."""
+    proved = {(one.fault, one.target) for run in runs for one in run.injections
+              if one.outcome == "proved"}  # fmt: skip
+    reasons = {(one.fault, one.target): one.reason for run in runs for one in run.not_covered}
+    return [
+        f"not possible here, so not covered: {fault} at {target}: {reason}"
+        for (fault, target), reason in sorted(reasons.items())
+        if (fault, target) not in proved
+    ]
+
+
+def failed(runs: Sequence[RunResult], replay: str) -> list[str]:
+    """Every run that does not hold, with the command that repeats it."""
+    told = []
+    for run in runs:
+        if run.result != "holds":
+            command = replay.replace("{number}", str(run.number))
+            told.append(f"run {run.number} (seed {run.seed}) {_why(run)}: repeat it by `{command}`")
+    return told
+
+
+def exceptions(runs: Sequence[RunResult]) -> list[str]:
+    """Every injection that did not go as meant: without proof, or not ended in good order."""
+    told = []
+    for run in runs:
+        for one in run.injections:
+            name = f"run {run.number}: {one.fault} at {one.target}"
+            if one.outcome != "proved":
+                told.append(f"{name} is {one.outcome}: {one.detail}")
+            if one.expired:
+                told.append(f"{name} is {one.outcome} but expired: its lease ended it")
+            if one.after_failed:
+                told.append(f"{name} is {one.outcome}, but after its end: {one.after_failed}")
+    return told
 
 
 def sentences(runs: Sequence[RunResult]) -> list[str]:
@@ -131,9 +185,15 @@ def sentences(runs: Sequence[RunResult]) -> list[str]:
         ),
         (
             f"{sums.injections} injections of {sums.kinds} kinds at {sums.pairs} (fault, target)"
-            f" pairs: {sums.proved} proved their effect, {sums.void} did not and count for nothing"
+            f" pairs: {sums.proved} proved their effect, {sums.void} did not and count for nothing,"
+            f" {sums.skipped} could not be done"
         ),
     ]
+    if sums.expired or sums.after_failed:
+        told.append(
+            f"not ended in good order, although a proof counts: {sums.expired} expired,"
+            f" {sums.after_failed} left something wrong behind (listed below)"
+        )
     if sums.runs and not sums.violated:
         told.append(
             f"no violation in {sums.runs} runs: with 95 % confidence at most"
@@ -147,29 +207,24 @@ def _why(run: RunResult) -> str:
     return f"is {run.result}" + (f" ({found})" if found else "")
 
 
-def markdown(
-    runs: Sequence[RunResult], skipped: Sequence[str], command: str, machine: str, date: str
-) -> str:
-    """The published form, with what is needed to repeat it."""
+def markdown(runs: Sequence[RunResult], replay: str, command: str, machine: str, date: str) -> str:
+    """The published form, with what is needed to repeat it; `replay` as in `text`."""
     head = "| " + " | ".join(HEAD) + " |"
     rule = "|" + "---|" * len(HEAD)
     rows = ["| " + " | ".join(row) + " |" for row in by_fault(runs)]
-    failed = [f"- run {run.number} (seed {run.seed}) {_why(run)}" for run in runs
-              if run.result != "holds"]  # fmt: skip
     return "\n".join(
         [
             "# Campaign",
             "",
             f"`{command}`, {date}, {machine}.",
             "",
-            *(f"- {line}" for line in sentences(runs)),
-            *failed,
+            *(f"- {line}" for line in (*sentences(runs), *failed(runs, replay))),
             "",
             head,
             rule,
             *rows,
             "",
-            *(f"- not possible there, so not covered: {one}" for one in skipped),
+            *(f"- {line}" for line in (*not_covered(runs), *exceptions(runs))),
             "",
         ]
     )

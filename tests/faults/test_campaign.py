@@ -15,11 +15,13 @@ import pytest
 from tests.faults.whole_lab import processes_of
 from tests.waiting import wait_until
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
-
 RUNS = int(os.environ.get("CAMPAIGN_RUNS", "2"))
 SEED = os.environ.get("CAMPAIGN_SEED", "5")
 FAULTS = 6
+LIMIT_S = 180 * RUNS
+"""Two runs, as `make test` has them, may take 6 minutes; they need about half of that."""
+
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(LIMIT_S)]
 
 
 def command(directory: Path, runs: int) -> list[str]:
@@ -34,21 +36,24 @@ def command(directory: Path, runs: int) -> list[str]:
 def campaign(directory: Path, runs: int) -> tuple[int, list[dict[str, Any]], str]:
     """Run it: exit code, runs, what it said."""
     done = subprocess.run(
-        command(directory, runs), check=False, capture_output=True, text=True, timeout=850
+        command(directory, runs), check=False, capture_output=True, text=True, timeout=LIMIT_S - 10
     )
     return done.returncode, json.loads(done.stdout), done.stderr
 
 
 def test_a_short_campaign_holds_proves_its_faults_and_can_be_resumed(public_dir: Path) -> None:
-    """Every run holds; nearly every fault is proved; nothing is left; again, it does nothing."""
+    """Every run holds; nearly every possible fault is proved; nothing is left; again, it does
+    nothing.
+    """
     place = public_dir / "campaign"
     code, runs, told = campaign(place, RUNS)
     assert code == 0, told[-6_000:]
     assert [run["result"] for run in runs] == ["holds"] * RUNS
     injected = [one for run in runs for one in run["injections"]]
     assert len(injected) == RUNS * FAULTS
-    proved = [one for one in injected if one["outcome"] == "proved"]
-    assert len(proved) >= len(injected) - 1, [one for one in injected if one not in proved]
+    possible = [one for one in injected if one["outcome"] != "skipped"]
+    proved = [one for one in possible if one["outcome"] == "proved"]
+    assert len(proved) >= len(possible) - 1, [one for one in possible if one not in proved]
     assert len({one["fault"] for one in proved}) >= FAULTS
     assert all(run["accepted"] >= 250 for run in runs)
     idle = {name for name, count in runs[-1]["examined"].items() if not count}
