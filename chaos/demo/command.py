@@ -30,7 +30,7 @@ from chaos.workload.summary import Summary, summarize
 from chaos.workload.target import Target, target_of
 
 PROGRESS_EVERY = 5
-REST_DEADLINE_S = 60.0
+REST_DEADLINE_S = 150.0
 
 
 class Demo(NamedTuple):

@@ -48,9 +48,12 @@ class Assassin:
         self._called_off = Event()
 
     def schedule(self, over_s: float, victims: Sequence[Victim] = VICTIMS) -> None:
-        """Kill the victims at even distances inside the next `over_s` seconds."""
+        """Kill the victims at even distances inside the next `over_s` seconds.
+
+        The last two distances stay free: a recovery needs orders that come after the kill.
+        """
         for number, victim in enumerate(victims, start=1):
-            delay_s = over_s * number / (len(victims) + 1)
+            delay_s = over_s * number / (len(victims) + 2)
             self._pending.append(self._pool.submit(self._kill_after, victim, delay_s))
 
     def results(self) -> list[Kill]:

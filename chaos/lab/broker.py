@@ -1,12 +1,13 @@
 """One real Apache Kafka broker (KRaft, broker and controller in one process) on 127.0.0.1.
 
-Guarantees: `start` returns when the broker answers clients; the data survive `kill` and `start`;
-the broker ends with the process that started it. Port and data stay the same over restarts.
+Guarantees: `start` returns when the broker leads all its partitions; the data survive `kill` and
+`start`; the broker ends with the process that started it. Port and data stay over restarts.
 Does not guarantee durability over a crash of the machine: Kafka leaves that to replicas.
 """
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import time
@@ -16,7 +17,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import AdminClient, ClusterMetadata
 
 from chaos.lab.jars import classpath
 from chaos.lab.java import class_archive, find_java
@@ -81,6 +82,7 @@ rootLogger.level=warn
 rootLogger.appenderRef.out.ref=out
 """
 _STOP_GRACE_S = 20.0
+_PARTITION = re.compile(r"(?!__cluster_metadata-).+-\d+")
 
 
 class Broker:
@@ -154,9 +156,9 @@ class Broker:
         )
 
     def wait_ready(self, timeout_s: float) -> None:
-        """Return when the broker answers a metadata request; LabError when it does not in time."""
+        """Return when the broker `leads`; LabError when it ends or does not in time."""
         deadline = time.monotonic() + timeout_s
-        while not self.answers(timeout_s=1.0):
+        while not self.leads(timeout_s=1.0):
             if self.returncode is not None:
                 raise LabError(
                     f"the Kafka broker ended with status {self.returncode};"
@@ -168,13 +170,34 @@ class Broker:
 
     def answers(self, timeout_s: float) -> bool:
         """True when a client gets this cluster's metadata within `timeout_s`."""
-        if not port_in_use(self._port):
+        return self._metadata(timeout_s) is not None
+
+    def leads(self, timeout_s: float) -> bool:
+        """True when it answers within `timeout_s`, knows its topics and leads every partition.
+
+        A broker that was started again answers before that.
+        """
+        metadata = self._metadata(timeout_s)
+        if metadata is None or (not metadata.topics and self._has_topics()):
             return False
+        topics = metadata.topics.values()
+        return all(part.leader >= 0 for topic in topics for part in topic.partitions.values())
+
+    def _metadata(self, timeout_s: float) -> ClusterMetadata | None:
+        """What it tells of its cluster; None when it does not answer or knows no broker yet."""
+        if not port_in_use(self._port):
+            return None
         client = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0})
         try:
-            return bool(client.list_topics(timeout=timeout_s).brokers)
+            metadata = client.list_topics(timeout=timeout_s)
         except KafkaException:
-            return False
+            return None
+        return metadata if metadata.brokers else None
+
+    def _has_topics(self) -> bool:
+        """Whether its files hold a partition, the metadata log not counted."""
+        data = self._directory / "data"
+        return any(_PARTITION.fullmatch(path.name) for path in data.glob("*-*"))
 
     def stop(self) -> None:
         """End the broker in an orderly way, or by SIGKILL after 20 s."""

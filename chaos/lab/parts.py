@@ -81,7 +81,7 @@ class BrokerPart:
         await asyncio.to_thread(self.server.launch)
 
     async def readiness(self) -> Readiness:
-        return Readiness(await asyncio.to_thread(self.server.answers, 1.0))
+        return Readiness(await asyncio.to_thread(self.server.leads, 1.0))
 
     def stop_signal(self, mode: StopMode) -> signal.Signals:
         return signal.SIGTERM

@@ -241,12 +241,13 @@ class Postgres:
         """Start the server and wait until it serves; nothing happens if it runs already.
 
         After a `kill` the remains of the old server may need a moment: the start is repeated until
-        `timeout_s`. Raises LabError when the port is taken or the server does not come up.
+        `timeout_s`, the making of a new server's files not counted. Raises LabError when the port
+        is taken or the server does not come up.
         """
         if self.pid is not None:
             return
-        deadline = time.monotonic() + timeout_s
         self.launch()
+        deadline = time.monotonic() + timeout_s
         while True:
             try:
                 self.wait_ready(max(0.1, deadline - time.monotonic()))

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
+import fcntl
 import json
 import os
 import random
@@ -18,9 +20,13 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
@@ -29,13 +35,15 @@ from app.errors import SymphonyError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
 
 HOST = "127.0.0.1"
 # Below the ephemeral ports of Linux (32768-) and of macOS (49152-): a port of ours is never taken
 # as the source port of somebody's connection while its server is down.
 _PORTS = (20_000, 32_000)
 _PR_SET_PDEATHSIG = 1
+
+_given: set[int] = set()
+_giving = threading.Lock()
 
 # The parent-death signal is bound to the *thread* that started the child, so one thread which lives
 # as long as this process starts them all, whoever asks.
@@ -144,13 +152,40 @@ def terminate(process: subprocess.Popen[bytes], sig: signal.Signals, grace_s: fl
 def free_port() -> int:
     """A TCP port of 127.0.0.1 nobody listens on now, outside the ephemeral range.
 
-    Another process may still take it first: servers report that as `port_taken`.
+    It is given once, and while this process lives to no other process of this user that asks here:
+    its server may bind it late. Anybody else may still take it first: servers report that as
+    `port_taken`.
     """
-    for _ in range(200):
-        port = random.randrange(*_PORTS)
-        if not port_in_use(port):
-            return port
+    with _giving:
+        for _ in range(200):
+            port = random.randrange(*_PORTS)
+            if port not in _given and not port_in_use(port) and _claim(port):
+                _given.add(port)
+                return port
     raise LabError(f"no free port between {_PORTS[0]} and {_PORTS[1]} on {HOST}")
+
+
+def _claim(port: int) -> bool:
+    """Keep other processes from `port` until this one ends; False when another one does so."""
+    file = _claims()
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EAGAIN):
+            return False
+        raise
+    return True
+
+
+@cache
+def _claims() -> int:
+    """A file whose byte N is locked by the process that was given port N.
+
+    Record locks, because they belong to the process: no child inherits them, and one descriptor
+    is enough. It stays open, for closing it would let all of them go.
+    """
+    path = Path(tempfile.gettempdir()) / f"symphony-ports-{os.geteuid()}"
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
 
 
 def port_in_use(port: int) -> bool:

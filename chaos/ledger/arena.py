@@ -48,7 +48,8 @@ class Arena:
     def stock(self, mode: str) -> Trial:
         """Start stock Faust in `mode`; returns when its group owns every partition."""
         place = self.directory / f"stock-{mode}"
-        # Stock Faust often does not recover at all: do not let it hold up the rounds.
+        # Stock Faust often does not recover at all: do not let it hold up the rounds. It starts
+        # within the limits of all.
         limits = replace(self.limits, recovery_s=20.0, quiesce_s=20.0)
         subject = StockSubject(mode, self.broker.bootstrap, place, limits)
         return self._started(Trial(subject, self.broker.bootstrap, place, limits))
@@ -90,7 +91,7 @@ class Arena:
 
     def _started(self, trial: Trial) -> Trial:
         self._ends.callback(trial.close)
-        trial.start()
+        trial.start(self.limits.recovery_s)
         return trial
 
 

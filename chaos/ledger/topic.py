@@ -7,19 +7,25 @@ not returned before, in offset order per partition, up to the high watermark.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from time import monotonic
+from time import monotonic, sleep
 from typing import NamedTuple
 
 from confluent_kafka import (
     Consumer,
     ConsumerGroupTopicPartitions,
+    KafkaError,
     KafkaException,
     TopicPartition,
 )
 from confluent_kafka.admin import AdminClient
 
+from chaos.records import PASSING
+
 READ_TIMEOUT_S = 30.0
 REQUEST_TIMEOUT_S = 10.0
+LOOK_S = 0.2
+# The client's own time-out comes first: it tells what happened.
+GRACE_S = 5.0
 
 
 class Record(NamedTuple):
@@ -42,12 +48,7 @@ class TopicLog:
         """Records that appeared since the last call. Raises TimeoutError when reading stalls."""
         consumer = _consumer(self._bootstrap)
         try:
-            ends = {
-                p: consumer.get_watermark_offsets(
-                    TopicPartition(self._topic, p), timeout=REQUEST_TIMEOUT_S
-                )[1]
-                for p in self._next
-            }
+            ends = {p: _end(consumer, self._topic, p) for p in self._next}
             consumer.assign([TopicPartition(self._topic, p, o) for p, o in self._next.items()])
             progress_s = monotonic()
             while any(self._next[p] < end for p, end in ends.items()):
@@ -72,17 +73,22 @@ def end_offsets(
     """End offset of every partition. Raises KafkaException when the broker does not answer."""
     consumer = _consumer(bootstrap)
     try:
-        return {
-            (topic, p): int(
-                consumer.get_watermark_offsets(TopicPartition(topic, p), timeout=REQUEST_TIMEOUT_S)[
-                    1
-                ]
-            )
-            for topic in topics
-            for p in range(partitions)
-        }
+        return {(topic, p): _end(consumer, topic, p) for topic in topics for p in range(partitions)}
     finally:
         consumer.close()
+
+
+def _end(consumer: Consumer, topic: str, partition: int) -> int:
+    """End offset of a partition, once the broker leads it."""
+    deadline = monotonic() + READ_TIMEOUT_S
+    place = TopicPartition(topic, partition)
+    while True:
+        try:
+            return int(consumer.get_watermark_offsets(place, timeout=REQUEST_TIMEOUT_S)[1])
+        except KafkaException as error:
+            if error.args[0].code() not in PASSING or monotonic() > deadline:
+                raise
+        sleep(LOOK_S)
 
 
 def committed_offsets(bootstrap: str, group: str) -> dict[tuple[str, int], int]:
@@ -91,8 +97,13 @@ def committed_offsets(bootstrap: str, group: str) -> dict[tuple[str, int], int]:
     Raises KafkaException when the broker does not answer.
     """
     admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
-    asked = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)])
-    answer = asked[group].result(timeout=REQUEST_TIMEOUT_S)
+    asked = admin.list_consumer_group_offsets(
+        [ConsumerGroupTopicPartitions(group)], request_timeout=REQUEST_TIMEOUT_S
+    )
+    try:
+        answer = asked[group].result(timeout=REQUEST_TIMEOUT_S + GRACE_S)
+    except TimeoutError:
+        raise KafkaException(KafkaError(KafkaError._TIMED_OUT)) from None
     return {(tp.topic, tp.partition): tp.offset for tp in answer.topic_partitions if tp.offset >= 0}
 
 

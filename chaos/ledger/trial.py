@@ -51,12 +51,15 @@ class Trial:
         create_topics(bootstrap, subject)
         self.load = Load(bootstrap, subject.input_topic, subject.partitions, subject.encode)
 
-    def start(self) -> None:
-        """Returns when both workers run and own every partition between them."""
+    def start(self, timeout_s: float) -> None:
+        """Returns when both workers run and own every partition between them.
+
+        Raises TimeoutError when the group does not form within `timeout_s`.
+        """
         self.watch.start()
         for name in self.names:
             self.fleet.start(name)
-        if not self.watch.wait(self.settled, self.limits.recovery_s):
+        if not self.watch.wait(self.settled, timeout_s):
             raise TimeoutError(
                 f"{self.subject.name}: the group did not form: {self.watch.latest};"
                 f" logs end with\n{self.fleet.log_tail()}"

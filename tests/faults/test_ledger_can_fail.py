@@ -14,7 +14,7 @@ from chaos.ledger.evidence import Collector
 from chaos.ledger.faults import leave
 from chaos.ledger.trial import Limits, Trial
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
 
 EVENTS = 3_000
 RATE_PER_S = 300.0

@@ -51,6 +51,8 @@ RUNNING = (
 REPLAYED_MAX = 4_000
 #: Delays that make it likely that a worker is stopped inside a step, before and after its COMMIT.
 SLOW_STEP = "delivery.before_transaction=delay:150ms,delivery.after_commit=delay:150ms"
+#: A stall of the machine, not of the database, must not be answered with 503.
+PATIENT = {"SYMPHONY_API_REQUEST_TIMEOUT_S": "15"}
 INJECTED = {"SYMPHONY_PLUGINS": "chaos.injector", "SYMPHONY_FAILPOINTS": SLOW_STEP}
 
 
@@ -61,7 +63,7 @@ def platform(servers_dir: Path) -> Iterator[Platform]:
     lab_dir = Path(kept) if kept else servers_dir / "platform"
     lab_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
     settings = load_settings(lab_dir=lab_dir, lab_ready_timeout_s=240)
-    lab = Lab.up(make_plan(settings), detach=False)
+    lab = Lab.up(make_plan(settings, environment=PATIENT), detach=False)
     try:
         yield Platform(lab, RATE_PER_S)
     finally:

@@ -15,11 +15,12 @@ from chaos.ledger.campaign import Campaign, Plan, Result
 from chaos.ledger.faults import ALL_FAULTS
 from chaos.ledger.trial import Limits
 
-pytestmark = pytest.mark.faults
+# the whole campaign runs inside the first test
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
 
 IN_FLIGHT_MIN = 2_000
 BURST = 3_000
-JOIN_BURST = 8_000
+JOIN_BURST = 16_000
 # Only so that its burst outlasts the start of a joining worker.
 SLOW = "delivery.before_step=delay:80ms"
 # A loaded machine recovers late; a worker that stays idle is late by any measure.

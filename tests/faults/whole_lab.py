@@ -172,9 +172,9 @@ class Platform:
             assert reply.status == 200
 
     def gateway_lines(self, since: int = 0) -> list[dict[str, Any]]:
-        """What the gateway has recorded, without its first `since` lines."""
-        lines = self.target.gateway_ledger.read_text().splitlines()[since:]
-        return [json.loads(line) for line in lines]
+        """What the gateway has recorded, without its first `since` lines; whole lines only."""
+        whole = self.target.gateway_ledger.read_text().rpartition("\n")[0]
+        return [json.loads(line) for line in whole.splitlines()[since:]]
 
     @contextmanager
     def group(self, role: str) -> Iterator[GroupWatch]:
@@ -248,10 +248,11 @@ def processes_of(lab_dir: Path) -> list[str]:
     found = []
     for process in psutil.process_iter():
         try:
-            words = [*process.cmdline(), *process.environ().values()]
+            command = " ".join(process.cmdline())
+            known = " ".join([command, *process.environ().values()])
             running = process.status() != psutil.STATUS_ZOMBIE
         except psutil.Error:
             continue
-        if running and process.pid not in ours and str(lab_dir) in " ".join(words):
-            found.append(" ".join(process.cmdline()))
+        if running and process.pid not in ours and str(lab_dir) in known:
+            found.append(command)
     return found

@@ -59,6 +59,7 @@ def nowhere(tmp_path: Path) -> Symphony:
     return Symphony(tmp_path)
 
 
+@pytest.mark.timeout(600)
 def test_a_lab_from_up_to_down(symphony: Symphony) -> None:
     """up, status, topics, kill, restart, logs, down do what they say, with real workers."""
     up = symphony.json("up", "--detach", WORKERS)

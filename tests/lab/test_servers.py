@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import psycopg2
@@ -82,6 +83,26 @@ def test_acknowledged_records_survive_kill_and_pause(own_broker: Broker) -> None
     message = wait_until(lambda: _record(consumer), timeout_s=60, what="the record")
     consumer.close()
     assert (message.key(), message.value()) == (b"key", b"value")
+
+
+def test_a_broker_that_answers_may_not_lead_yet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ready is who leads every partition, and knows topics when there are files of some."""
+    broker, data = Broker(tmp_path), tmp_path / "data"
+    led, unled = (SimpleNamespace(partitions={0: SimpleNamespace(leader=n)}) for n in (1, -1))
+
+    def leads(**topics: SimpleNamespace) -> bool:
+        metadata = SimpleNamespace(topics=topics)
+        monkeypatch.setattr(broker, "_metadata", lambda _: metadata)
+        return broker.leads(timeout_s=1.0)
+
+    (data / "__cluster_metadata-0").mkdir(parents=True)
+    assert leads()
+    assert leads(kept=led)
+    assert not leads(kept=led, other=unled)
+    (data / "kept-0").mkdir()
+    assert not leads()
 
 
 def test_topics_are_not_created_by_accident(own_broker: Broker) -> None:

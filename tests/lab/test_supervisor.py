@@ -19,6 +19,7 @@ from confluent_kafka.admin import AdminClient
 from chaos.lab.client import Lab
 from chaos.lab.plan import LabFiles, Plan
 from chaos.lab.process import HOST, LabError, free_port
+from tests.faults.whole_lab import alive
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.integration, pytest.mark.faults]
@@ -57,10 +58,7 @@ def pids(lab: Lab) -> list[int]:
 
 def gone(numbers: list[int]) -> bool:
     """Whether none of these processes runs; zombies of this test's own do not count."""
-    return not any(
-        psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-        for pid in numbers
-    )
+    return not any(alive(pid) for pid in numbers)
 
 
 def environment_of(lab: Lab, name: str) -> dict[str, str]:

@@ -11,7 +11,7 @@ from app.settings import load_settings
 from chaos.lab.cli import make_plan
 from chaos.lab.client import Lab
 from chaos.lab.plan import DEFAULT_WORKERS
-from chaos.lessons.dual_write.command import ROLES
+from chaos.lessons.dual_write.command import ENVIRONMENT, ROLES
 from chaos.lessons.dual_write.findings import Mode, Run, Scenario
 from chaos.lessons.dual_write.scenario import ORDERS, Teacher
 
@@ -23,7 +23,7 @@ def lab(servers_dir: Path) -> Iterator[Lab]:
     """A broker, a database, role web and the relay, for all tests of this module."""
     settings = load_settings(lab_dir=servers_dir / "lesson")
     roles = {role: ROLES.get(role, "0") for role in DEFAULT_WORKERS}
-    lab = Lab.up(make_plan(settings, workers=roles), detach=False)
+    lab = Lab.up(make_plan(settings, workers=roles, environment=ENVIRONMENT), detach=False)
     try:
         yield lab
     finally:

@@ -27,6 +27,8 @@ from chaos.lessons.dual_write.scenario import Teacher
 
 #: The lesson is about the two writes of role web; nobody needs to read the events.
 ROLES = {"web": "1", "relay": "1"}
+#: A request may wait for the sends of those before it, 2 s each while the broker is away.
+ENVIRONMENT = {"SYMPHONY_API_REQUEST_TIMEOUT_S": "15"}
 
 
 def dual_write(
@@ -62,7 +64,7 @@ def teach(scenario: Scenario, mode: Mode, lab_dir: Path, tell: Callable[[str], N
     """Bring up a lab, play the scenario, take the lab down and remove it. Raises LabError."""
     settings = load_settings(lab_dir=lab_dir)
     roles = {role: ROLES.get(role, "0") for role in DEFAULT_WORKERS}
-    plan = make_plan(settings, workers=roles)
+    plan = make_plan(settings, workers=roles, environment=ENVIRONMENT)
     tell("a real broker, a real PostgreSQL, role web and the relay are started")
     lab = Lab(lab_dir)
     try:

@@ -72,7 +72,8 @@ class Teacher:
         self._say(f"the broker is killed (pid {pid}); PostgreSQL goes on")
         self._place("during", ORDERS)
         self._lab.start("broker")
-        self._say("the broker is back")
+        read_books(self._target)
+        self._say("the broker is back, and the books can be read")
 
     def _conjure(self) -> None:
         """The transaction is rolled back, or its process dies, between the two writes."""
