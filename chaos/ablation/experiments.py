@@ -56,7 +56,7 @@ EXPERIMENTS: Mapping[str, Experiment] = MappingProxyType(
             Experiment(
                 "orchestrator-dies-committed",
                 "kill -9 of the orchestrator after a COMMIT",
-                plays.crash("orchestrator-1", "delivery.after_commit", 12),
+                plays.crash_on_new_orders("delivery.after_commit"),
                 settings={**SOON, "STEP_DEADLINE_S": "3"},
             ),
             Experiment(
@@ -67,13 +67,13 @@ EXPERIMENTS: Mapping[str, Experiment] = MappingProxyType(
             Experiment(
                 "orchestrator-dies-claiming",
                 "kill -9 of the orchestrator before it claims its inbox rows",
-                plays.crash("orchestrator-1", "delivery.before_commit", 12),
+                plays.crash("orchestrator-1", "delivery.before_commit", 4),
                 settings={**SOON, "STEP_DEADLINE_S": "3"},
             ),
             Experiment(
                 "orchestrator-dies-early",
                 "kill -9 of the orchestrator before a transaction",
-                plays.crash("orchestrator-1", "delivery.before_transaction", 2),
+                plays.crash_on_new_orders("delivery.before_transaction"),
             ),
             Experiment(
                 "orchestrator-dies-acked",

@@ -85,15 +85,44 @@ def crash(worker: str, point: str, nth: int) -> Callable[[Stage], None]:
     return play
 
 
+def crash_on_new_orders(point: str) -> Callable[[Stage], None]:
+    """The orchestrator dies at its first hit of `point`, in a batch of new orders. Raises BadRule.
+
+    It was away while they came, and nobody else moves an order: its topics hold nothing but
+    creations and cancellations, all of them.
+    """
+    worker, rules = "orchestrator-1", f"{point}=crash;nth=1"
+    parse_rules(rules)
+
+    def play(stage: Stage) -> None:
+        half = stage.orders // 2
+        stage.lab.stop(worker)
+        stage.load(half, mix=MANY_CANCELS)
+        wanted = len(stage.accepted) + len(stage.cancelled)
+        stage.until(
+            lambda: len(stage.records(["order.created", "order.cancel"])) >= wanted,
+            "the new orders are published",
+        )
+        stage.arm(worker, rules)
+        stage.crashed(worker, point)
+        stage.load(stage.orders - half)
+
+    return play
+
+
 def payment_dies(stage: Stage) -> None:
     """Payment dies when the gateway has charged for a whole batch, and none of it is recorded."""
-    worker, point = "payment-1", "delivery.after_call"
-    stage.gateway(latency_ms_min=200.0, latency_ms_max=300.0)
-    # the second batch holds all orders that came during the calls of the first
-    stage.arm(worker, f"{point}=crash;nth=2")
-    with stage.flowing(stage.orders):
-        stage.crashed(worker, point)
-        stage.until(lambda: _charged_again(stage), "a charge is asked for again")
+    worker, point, half = "payment-1", "delivery.after_call", stage.orders // 2
+    # its first batch holds charges only: they came while it was away, and none is declined
+    stage.lab.stop(worker)
+    stage.load(half, mix={Outcome.HAPPY: 1})
+    stage.until(
+        lambda: len(stage.records(["payment.requested"])) >= len(stage.accepted), "charges wait"
+    )
+    stage.arm(worker, f"{point}=crash;nth=1")
+    stage.crashed(worker, point)
+    stage.load(stage.orders - half)
+    stage.until(lambda: _charged_again(stage), "a charge is asked for again")
 
 
 def failing_step(stage: Stage) -> None:
@@ -248,14 +277,21 @@ def timer_then_crash(stage: Stage) -> None:
 
 def worker_leaves(stage: Stage) -> None:
     """One of two orchestrators leaves under load; each assignment is held before it is read."""
+    worker, point = "orchestrator-1", "delivery.after_resume"
     with stage.flowing(stage.orders, rate_per_s=100):
-        stage.until(lambda: len(stage.accepted) or stage.count(IN_STATE, "COMPLETED") >= 20, "flow")
+        stage.until(lambda: stage.count(IN_STATE, "COMPLETED") >= 20, "flow")
+        before = stage.strikes(worker, point)
         stage.lab.scale("orchestrator", 1)
+        stage.until(
+            lambda: stage.strikes(worker, point) > before, f"{worker} comes by {point} again"
+        )
 
 
 def contended_stock(stage: Stage) -> None:
     """Two inventory workers decide at the same time on the same products."""
     stage.load(stage.orders, rate_per_s=100)
+    for worker in ("inventory-1", "inventory-2"):
+        stage.struck(worker, "inventory.after_lock")
 
 
 def _charged_again(stage: Stage) -> bool:

@@ -33,7 +33,7 @@ from chaos.workload.mix import DEFAULT_MIX, Order, Outcome, plan
 from chaos.workload.target import target_of
 
 RATE_PER_S = 60.0
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 LOOK_S = 0.05
 HTTP_TIMEOUT_S = 20.0
 
@@ -138,12 +138,11 @@ class Stage:
 
     def struck(self, worker: str, point: str) -> None:
         """Return once a fault struck `worker` at `point`. Raises Void when none does."""
-        self.until(
-            lambda: any(
-                '"fault.injected"' in line and f'"{point}"' in line for line in self.log(worker)
-            ),
-            f"{worker} comes by {point}",
-        )
+        self.until(lambda: self.strikes(worker, point), f"{worker} comes by {point}")
+
+    def strikes(self, worker: str, point: str) -> int:
+        """How often a fault has struck `worker` at `point`."""
+        return sum('"fault.injected"' in line and f'"{point}"' in line for line in self.log(worker))
 
     def crashed(self, worker: str, point: str) -> None:
         """Return once `worker` died at `point` and its successor serves. Raises Void."""
@@ -215,8 +214,9 @@ class Stage:
         return int(row[0]) if row else 0
 
     def gateway_lines(self) -> list[dict[str, Any]]:
-        """What the gateway has recorded."""
-        return [json.loads(line) for line in self.target.gateway_ledger.read_text().splitlines()]
+        """What the gateway has recorded, without the line that it is writing."""
+        whole = self.target.gateway_ledger.read_text().rpartition("\n")[0]
+        return [json.loads(line) for line in whole.splitlines()]
 
     def records(self, topics: Iterable[str]) -> list[Record]:
         """Every record of `topics` now."""

@@ -16,7 +16,7 @@ from chaos.ablation.experiments import EXPERIMENTS
 from chaos.ablation.trial import Trial, run_trial
 from chaos.ablation.verdict import Row, outcome
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
 
 SEED = 1
 
