@@ -24,7 +24,7 @@ from tests.chaos.crash_points import Death
 from tests.waiting import wait_until
 
 CRASHED = "exited with 137"
-PATIENCE_S = 90.0
+PATIENCE_S = 180.0
 LOCKED = "inventory.reservation"
 UNFINISHED = (
     "select o.order_id::text, s.state, s.reason, o.created_at::text from orders.orders o"
@@ -122,7 +122,7 @@ class CrashLab:
 
     def by_stop(self, death: Death) -> None:
         """It ends in good order."""
-        row = self.lab.stop(death.worker)
+        row = self.lab.stop(death.worker, grace_s=60)
         assert row["last_exit"] == CRASHED
 
     def after_stop(self, death: Death) -> None:

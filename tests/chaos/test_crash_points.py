@@ -17,7 +17,7 @@ from chaos.lab.client import Lab
 from tests.chaos.crash_lab import CrashLab
 from tests.chaos.crash_points import ROUNDS, Death
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")

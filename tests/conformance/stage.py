@@ -44,6 +44,7 @@ TIER = "retry.1s"
 CRASHED = 137
 FAIL_STOP = 70
 WORKER = "from app import settings, worker; worker.run(settings.load_settings())"
+READ_S = 30.0
 NEVER_S = "0.001"
 """A window in which no end ever falls."""
 
@@ -88,6 +89,7 @@ class Topics:
             [TopicPartition(name, n, 0) for name in topics for n in range(PARTITIONS)]
         )
         self.seen: dict[str, list[Seen]] = defaultdict(list)
+        self._next: Counter[tuple[str, int]] = Counter()
 
     def send(self, outputs: Iterable[Output]) -> None:
         """Write records to their partitions; returns when the broker has them all."""
@@ -107,21 +109,30 @@ class Topics:
         assert not failed, failed[0]
 
     def read(self, topic: str) -> list[Seen]:
-        """Everything on a topic so far."""
-        while batch := self._consumer.consume(2000, timeout=0.2):
-            for one in batch:
-                assert one.error() is None, one.error()
-                self.seen[one.topic()].append(
-                    Seen(
-                        one.topic(),
-                        one.partition(),
-                        one.offset(),
-                        one.key(),
-                        one.value(),
-                        tuple(one.headers() or ()),
-                    )
-                )
+        """Everything that was on a topic when this was called."""
+        ends = {
+            (topic, n): self._consumer.get_watermark_offsets(TopicPartition(topic, n), READ_S)[1]
+            for n in range(PARTITIONS)
+        }
+        wait_until(
+            lambda: self._has_read(ends), timeout_s=READ_S, what=f"the end of {topic}", every_s=0
+        )
         return self.seen[topic]
+
+    def _has_read(self, ends: dict[tuple[str, int], int]) -> bool:
+        """Whether all records below `ends` were read; reads on when not. Passing errors of the
+        broker are no records."""
+        if all(self._next[place] >= end for place, end in ends.items()):
+            return True
+        for one in self._consumer.consume(2000, timeout=0.2):
+            if one.error() is None:
+                topic, partition, offset = one.topic(), one.partition(), one.offset()
+                self._next[topic, partition] = offset + 1
+                headers = tuple(one.headers() or ())
+                self.seen[topic].append(
+                    Seen(topic, partition, offset, one.key(), one.value(), headers)
+                )
+        return False
 
     def close(self) -> None:
         """Close the reader."""
@@ -215,12 +226,12 @@ class Stage:
         """Start the worker anew without faults and wait until it is ready."""
         pid = self.fleet.pid("worker-1")
         self.restart(**settings)
-        assert self.fleet.wait_restarted("worker-1", pid, 20)
+        assert self.fleet.wait_restarted("worker-1", pid, 60)
         self.ready()
 
     def ready(self, worker: str = "worker-1") -> None:
         """Wait until a worker has joined, recovered and reads."""
-        self._wait(lambda: self.status(worker).get("ready"), 60, f"{worker} is ready")
+        self._wait(lambda: self.status(worker).get("ready"), 120, f"{worker} is ready")
 
     def status(self, worker: str = "worker-1") -> dict[str, Any]:
         """What /status says; empty while nobody answers."""
@@ -255,7 +266,7 @@ class Stage:
 
     def _get(self, worker: str, path: str) -> str:
         port = self._ports.get(worker, 1)
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/{path}", timeout=2) as response:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/{path}", timeout=20) as response:
             text: str = response.read().decode()
             return text
 
@@ -316,7 +327,7 @@ class Stage:
         found = [json.loads(line) for line in lines if '"fault.injected"' in line]
         return [line["point"] for line in found]
 
-    def settled(self, timeout_s: float = 60) -> None:
+    def settled(self, timeout_s: float = 120) -> None:
         """Wait until the group has committed everything there is on its topics."""
 
         def all_committed() -> bool:
@@ -328,7 +339,7 @@ class Stage:
         for _ in range(2):
             self._wait(all_committed, timeout_s, "everything is committed")
 
-    def wait_effects(self, keys: list[str], timeout_s: float = 60) -> Facts:
+    def wait_effects(self, keys: list[str], timeout_s: float = 120) -> Facts:
         """Wait until every key has had exactly its effect."""
         wanted = dict.fromkeys(keys, self.subject.once)
         self._wait(

@@ -10,7 +10,7 @@ from app.topics import BATCH_BYTES_MAX
 from tests.conformance.stage import CRASHED, FAIL_STOP, TIER, Seen, Stage
 from tests.waiting import wait_until
 
-pytestmark = [pytest.mark.integration, pytest.mark.faults]
+pytestmark = [pytest.mark.integration, pytest.mark.faults, pytest.mark.timeout(900)]
 
 ATTEMPTS = 3
 """retry_attempts_max of the stage."""
@@ -60,7 +60,7 @@ def test_an_event_that_fails_in_the_middle_is_isolated(stage: Stage) -> None:
     for attempt in range(1, ATTEMPTS):
         waiting = wait_until(
             lambda attempt=attempt: retried(stage, hopeless, attempt),  # type: ignore[misc]
-            timeout_s=30,
+            timeout_s=60,
             what=f"retry {attempt} of the refused event",
         )
         assert waiting.header("x-retry-role") == stage.subject.role
@@ -71,13 +71,13 @@ def test_an_event_that_fails_in_the_middle_is_isolated(stage: Stage) -> None:
             stage.assert_once(neighbours)
             forbid(stage, hopeless)
             second = wait_until(
-                lambda: retried(stage, late, 1), timeout_s=30, what="the other one's retry"
+                lambda: retried(stage, late, 1), timeout_s=60, what="the other one's retry"
             )
             stage.topics.send([redelivered(second)])
         stage.topics.send([redelivered(waiting)] * 2)
     letters = wait_until(
         lambda: [one for one in stage.letters() if one.key == hopeless.encode()],
-        timeout_s=30,
+        timeout_s=60,
         what="the dead letter",
     )
     assert letters[0].header("x-attempt") == str(ATTEMPTS)
@@ -97,7 +97,7 @@ def test_a_refused_output_ends_the_worker_and_loses_nothing(stage: Stage) -> Non
         stage.topics.send(stage.messages(keys))
         wait_until(
             lambda: stage.ends()[FAIL_STOP] > before,
-            timeout_s=40,
+            timeout_s=120,
             what="the worker's own end",
         )
     finally:
@@ -117,7 +117,7 @@ def test_a_record_that_kills_its_worker_is_dead_lettered(whole_path: Stage) -> N
     stage.topics.send(stage.messages(keys))
     letters = wait_until(
         lambda: [one for one in stage.letters() if one.key == killer.encode()],
-        timeout_s=120,
+        timeout_s=240,
         what="the dead letter",
     )
     assert letters[0].header("x-error-reason") == "killed_worker"

@@ -11,7 +11,7 @@ from chaos.lab.postgres import Postgres
 from tests.conformance.stage import Stage
 from tests.waiting import wait_until
 
-pytestmark = [pytest.mark.integration, pytest.mark.faults]
+pytestmark = [pytest.mark.integration, pytest.mark.faults, pytest.mark.timeout(900)]
 
 HELD = ("held", "database")
 
@@ -30,11 +30,11 @@ def test_a_batch_is_held_while_the_database_is_away(stage: Stage, server: Postgr
     stage.topics.send(stage.messages(first))
     server.stop("fast")
     stage.topics.send(stage.messages(second))
-    wait_until(lambda: stage.state() == HELD, timeout_s=30, what="a held batch")
-    assert stage.status()["ready"]
+    wait_until(lambda: stage.state() == HELD, timeout_s=60, what="a held batch")
+    wait_until(lambda: stage.status().get("ready"), timeout_s=60, what="it is ready all the same")
     server.start()
     stage.assert_once(first + second)
-    assert stage.state() == ("idle", "")
+    wait_until(lambda: stage.state() == ("idle", ""), timeout_s=60, what="nothing is held")
     assert (stage.fleet.pid("worker-1"), stage.ends()) == (pid, ends)
 
 
@@ -56,18 +56,22 @@ def test_a_rebalance_abandons_a_held_batch(stage: Stage, server: Postgres) -> No
     for worker in ("worker-1", "worker-2"):
         wait_until(
             lambda worker=worker: stage.state(worker) == HELD,  # type: ignore[misc]
-            timeout_s=30,
+            timeout_s=60,
             what=f"{worker} holds its batch",
         )
-    epoch = stage.status()["epoch"]
-    ended = stage.fleet.stop("worker-2", grace_s=20)
+    epoch = wait_until(lambda: stage.status().get("epoch"), timeout_s=60, what="its epoch")
+    ended = stage.fleet.stop("worker-2", grace_s=60)
     assert ended.code == 0, "a held worker stops in good order"
     wait_until(
-        lambda: (stage.status().get("epoch") or 0) > epoch and stage.status()["ready"],
-        timeout_s=30,
+        lambda: ((said := stage.status()).get("epoch") or 0) > epoch and said.get("ready"),
+        timeout_s=60,
         what="a new assignment",
     )
-    assert stage.status()["guard"]["abandoned"] >= 1
+    wait_until(
+        lambda: stage.status().get("guard", {}).get("abandoned", 0) >= 1,
+        timeout_s=60,
+        what="a batch was abandoned",
+    )
     server.start()
     stage.assert_once(keys)
     assert stage.fleet.exit_of(stage.fleet.pid("worker-1")) is None
@@ -82,12 +86,12 @@ def test_a_worker_killed_while_holding_leaves_its_batch(
     keys = stage.keys(100)
     server.stop("immediate")
     stage.topics.send(stage.messages(keys))
-    wait_until(lambda: stage.state() == HELD, timeout_s=30, what="a held batch")
+    wait_until(lambda: stage.state() == HELD, timeout_s=60, what="a held batch")
     pid = stage.fleet.signal("worker-1", signal.SIGKILL)
-    assert stage.fleet.wait_restarted("worker-1", pid, 20)
+    assert stage.fleet.wait_restarted("worker-1", pid, 60)
     wait_until(
         lambda: stage.status().get("waiting_for") == "PostgreSQL",
-        timeout_s=30,
+        timeout_s=60,
         what="the successor waits for PostgreSQL",
     )
     server.start()

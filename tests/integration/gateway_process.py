@@ -10,13 +10,15 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+from chaos.lab.process import free_port
+
 
 class GatewayProcess:
     """`python -m chaos.gateway_sim` on a port that it keeps over restarts."""
 
     def __init__(self, ledger: Path) -> None:
         self.ledger = ledger
-        self.port = 0
+        self.port = free_port()
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -31,7 +33,7 @@ class GatewayProcess:
             cwd=Path(__file__).parents[2],
         )
         assert self.process.stdout is not None
-        self.port = json.loads(self.process.stdout.readline())["port"]
+        assert json.loads(self.process.stdout.readline())["port"] == self.port
         return self
 
     def kill(self) -> None:
@@ -44,7 +46,7 @@ class GatewayProcess:
         if self.process is None:
             return 0
         self.process.send_signal(number)
-        code = self.process.wait(10)
+        code = self.process.wait(30)
         assert self.process.stdout is not None
         self.process.stdout.close()
         self.process = None
@@ -54,10 +56,12 @@ class GatewayProcess:
         request = urllib.request.Request(
             f"{self.url}/v1/mode", json.dumps(settings).encode(), method="PUT"
         )
-        with urllib.request.urlopen(request, timeout=5) as response:
+        with urllib.request.urlopen(request, timeout=20) as response:
             answer: dict[str, Any] = json.load(response)
             return answer
 
     def lines(self, **wanted: Any) -> list[dict[str, Any]]:
-        lines = [json.loads(line) for line in self.ledger.read_text().splitlines()]
+        """Lines of the ledger with these values, without the one that is being written."""
+        whole = self.ledger.read_text().rpartition("\n")[0]
+        lines = [json.loads(line) for line in whole.splitlines()]
         return [line for line in lines if all(line[name] == wanted[name] for name in wanted)]

@@ -236,7 +236,7 @@ async def test_cancel_while_waiting_for_a_connection_keeps_the_slots(server: Pos
 
 async def test_no_free_connection_is_transient(server: Postgres) -> None:
     """A pool that stays busy past the limit raises TransientDatabase."""
-    tight = settings(server, db_pool_max=1, db_connect_timeout_s=0.2)
+    tight = settings(server, db_pool_max=1, db_connect_timeout_s=2, db_statement_timeout_s=10)
     db = await Database.open(tight, application_name="busy")
     async with db.transaction() as tx:
         await tx.fetch(PID)

@@ -50,7 +50,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess
 @pytest.fixture
 async def handler(gateway: GatewayProcess) -> AsyncIterator[Payments]:
     breaker = Breaker(failures_max=10**6, open_s=60, monotonic=time.monotonic)
-    client = GatewayClient(gateway.url, Limits(2.0, 0.5, 1, 32), breaker)
+    client = GatewayClient(gateway.url, Limits(20.0, 10.0, 1, 32), breaker)
     yield Payments("test/payment", client)
     gateway.behave(mode="SUCCESS", reply_lost_rate=0, seed=0)
     await client.close()

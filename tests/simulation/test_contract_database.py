@@ -15,7 +15,7 @@ from chaos.simulation.statements import registry, simulated
 from chaos.simulation.statements.participants import STOCK, StockRow
 from chaos.simulation.statements.sagas import HISTORY
 from chaos.simulation.world import World
-from tests.simulation.database_contract import CONTRACTS, run
+from tests.simulation.database_contract import CONTRACTS, a_lock_is_waited_for_so_long, run
 from tests.waiting import eventually
 
 if TYPE_CHECKING:
@@ -89,7 +89,8 @@ def test_the_database_in_memory_keeps(function: Callable[..., Awaitable[None]]) 
 @pytest.mark.parametrize("function", CONTRACTS, ids=_NAMES)
 async def test_postgresql_keeps(function: Callable[..., Awaitable[None]], database: str) -> None:
     """The same assertions hold on the real server."""
-    settings = Settings(postgres_dsn=database, db_pool_max=5, db_lock_timeout_s=1)  # type: ignore[arg-type]
+    lock_timeout_s = 1 if function is a_lock_is_waited_for_so_long else 10
+    settings = Settings(postgres_dsn=database, db_pool_max=5, db_lock_timeout_s=lock_timeout_s)  # type: ignore[arg-type]
     db = await Database.open(settings, application_name="contract")
     try:
         await run(function, db, PostgresKit(db))
