@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -40,6 +41,9 @@ def simulate_command(  # noqa: PLR0917 (typer gives every option by name)
     operator: Annotated[
         bool | None, typer.Option(help="With --seed: dead letters are redriven at the end.")
     ] = None,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, max=256, help="Processes; default: one a core.")
+    ] = None,
     plant: Annotated[str, typer.Option(help="Plant this defect; `list` shows all.")] = "",
     story: Annotated[bool, typer.Option(help="With --seed: print the trace.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
@@ -74,6 +78,7 @@ def simulate_command(  # noqa: PLR0917 (typer gives every option by name)
         first_seed,
         seeds,
         plant,
+        jobs=jobs or os.cpu_count() or 1,
         progress=lambda n: None if n % 1000 else typer.echo(f"  {n} seeds", err=True),
     )
     smallest = shrink(done.failure) if done.failure is not None else None
@@ -158,8 +163,10 @@ def campaign_told(done: Campaign, smallest: Result | None) -> str:
     """A campaign for people."""
     ran = f"{done.seeds} seeds from {done.first_seed}, {done.sagas} sagas"
     took = f"{done.virtual_s / 3600:.1f} virtual hours in {done.wall_s:.0f} s"
+    rate = done.seeds / done.wall_s * 60
+    pace = f"{rate:.0f} seeds per minute, {done.seeds_per_minute:.0f} of one core"
     lines = [
-        f"{ran}, {took} ({done.seeds_per_minute:.0f} seeds per minute of one core)",
+        f"{ran}, {took} ({pace})",
         ", ".join(f"{count} {ending}" for ending, count in done.endings.most_common()),
     ]
     if done.failure is None or smallest is None:

@@ -123,6 +123,20 @@ def test_without_faults_every_order_ends_as_it_must() -> None:
         assert not {"CANCELLED/customer", "CANCELLED/timeout", "PARKED"} & set(result.endings)
 
 
+def test_several_processes_find_what_one_finds() -> None:
+    """The same sagas end the same way; of a defect, the same lowest seed is told."""
+    one, two = search(0, 120), search(0, 120, jobs=2)
+    assert (two.seeds, two.sagas, two.endings, two.faults) == (
+        one.seeds, one.sagas, one.endings, one.faults
+    )  # fmt: skip
+    alone, beside = search(0, 1000, "late-charge-kept"), search(0, 1000, "late-charge-kept", jobs=2)
+    assert alone.failure is not None
+    assert beside.failure is not None
+    assert beside.failure.plan == alone.failure.plan
+    assert beside.failure.trace_hash == alone.failure.trace_hash
+    assert (beside.seeds, beside.sagas) == (alone.seeds, alone.sagas)
+
+
 def test_the_command_searches_and_tells() -> None:
     """A search says how much was run; a defect ends it with exit code 1 and a smaller run."""
     done = CliRunner().invoke(cli, ["simulate", "--seeds", "5", "--first-seed", "3"])
