@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 PLUGINS = "chaos.naive"
-RESTLESS_S, SLOW_S, REST_S = 8.0, 20.0, 60.0
+RESTLESS_S, SLOW_S, REST_S = 8.0, 40.0, 60.0
 
 
 class Cure(NamedTuple):

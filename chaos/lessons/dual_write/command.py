@@ -45,7 +45,11 @@ def dual_write(
         Path | None, typer.Option(file_okay=False, help="Write report.json, .md and .html here.")
     ] = None,
 ) -> None:
-    """See a database and a topic drift apart on real servers, or not, in a lab of its own."""
+    """See a database and a topic drift apart on real servers, or not, in a lab of its own.
+
+    Exit codes: 0 the run shows what the lesson says, 1 the lab failed, 3 it shows something else,
+    130 interrupted.
+    """
     signal.signal(signal.SIGTERM, _interrupt)
     directory = Path(tempfile.mkdtemp(prefix="symphony-lesson-"))
     directory.chmod(0o755)

@@ -90,10 +90,10 @@ def dead(run: Run) -> Counter[tuple[str, int, int]]:
     return counts
 
 
-def headers_of(topic: str, event_id: str) -> Headers:
-    """The headers of a good record of `topic`."""
+def headers_of(topic: str, event_id: str, version: str = "") -> Headers:
+    """The headers of a good record of `topic`, or of one of a `version` that nobody knows."""
     bodies = CATALOGUE[topic].bodies
-    kind = bodies[0].ce_type() if bodies else "order.created.v1"
+    kind = (bodies[0].ce_type() if bodies else "order.created.v1") + version
     texts = {
         "ce_specversion": "1.0",
         "ce_id": event_id,
@@ -107,9 +107,11 @@ def headers_of(topic: str, event_id: str) -> Headers:
     return tuple((name, text.encode()) for name, text in texts.items())
 
 
-def _made(value: bytes | None, *, key: bool = True, headers: Headers | None = None) -> Any:
+def _made(
+    value: bytes | None, *, key: bool = True, headers: Headers | None = None, version: str = ""
+) -> Any:
     def make(topic: str, partition: int, order: bytes) -> Record:
-        said = headers_of(topic, order.decode()) if headers is None else headers
+        said = headers_of(topic, order.decode(), version) if headers is None else headers
         return Record(topic, partition, order if key else None, value, said)
 
     return make
@@ -120,6 +122,8 @@ KINDS: Mapping[str, Callable[[str, int, bytes], Record]] = MappingProxyType(
         "junk": _made(b"\x00\xff\xfejunk"),
         "truncated": _made(b'{"order_id":"00000000-0000-0000-0000-000000000000","total'),
         "wrong types": _made(b'{"order_id":17,"outcome":[],"lines":"none"}'),
+        "no number": _made(b'{"order_id":NaN,"total_minor":-Infinity}'),
+        "unknown version": _made(b"{}", version="9"),
         "huge": _made(b'{"order_id":"' + b"x" * VALUE_BYTES_MAX + b'"}'),
         "nested": _made(b"[" * 100_000),
         "null value": _made(None),
