@@ -16,6 +16,8 @@ from typing import NamedTuple
 from chaos.nemesis.engine import Action, Cell
 
 GAP_MIN_S, GAP_MAX_S = 0.5, 3.0
+FIRST_LANE = frozenset({"web", "orchestrator", "shipping"})
+"""Roles whose workers are struck in a lane of their own: most cells of the matrix are workers."""
 SERVERS = frozenset({"broker", "postgres", "kafka-proxy", "postgres-proxy", "kafka", "proxy"})
 
 
@@ -58,10 +60,13 @@ def plan_run(seed: int, number: int, cells: Sequence[Cell], faults: int) -> RunP
 
 
 def lane_of(target: str) -> str:
-    """Return the lane of a target: workers, servers, or whatever else it strikes."""
+    """Return the lane of a target: one of two for workers, servers, or whatever else it strikes."""
     if target in SERVERS:
         return "servers"
-    return "workers" if target.rpartition("-")[2].isdigit() else "others"
+    role, _, number = target.rpartition("-")
+    if not number.isdigit():
+        return "others"
+    return "workers" if role in FIRST_LANE else "more workers"
 
 
 def _dealt(
