@@ -230,7 +230,7 @@ def _into_postgres(dsn: str, books: Books, named: Sequence[Sequence[bytes]]) -> 
 def _into_topics(bootstrap: str, books: Books, named: Sequence[Sequence[bytes]]) -> None:
     producer = Producer(
         {"bootstrap.servers": bootstrap, "queue.buffering.max.messages": QUEUE_MESSAGES,
-         "linger.ms": 50, "batch.size": 900_000, "log_level": 0}
+         "linger.ms": 50, "batch.size": 900_000, "log_level": 0, "enable.idempotence": True}
     )  # fmt: skip
     for one in named:
         for topic, partition, key, value, headers in books.records:
