@@ -78,8 +78,9 @@ class Calls:
     ) -> dict[str, Any]:
         """End a part and keep it ended; `mode` immediate is for PostgreSQL."""
         keeper = self._keeper(name)
-        pid = keeper.part.pid
-        await keeper.stop(self._grace_s(keeper, grace_s), mode)
+        async with keeper.turn:
+            pid = keeper.part.pid
+            await keeper.stop(self._grace_s(keeper, grace_s), mode)
         return {**await _row(keeper, False), "pid": pid}
 
     async def start(
@@ -87,10 +88,9 @@ class Calls:
     ) -> dict[str, Any]:
         """Start a stopped part; `environment` is added for this one start of a worker."""
         keeper = self._keeper(name)
-        self._start(keeper, environment)
-        if wait:
-            await keeper.wait_ready()
-        return await _row(keeper, False)
+        async with keeper.turn:
+            self._start(keeper, environment)
+        return await self._started(keeper, wait)
 
     async def restart(
         self,
@@ -101,8 +101,10 @@ class Calls:
     ) -> dict[str, Any]:
         """Stop and start a part."""
         keeper = self._keeper(name)
-        await keeper.stop(self._grace_s(keeper, None), mode)
-        return await self.start(name, environment, wait)
+        async with keeper.turn:
+            await keeper.stop(self._grace_s(keeper, None), mode)
+            self._start(keeper, environment)
+        return await self._started(keeper, wait)
 
     async def scale(self, role: str, count: int, wait: bool = True) -> list[dict[str, Any]]:
         """Have `count` workers of a role; the highest numbers go first. The role's rows."""
@@ -111,13 +113,28 @@ class Calls:
         wanted = []
         for number in range(1, count + 1):
             keeper = lab.keepers.get(f"{role}-{number}") or lab.add_worker(role, number)
-            keeper.start()
             wanted.append(keeper)
         surplus = [k for k in lab.worker_keepers if k.part.role == role and k not in wanted]
-        await asyncio.gather(*(k.stop(lab.plan.stop_grace_s) for k in surplus))
+        await asyncio.gather(
+            *(self._want(keeper) for keeper in wanted), *(self._spare(keeper) for keeper in surplus)
+        )
         if wait:
             await asyncio.gather(*(keeper.wait_ready() for keeper in wanted))
         return [await _row(keeper, False) for keeper in (*wanted, *surplus)]
+
+    async def _want(self, keeper: Keeper) -> None:
+        async with keeper.turn:
+            keeper.start()
+
+    async def _spare(self, keeper: Keeper) -> None:
+        async with keeper.turn:
+            await keeper.stop(self._lab.plan.stop_grace_s)
+
+    @staticmethod
+    async def _started(keeper: Keeper, wait: bool) -> dict[str, Any]:
+        if wait:
+            await keeper.wait_ready()
+        return await _row(keeper, False)
 
     async def down(self) -> dict[str, Any]:
         """Begin to end the lab; the supervisor's process ends when all is down."""

@@ -39,7 +39,11 @@ class State(StrEnum):
 
 
 class Keeper:
-    """Owns one part. `on_end(part, returncode)` is called after each end that was not clean."""
+    """Owns one part. `on_end(part, returncode)` is called after each end that was not clean.
+
+    Whoever starts or stops it while others may do so, too, has its `turn` meanwhile: a part that is
+    wanted again while it is being stopped never comes to rest.
+    """
 
     def __init__(
         self,
@@ -54,6 +58,7 @@ class Keeper:
         self.last_exit = ""
         self.reason = ""
         self.paused = False
+        self.turn = asyncio.Lock()
         self._run_dir, self._backoff_max_s, self._on_end = run_dir, backoff_max_s, on_end
         self._state = State.WAITING
         self._wanted = asyncio.Event()

@@ -7,6 +7,7 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -165,6 +166,20 @@ def test_roles_scale_up_to_the_partition_count(lab: Lab) -> None:
         lab.scale("payment", 5)
     states = {row["name"]: row["state"] for row in lab.scale("payment", 1)}
     assert states == {"payment-1": "ready", "payment-2": "stopped", "payment-3": "stopped"}
+
+
+def test_a_restart_and_a_scaling_at_once_both_end(lab: Lab) -> None:
+    """Each has its turn: a worker that was wanted again while it stopped kept the restart hanging."""
+    lab.restart("payment-1", environment={"FAKE_DEAF": "1"})
+    with ThreadPoolExecutor(1) as pool:
+        restarted = pool.submit(lab.restart, "payment-1", environment={"SYMPHONY_MARK": "m"})
+        wait_until(
+            lambda: lab.process("payment-1")["state"] == "stopping", timeout_s=10, what="it stops"
+        )
+        assert len(lab.scale("payment", 2)) == 2
+        assert restarted.result(30)["state"] == "ready"
+    assert environment_of(lab, "payment-1")["SYMPHONY_MARK"] == "m"
+    lab.scale("payment", 1)
 
 
 def test_servers_keep_their_address_over_restarts(lab: Lab) -> None:
