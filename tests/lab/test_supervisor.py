@@ -169,7 +169,7 @@ def test_roles_scale_up_to_the_partition_count(lab: Lab) -> None:
 
 
 def test_a_restart_and_a_scaling_at_once_both_end(lab: Lab) -> None:
-    """Each has its turn: a worker that was wanted again while it stopped kept the restart hanging."""
+    """Each has its turn: a worker wanted again while it stopped kept the restart hanging."""
     lab.restart("payment-1", environment={"FAKE_DEAF": "1"})
     with ThreadPoolExecutor(1) as pool:
         restarted = pool.submit(lab.restart, "payment-1", environment={"SYMPHONY_MARK": "m"})
