@@ -24,6 +24,20 @@ METADATA_TRIES_MAX = 50
 METADATA_RETRY_S = 0.1
 
 
+async def know_brokers(consumer: Any) -> None:
+    """Return when the client knows a broker; call it before anything is subscribed.
+
+    A broker that was suspended past its own session names no broker for a moment. aiokafka takes
+    such an answer for a bootstrap; then its coordinator routine ends with an AssertionError, and
+    the worker never joins its group. Red without it: tests/delivery/test_know_brokers.py.
+    """
+    client = consumer._client
+    while not client.cluster.brokers():
+        log.warning("worker.waiting", waiting_for="a broker in the cluster's metadata")
+        await client.force_metadata_update()
+        await asyncio.sleep(METADATA_RETRY_S)
+
+
 def set_fetch_wait(consumer: Any, *, max_wait_ms: int, prefetch_backoff_s: float) -> None:
     """Replaces Faust's fixed fetch_max_wait_ms=1500 and aiokafka's 100 ms prefetch back-off.
 

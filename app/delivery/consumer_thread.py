@@ -43,8 +43,11 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         return super()._create_worker_consumer(transport)
 
     async def on_start(self) -> None:
-        """Extends the driver's: pace, heartbeat clock, and metadata complete before assigning."""
+        """Extends the driver's: a broker known, pace, heartbeat clock, and metadata complete before
+        assigning.
+        """
         await super().on_start()
+        await seams.know_brokers(self._consumer)
         settings = self.app.settings
         self.fetch_pace_s = (self.app.role.fetch_pace_ms or settings.fetch_pace_ms) / 1000
         seams.set_fetch_wait(
