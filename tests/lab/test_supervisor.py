@@ -176,7 +176,7 @@ def test_a_restart_and_a_scaling_at_once_both_end(lab: Lab) -> None:
         wait_until(
             lambda: lab.process("payment-1")["state"] == "stopping", timeout_s=10, what="it stops"
         )
-        assert len(lab.scale("payment", 2)) == 2
+        assert [row["state"] for row in lab.scale("payment", 2)[:2]] == ["ready", "ready"]
         assert restarted.result(30)["state"] == "ready"
     assert environment_of(lab, "payment-1")["SYMPHONY_MARK"] == "m"
     lab.scale("payment", 1)
