@@ -134,9 +134,7 @@ def main() -> None:
     if options.serve:
         uvloop.run(serve(options.serve[0], int(options.serve[1])))
         return
-    facts: dict[str, Any] = {"warnings": machine.warnings_before()}
-    machine.refuse_or_warn(facts["warnings"], force=options.force)
-    facts |= machine.describe()
+    facts = machine.checked(force=options.force)
     with tempfile.TemporaryDirectory(prefix="symphony-bench-", dir="/var/tmp") as directory:
         Path(directory).chmod(0o755)
         server = Postgres(Path(directory) / "postgres")

@@ -50,9 +50,7 @@ def main() -> None:
     parser.add_argument("--name", default="arrays", help="prefix of the result files")
     parser.add_argument("--force", action="store_true", help="measure on a busy machine too")
     options = parser.parse_args()
-    facts: dict[str, Any] = {"warnings": machine.warnings_before()}
-    machine.refuse_or_warn(facts["warnings"], force=options.force)
-    facts |= machine.describe()
+    facts = machine.checked(force=options.force)
     rows = []
     with tempfile.TemporaryDirectory(prefix="symphony-bench-", dir="/var/tmp") as name:
         Path(name).chmod(0o755)

@@ -380,9 +380,7 @@ def main() -> None:
     parser.add_argument("--clean-only", action="store_true", help="one audit, nothing planted")
     parser.add_argument("--force", action="store_true", help="measure on a busy machine too")
     options = parser.parse_args()
-    facts: dict[str, Any] = {"warnings": machine.warnings_before()}
-    machine.refuse_or_warn(facts["warnings"], force=options.force)
-    facts |= machine.describe()
+    facts = machine.checked(force=options.force)
     with tempfile.TemporaryDirectory(prefix="symphony-bench-", dir="/var/tmp") as directory:
         Path(directory).chmod(0o755)
         found = measure(options, Path(directory))

@@ -132,9 +132,7 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     """Measure, write, print."""
     options = parse()
-    facts: dict[str, Any] = {"warnings": machine.warnings_before()}
-    machine.refuse_or_warn(facts["warnings"], force=options.force)
-    facts |= machine.describe()
+    facts = machine.checked(force=options.force)
     with tempfile.TemporaryDirectory(prefix="symphony-bench-") as name:
         directory = Path(name)
         broker = Broker(directory / "broker")

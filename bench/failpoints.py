@@ -12,7 +12,6 @@ import asyncio
 import statistics
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 from app.failpoints import failpoint, installed
 from bench import machine, report
@@ -68,9 +67,7 @@ def main() -> None:
     parser.add_argument("--name", default="failpoints", help="prefix of the result files")
     parser.add_argument("--force", action="store_true", help="measure on a busy machine too")
     options = parser.parse_args()
-    facts: dict[str, Any] = {"warnings": machine.warnings_before()}
-    machine.refuse_or_warn(facts["warnings"], force=options.force)
-    facts |= machine.describe()
+    facts = machine.checked(force=options.force)
     found = asyncio.run(measure(options.passes, options.repeat))
     facts |= {"us": found, "calibration_after": machine.calibrate()}
     rows = []

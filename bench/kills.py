@@ -67,9 +67,7 @@ def main() -> None:
     parser.add_argument("--name", default="kills", help="prefix of the result files")
     parser.add_argument("--force", action="store_true", help="measure on a busy machine too")
     options = parser.parse_args()
-    facts: dict[str, Any] = {"warnings": machine.warnings_before()}
-    machine.refuse_or_warn(facts["warnings"], force=options.force)
-    facts |= machine.describe()
+    facts = machine.checked(force=options.force)
     with tempfile.TemporaryDirectory(prefix="symphony-bench-", dir="/var/tmp") as directory:
         Path(directory).chmod(0o755)
         lab = Lab.up(make_plan(load_settings(lab_dir=Path(directory))), detach=False)

@@ -123,6 +123,13 @@ def refuse_or_warn(found: Sequence[str], *, force: bool) -> None:
         sys.exit(3)
 
 
+def checked(*, force: bool) -> dict[str, Any]:
+    """What a result says of its machine; refuses one that others use, unless `force`."""
+    warnings = warnings_before()
+    refuse_or_warn(warnings, force=force)
+    return {"warnings": warnings, **describe()}
+
+
 def _model() -> str:
     about = Path("/proc/cpuinfo")
     for line in about.read_text().splitlines() if about.exists() else ():

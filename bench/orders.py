@@ -316,9 +316,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """Measure everything; the result files grow after every part."""
-    facts: dict[str, Any] = {"warnings": machine.warnings_before(), "rates": []}
-    machine.refuse_or_warn(facts["warnings"], force=options.force)
-    facts |= machine.describe()
+    facts = {**machine.checked(force=options.force), "rates": []}
 
     def keep() -> None:
         report.write(options.name, "Orders end to end", facts, page(facts))

@@ -105,7 +105,7 @@ DEFECTS = (
     Defect("refund lost: money kept", ("P3", "P4", "P6"),
            "delete from gateway where order_id = $refused and op = 'refund'"),
     Defect("refunded in another currency", ("P3", "P4"),
-           "update gateway set currency = 'XXX' where order_id = $refused and op = 'refund'"),
+           "update gateway set currency = 'CHF' where order_id = $refused and op = 'refund'"),
     Defect("refunded twice", ("P5", "P3", "P4", "P6", "P7"),
            "insert into gateway by name select * replace (line + 1000 as line, 'random' as key)"
            " from gateway where order_id = $refused and op = 'refund'"),

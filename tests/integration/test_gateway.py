@@ -36,18 +36,22 @@ def gateway(tmp_path: Path) -> Iterator[GatewayProcess]:
     process.stop()
 
 
+def client_of(gateway: GatewayProcess, limits: Limits) -> GatewayClient:
+    """A client whose breaker does not open."""
+    breaker = Breaker(failures_max=1000, open_s=60, monotonic=time.monotonic)
+    return GatewayClient(gateway.url, limits, breaker)
+
+
 @pytest.fixture
 async def client(gateway: GatewayProcess) -> AsyncIterator[GatewayClient]:
-    breaker = Breaker(failures_max=1000, open_s=60, monotonic=time.monotonic)
-    made = GatewayClient(gateway.url, LIMITS, breaker)
+    made = client_of(gateway, LIMITS)
     yield made
     await made.close()
 
 
 @pytest.fixture
 async def impatient(gateway: GatewayProcess) -> AsyncIterator[GatewayClient]:
-    breaker = Breaker(failures_max=1000, open_s=60, monotonic=time.monotonic)
-    made = GatewayClient(gateway.url, IMPATIENT, breaker)
+    made = client_of(gateway, IMPATIENT)
     yield made
     await made.close()
 
