@@ -117,8 +117,20 @@ DEAD_LETTER_TOPICS: dict[str, TopicSpec] = {
     )
     for name, spec in {**MESSAGE_TOPICS, **{t.name: t for t in RETRY_TIERS.values()}}.items()
 }
+CONTROL_TOPICS: dict[str, TopicSpec] = {
+    spec.name: spec
+    for spec in (
+        TopicSpec("chaos.rules", "rule id", (), None, "compact", partitions=1),
+        TopicSpec("chaos.acks", "worker id", (), DAY_S, partitions=1),
+        TopicSpec("canary.config", "canary", (), None, "compact", partitions=1),
+        TopicSpec("canary.acks", "worker id", (), DAY_S, partitions=1),
+    )
+}
+"""What changes running workers, and which worker has it in force: read by every worker whole,
+without a consumer group."""
 CATALOGUE: dict[str, TopicSpec] = {
     **MESSAGE_TOPICS,
+    **CONTROL_TOPICS,
     **{spec.name: spec for spec in RETRY_TIERS.values()},
     **DEAD_LETTER_TOPICS,
 }
@@ -126,6 +138,7 @@ CATALOGUE: dict[str, TopicSpec] = {
 ORDER_CREATED = CATALOGUE["order.created"]
 ORDER_CANCEL = CATALOGUE["order.cancel"]
 ORDER_REVIEWED = CATALOGUE["order.reviewed"]
+ORDER_OPERATE = CATALOGUE["order.operate"]
 ORDER_STATUS_CHANGED = CATALOGUE["order.status_changed"]
 PAYMENT_REQUESTED = CATALOGUE["payment.requested"]
 PAYMENT_REQUESTED_CANARY = CATALOGUE["payment.requested.canary"]
@@ -139,3 +152,9 @@ SHIPPING_REQUESTED = CATALOGUE["shipping.requested"]
 SHIPPING_CANCEL = CATALOGUE["shipping.cancel"]
 SHIPPING_RESULT = CATALOGUE["shipping.result"]
 STOCK_LOW = CATALOGUE["stock.low"]
+CHAOS_INJECTED = CATALOGUE["chaos.injected"]
+API_RATE_LIMITED = CATALOGUE["api.rate_limited"]
+CHAOS_RULES = CATALOGUE["chaos.rules"]
+CHAOS_ACKS = CATALOGUE["chaos.acks"]
+CANARY_CONFIG = CATALOGUE["canary.config"]
+CANARY_ACKS = CATALOGUE["canary.acks"]

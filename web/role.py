@@ -13,4 +13,4 @@ if TYPE_CHECKING:
 
 def register(app: App) -> None:
     """Have `app` start and stop the web server with itself; `app.db` must be open by then."""
-    app.service(WebServer(lambda: Context(app.settings, app.db, app.clock)))
+    app.service(WebServer(lambda: Context(app.settings, app.db, app.clock), app.web_extensions))

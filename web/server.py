@@ -7,7 +7,7 @@ and queued orders finish within the drain grace.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 
 import mode
@@ -16,7 +16,7 @@ from aiohttp import web
 from app.db import intake
 from app.errors import DatabaseOutage, TransientDatabase
 from app.observability.logging import get_log
-from web.application import build
+from web.application import Extension, build
 from web.context import Context
 
 log = get_log(__name__)
@@ -28,12 +28,16 @@ FORGET_ROWS_MAX = 5000
 class WebServer(mode.Service):
     """Serve on settings.web_host:web_port; `url` is where, once started.
 
-    `make_context` is called at the start, because the database is opened after the wiring.
+    `make_context` is called and `extensions` are read at the start: the database is opened, and
+    plug-ins are installed, after the wiring.
     """
 
-    def __init__(self, make_context: Callable[[], Context]) -> None:
+    def __init__(
+        self, make_context: Callable[[], Context], extensions: Sequence[Extension] = ()
+    ) -> None:
         super().__init__()
         self._make_context = make_context
+        self._extensions = extensions
         self._runner: web.AppRunner | None = None
         self.url = ""
 
@@ -42,7 +46,7 @@ class WebServer(mode.Service):
         context = self._make_context()
         settings = context.settings
         runner = web.AppRunner(
-            build(context),
+            build(context, self._extensions),
             access_log=None,
             handle_signals=False,
             shutdown_timeout=settings.drain_grace_s,

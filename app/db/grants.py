@@ -23,11 +23,13 @@ READ, APPEND, WRITE, ALL = (
     "select, insert, update, delete",
 )
 
-_WORKER = {"ops.worker_run": WRITE, "ops.killer_journal": ALL}
+_WORKER = {"ops.worker_run": WRITE, "ops.killer_journal": ALL, "ops.chaos_switch": READ}
 _CONSUMER = {
     **_WORKER,
     "ops.inbox": WRITE,
     "ops.dead_letter": APPEND,
+    "ops.flood": WRITE,
+    "ops.rewind": WRITE,
 }
 
 GRANTS: dict[str, dict[str, str]] = {
@@ -44,7 +46,15 @@ GRANTS: dict[str, dict[str, str]] = {
         "inventory.reservation_line": READ,
         "shipping.shipment": READ,
         "ops.inbox": READ,
-        "ops.dead_letter": READ,
+        "orders.fraud_review": WRITE,
+        "notifications.notification": READ,
+        "ops.dead_letter": WRITE,
+        "ops.dead_letter_job": WRITE,
+        "ops.flood": WRITE,
+        "ops.rewind": WRITE,
+        "ops.audit_log": APPEND,
+        "ops.chaos_switch": WRITE,
+        "ops.gameday_run": WRITE,
         "ops.outbox": APPEND,
         "ops.outbox_parked": READ,
         "ops.relay_lease": READ,
@@ -71,11 +81,23 @@ GRANTS: dict[str, dict[str, str]] = {
         "inventory.reservation_line": APPEND,
     },
     "shipping": {**_CONSUMER, "shipping.shipment": WRITE},
-    "notification": dict(_CONSUMER),
+    "notification": {**_CONSUMER, "notifications.notification": WRITE},
     "slo": dict(_CONSUMER),
-    "gameday": dict(_CONSUMER),
+    "gameday": {
+        **_WORKER,
+        "ops.gameday_run": ALL,
+        "ops.audit_log": APPEND,
+        "ops.chaos_switch": WRITE,
+    },
     "probe": dict(_CONSUMER),
-    "dlq": {**_CONSUMER, "ops.dead_letter": ALL, "ops.inbox": ALL},
+    "dlq": {
+        **_CONSUMER,
+        "orders.saga": READ,
+        "ops.dead_letter": ALL,
+        "ops.dead_letter_job": WRITE,
+        "ops.audit_log": APPEND,
+        "ops.inbox": ALL,
+    },
 }
 
 

@@ -32,7 +32,7 @@ from app.db.columns import integer_column, metadata, one_of, text_column, time_c
 
 __all__ = ["SCHEMAS", "metadata"]
 
-SCHEMAS = ("catalog", "orders", "payments", "inventory", "shipping", "ops")
+SCHEMAS = ("catalog", "orders", "payments", "inventory", "shipping", "notifications", "ops")
 
 product = Table(
     "product",
@@ -65,6 +65,7 @@ orders = Table(
     PrimaryKeyConstraint("order_id"),
     CheckConstraint("total_minor >= 0", name="total"),
     Index("ix_orders_created_at_order_id", "created_at", "order_id"),
+    Index("ix_orders_customer_id_created_at", "customer_id", "created_at"),
     schema="orders",
 )
 
@@ -98,6 +99,25 @@ order_history = Table(
     time_column("at"),
     PrimaryKeyConstraint("id"),
     Index("ix_order_history_order_id_id", "order_id", "id"),
+    schema="orders",
+)
+
+# Orders that scored for fraud; `decision` is empty while a person has not decided.
+fraud_review = Table(
+    "fraud_review",
+    metadata,
+    Column("order_id", Uuid, nullable=False),
+    Column("score", SmallInteger, nullable=False),
+    Column("reasons", JSONB, nullable=False),
+    text_column("decision", default=""),
+    text_column("decided_by", default=""),
+    text_column("decision_reason", default=""),
+    time_column("created_at"),
+    time_column("decided_at", nullable=True),
+    PrimaryKeyConstraint("order_id"),
+    CheckConstraint("score between 0 and 100", name="score"),
+    one_of("decision", "", "APPROVED", "REJECTED", "AUTO_REJECTED"),
+    Index("ix_fraud_review_open", "created_at", "order_id", postgresql_where=text("decision = ''")),
     schema="orders",
 )
 
@@ -153,6 +173,7 @@ payment_attempt = Table(
     text_column("payment_id", default=""),
     text_column("refund_id", default=""),
     text_column("reason", default=""),
+    text_column("arm", default="stable"),
     time_column("created_at", now=True),
     time_column("updated_at", now=True),
     PrimaryKeyConstraint("order_id", "attempt"),
@@ -237,6 +258,25 @@ shipment = Table(
     schema="shipping",
 )
 
+# One message per subject (an order's id, a SKU, a rule) and kind. INTENT: it may have been sent.
+notification = Table(
+    "notification",
+    metadata,
+    Column("id", Uuid, nullable=False),
+    text_column("subject"),
+    text_column("kind"),
+    Column("event_id", Uuid, nullable=False),
+    text_column("status"),
+    text_column("text"),
+    time_column("created_at"),
+    time_column("sent_at", nullable=True),
+    PrimaryKeyConstraint("id"),
+    UniqueConstraint("subject", "kind"),
+    one_of("status", "INTENT", "SENT"),
+    Index("ix_notification_created_at", "created_at", postgresql_using="brin"),
+    schema="notifications",
+)
+
 # `status`: app.db.inbox.Status. `outputs`: the packed records to publish again on a repeat.
 inbox = Table(
     "inbox",
@@ -303,14 +343,147 @@ dead_letter = Table(
     text_column("error_message"),
     text_column("fingerprint"),
     Column("headers", JSONB, nullable=False),
+    Column("raw_headers", LargeBinary, nullable=False, server_default=text("''")),
     Column("key", LargeBinary),
     Column("value", LargeBinary),
+    text_column("status", default="OPEN"),
+    Column("job_id", Uuid),
+    text_column("settled_by", default=""),
+    text_column("settle_reason", default=""),
+    time_column("settled_at", nullable=True),
     time_column("first_failed_at"),
     time_column("at"),
     PrimaryKeyConstraint("id"),
     UniqueConstraint("topic", "partition", "offset"),
+    one_of("status", "OPEN", "CLAIMED", "REDRIVEN", "DISCARDED", "PURGED"),
     Index("ix_dead_letter_at", "at"),
+    Index("ix_dead_letter_topic_at_id", "topic", "at", "id"),
     Index("ix_dead_letter_fingerprint", "fingerprint"),
+    Index("ix_dead_letter_open", "topic", "fingerprint", postgresql_where=text("status = 'OPEN'")),
+    Index("ix_dead_letter_job", "job_id", postgresql_where=text("status = 'CLAIMED'")),
+    schema="ops",
+)
+
+# What an operator asked to be done with dead letters, and how far it is. Worked on by whoever
+# holds the lease.
+dead_letter_job = Table(
+    "dead_letter_job",
+    metadata,
+    Column("id", Uuid, nullable=False),
+    text_column("kind"),
+    Column("selection", JSONB, nullable=False),
+    text_column("status", default="QUEUED"),
+    integer_column("rate_per_s"),
+    integer_column("total", default=0),
+    integer_column("done", default=0),
+    integer_column("refused", default=0),
+    Column("checkpoint", JSONB),
+    Column("cancel_requested", Boolean, nullable=False, server_default=text("false")),
+    text_column("owner", default=""),
+    time_column("lease_until", nullable=True),
+    text_column("requested_by"),
+    text_column("reason", default=""),
+    text_column("error", default=""),
+    time_column("created_at"),
+    time_column("started_at", nullable=True),
+    time_column("ended_at", nullable=True),
+    PrimaryKeyConstraint("id"),
+    one_of("kind", "redrive", "discard", "purge"),
+    one_of("status", "QUEUED", "RUNNING", "DONE", "CANCELLED", "FAILED"),
+    Index("ix_dead_letter_job_created_at", "created_at"),
+    schema="ops",
+)
+
+# A consumer that dead-lettered too much and waits for an operator; `released_at` lets it go on.
+flood = Table(
+    "flood",
+    metadata,
+    text_column("consumer"),
+    integer_column("dead_letters"),
+    text_column("detail"),
+    time_column("stopped_at"),
+    time_column("released_at", nullable=True),
+    text_column("released_by", default=""),
+    PrimaryKeyConstraint("consumer"),
+    schema="ops",
+)
+
+# A role that is to read its topics again from `since` on.
+rewind = Table(
+    "rewind",
+    metadata,
+    Column("id", Uuid, nullable=False),
+    text_column("role"),
+    time_column("since"),
+    text_column("status", default="QUEUED"),
+    Column("positions", JSONB),
+    text_column("requested_by"),
+    text_column("reason", default=""),
+    text_column("error", default=""),
+    time_column("created_at"),
+    time_column("ended_at", nullable=True),
+    PrimaryKeyConstraint("id"),
+    one_of("status", "QUEUED", "DONE", "FAILED"),
+    Index("uq_rewind_queued", "role", unique=True, postgresql_where=text("status = 'QUEUED'")),
+    schema="ops",
+)
+
+# Who did what, from whatever command or page.
+audit_log = Table(
+    "audit_log",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), nullable=False),
+    text_column("actor"),
+    text_column("action"),
+    text_column("target"),
+    text_column("reason", default=""),
+    Column("detail", JSONB, nullable=False),
+    text_column("request_id", default=""),
+    time_column("at", now=True),
+    PrimaryKeyConstraint("id"),
+    Index("ix_audit_log_target", "target"),
+    schema="ops",
+)
+
+# One row. A worker of a lab that sees a higher epoch drops every rule published before it.
+chaos_switch = Table(
+    "chaos_switch",
+    metadata,
+    Column("single", Boolean, nullable=False, server_default=text("true")),
+    integer_column("epoch", default=0, big=True),
+    text_column("thrown_by", default=""),
+    text_column("reason", default=""),
+    time_column("thrown_at", nullable=True),
+    PrimaryKeyConstraint("single"),
+    CheckConstraint("single", name="single"),
+    schema="ops",
+)
+
+gameday_run = Table(
+    "gameday_run",
+    metadata,
+    Column("id", Uuid, nullable=False),
+    text_column("experiment"),
+    text_column("title", default=""),
+    Column("options", JSONB, nullable=False),
+    text_column("status", default="QUEUED"),
+    text_column("verdict", default=""),
+    text_column("phase", default=""),
+    Column("progress", JSONB),
+    Column("abort_requested", Boolean, nullable=False, server_default=text("false")),
+    text_column("owner", default=""),
+    time_column("lease_until", nullable=True),
+    text_column("requested_by"),
+    text_column("error", default=""),
+    Column("journal", JSONB),
+    Column("report", LargeBinary),
+    time_column("created_at"),
+    time_column("started_at", nullable=True),
+    time_column("ended_at", nullable=True),
+    PrimaryKeyConstraint("id"),
+    one_of("status", "QUEUED", "RUNNING", "ENDED"),
+    one_of("verdict", "", "passed", "failed", "aborted", "inconclusive"),
+    Index("ix_gameday_run_created_at", "created_at"),
     schema="ops",
 )
 

@@ -22,6 +22,10 @@ from app.settings import Settings
 from app.topics import FETCH_BYTES_MAX
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from aiohttp import web
+
     from app.delivery.agent import StepRunner
 
 
@@ -38,7 +42,8 @@ class Transport(driver.Transport):
 class App(faust.App):
     """One role of the platform.
 
-    `settings`, `db` and `clock` are for the role's code. `db` is opened by the worker
+    `web_extensions` are what plug-ins add to the web role's application. `settings`, `db` and
+    `clock` are for the role's code. `db` is opened by the worker
     before Faust starts; the role's agents are declared with `app.delivery.consume`.
     """
 
@@ -52,6 +57,7 @@ class App(faust.App):
         self.clock = clock or SystemClock()
         self.batch_topics: set[str] = set()
         self.runners: list[StepRunner] = []
+        self.web_extensions: list[Callable[[web.Application], None]] = []
         self.lifecycle = Lifecycle(self)
         super().__init__(f"{settings.namespace}-{role.name}", **_faust_settings(settings))
         self.boot_strategy = BootStrategy(

@@ -28,7 +28,15 @@ from app.messages.inventory import (
     StockLine,
     StockLow,
 )
-from app.messages.orders import Item, OrderCancel, OrderCreated, OrderReviewed, OrderStatusChanged
+from app.messages.notices import ApiRateLimited, ChaosInjected
+from app.messages.orders import (
+    Item,
+    OrderCancel,
+    OrderCreated,
+    OrderOperate,
+    OrderReviewed,
+    OrderStatusChanged,
+)
 from app.messages.payments import PaymentRefund, PaymentRequested, PaymentResult
 from app.messages.shipping import ShippingCancel, ShippingRequested, ShippingResult
 
@@ -38,6 +46,7 @@ CATALOGUE: dict[str, type[Body]] = {
         OrderCreated,
         OrderCancel,
         OrderReviewed,
+        OrderOperate,
         OrderStatusChanged,
         PaymentRequested,
         PaymentRefund,
@@ -50,6 +59,8 @@ CATALOGUE: dict[str, type[Body]] = {
         ShippingRequested,
         ShippingCancel,
         ShippingResult,
+        ChaosInjected,
+        ApiRateLimited,
     )
 }
 
@@ -59,9 +70,11 @@ register(Barrier, tuple({topic: None for body in CATALOGUE.values() for topic in
 
 __all__ = [
     "CATALOGUE",
+    "ApiRateLimited",
     "Barrier",
     "Body",
     "Cause",
+    "ChaosInjected",
     "Decoded",
     "InventoryCommit",
     "InventoryRelease",
@@ -70,6 +83,7 @@ __all__ = [
     "Item",
     "OrderCancel",
     "OrderCreated",
+    "OrderOperate",
     "OrderReviewed",
     "OrderStatusChanged",
     "Output",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import msgspec
 from msgspec import Meta
@@ -66,6 +66,18 @@ class OrderReviewed(Body, frozen=True, kw_only=True):
     order_id: Id
     approved: bool
     reviewed_by: Name = "operator"
+    reason: Text = ""
+
+
+class OrderOperate(Body, frozen=True, kw_only=True):
+    """An operator acts on the order's saga, provided that it still is at `expected_version`."""
+
+    TOPICS: ClassVar = ("order.operate",)
+
+    order_id: Id
+    action: Literal["retry", "skip", "compensate", "resume"]
+    expected_version: Count
+    operator: Name = "operator"
     reason: Text = ""
 
 

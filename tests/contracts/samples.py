@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from app.messages import (
+    ApiRateLimited,
     Body,
     Cause,
+    ChaosInjected,
     InventoryCommit,
     InventoryRelease,
     InventoryRequested,
@@ -22,6 +24,7 @@ from app.messages import (
     Item,
     OrderCancel,
     OrderCreated,
+    OrderOperate,
     OrderReviewed,
     OrderStatusChanged,
     Output,
@@ -60,6 +63,9 @@ SAMPLES: tuple[Body, ...] = (
     ),
     OrderCancel(order_id=ORDER, reason="changed my mind"),
     OrderReviewed(order_id=ORDER, approved=True, reviewed_by="eve"),
+    OrderOperate(
+        order_id=ORDER, action="retry", expected_version=7, operator="eve", reason="gateway is back"
+    ),
     OrderStatusChanged(
         order_id=ORDER, status="CANCELLED", reason="shipping_refused", saga_version=7
     ),
@@ -95,6 +101,15 @@ SAMPLES: tuple[Body, ...] = (
         shipment_id=EVENT,
         state_version=1,
     ),
+    ChaosInjected(
+        rule_id="slow-payment",
+        fault="delay",
+        worker="payment-1",
+        place="payment.requested",
+        hits=3,
+        at=AT,
+    ),
+    ApiRateLimited(client="203.0.113.7", limit_per_min=100, at=AT),
 )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from typing import Any, Final
 
 from aiohttp import web
 
@@ -12,6 +12,7 @@ from app.db.statements import statement
 from app.errors import DatabaseOutage, TransientDatabase
 from app.observability.health import Verdict, json_response, verdict_response
 from web.context import CONTEXT
+from web.routes import Route
 
 PING_TIMEOUT_S: Final = 1.0
 
@@ -46,3 +47,11 @@ async def database_verdict(db: Database) -> Verdict:
     except TimeoutError:
         return Verdict(ok=False, reason="PostgreSQL does not answer in time")
     return Verdict(ok=True)
+
+
+ROUTES = (
+    Route("GET", "/livez", livez, "Whether the process lives", dict[str, str]),
+    Route("GET", "/readyz", readyz, "Whether PostgreSQL answers", dict[str, str]),
+    Route("GET", "/health", health, "The state of every dependency", dict[str, Any]),
+    Route("GET", "/api/healthz", health, "The state of every dependency", dict[str, Any]),
+)

@@ -16,14 +16,15 @@ from app.messages import Cause
 from app.observability import metrics
 from app.observability.health import json_response
 from app.topics import ORDER_CANCEL
-from web.api.bodies import idempotency_key, read_cancel, read_order
-from web.api.drafts import Draft, cancel_event, new_order_id
+from web.api.bodies import CancelIn, OrderIn, idempotency_key, read_cancel, read_order
+from web.api.drafts import Draft, OrderReply, cancel_event, new_order_id
 from web.api.money import format_minor
 from web.api.paging import next_cursor, page_of
 from web.api.writer import OrderWriter
 from web.context import CONTEXT
 from web.edge import REQUEST_ID, trace_of
 from web.problems import Problem, not_found
+from web.routes import Param, Route
 
 WRITER: web.AppKey[OrderWriter] = web.AppKey("writer", OrderWriter)
 STATUSES: Final = (intake.STATUS_CREATED, *State)
@@ -66,6 +67,21 @@ class OrderOut(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     updated_at: datetime
     items: list[LineOut] | None = None
     history: list[HistoryOut] | None = None
+
+
+class OrdersOut(msgspec.Struct, frozen=True):
+    """A part of the list of orders."""
+
+    orders: list[OrderOut]
+    next: str | None
+
+
+class CancelOut(msgspec.Struct, frozen=True, rename="camel"):
+    """A request to cancel was taken; the order's history tells what became of it."""
+
+    order_id: str
+    status: str
+    cancel_requested: bool = True
 
 
 async def place(request: web.Request) -> web.Response:
@@ -126,12 +142,8 @@ async def recent(request: web.Request) -> web.Response:
         page = await order_reads.recent_of_status(db, status, limit, before)
     else:
         page = await order_reads.recent(db, limit, before)
-    return json_response(
-        {
-            "orders": [order_out(row) for row in page.orders],
-            "next": next_cursor(page.following),
-        }
-    )
+    listed = [order_out(row) for row in page.orders]
+    return json_response(OrdersOut(listed, next_cursor(page.following)))
 
 
 async def cancel(request: web.Request) -> web.Response:
@@ -155,8 +167,7 @@ async def cancel(request: web.Request) -> web.Response:
     await failpoint("web.after_cancel_commit")
     if not order.requested:
         metrics.OUTBOX_WRITTEN.child(ORDER_CANCEL.name).inc()
-    answer = {"orderId": order_id, "status": order.status, "cancelRequested": True}
-    return json_response(answer, status=202)
+    return json_response(CancelOut(order_id, order.status), status=202)
 
 
 def status_of(request: web.Request) -> str:
@@ -208,3 +219,26 @@ def order_out(
 def _line_out(line: order_reads.LineRow, currency: str) -> LineOut:
     price = format_minor(line.unit_price_minor, currency)
     return LineOut(line.product_id, line.quantity, price, line.unit_price_minor)
+
+
+_LIST = (
+    Param("limit", int, "how many, at most 200"),
+    Param("before", str, "`next` of an earlier answer"),
+    Param("status", str, "only orders of this status"),
+)
+ROUTES: Final = (
+    Route(
+        "POST", "/api/orders", place, "Place an order", OrderReply, OrderIn,
+        status=202, problems=(400, 409, 413, 415, 422),
+    ),
+    Route(
+        "POST", "/orders", place_created, "Place an order (alias)", OrderReply, OrderIn,
+        status=201, problems=(400, 409, 413, 415, 422),
+    ),
+    Route("GET", "/api/orders", recent, "List orders", OrdersOut, params=_LIST, problems=(400,)),
+    Route("GET", "/api/orders/{order_id}", show, "Read an order", OrderOut),
+    Route(
+        "POST", "/api/orders/{order_id}/cancel", cancel, "Ask for an order's cancellation",
+        CancelOut, CancelIn, status=202, problems=(400, 409, 413, 415, 422), body_required=False,
+    ),
+)  # fmt: skip

@@ -11,6 +11,7 @@ from web.api.money import format_minor
 from web.api.paging import limit_of
 from web.context import CONTEXT
 from web.problems import Problem, not_found
+from web.routes import Param, Route
 
 
 class ProductOut(msgspec.Struct, frozen=True, rename="camel"):
@@ -25,6 +26,13 @@ class ProductOut(msgspec.Struct, frozen=True, rename="camel"):
     available: int | None
 
 
+class ProductsOut(msgspec.Struct, frozen=True):
+    """A part of the catalogue."""
+
+    products: list[ProductOut]
+    next: str | None
+
+
 async def listing(request: web.Request) -> web.Response:
     """GET /api/products?limit=&after=: by product id."""
     after = request.query.get("after", "")
@@ -33,7 +41,7 @@ async def listing(request: web.Request) -> web.Response:
     limit = limit_of(request)
     rows = await order_reads.products(request.app[CONTEXT].db, limit, after)
     following = rows[-1].sku if len(rows) == limit else None
-    return json_response({"products": [_out(row) for row in rows], "next": following})
+    return json_response(ProductsOut([_out(row) for row in rows], following))
 
 
 async def show(request: web.Request) -> web.Response:
@@ -55,3 +63,14 @@ def _out(row: order_reads.ProductRow) -> ProductOut:
         currency=row.currency,
         available=row.available,
     )
+
+
+_LIST = (
+    Param("limit", int, "how many, at most 200"),
+    Param("after", str, "continue after this product id"),
+)
+ROUTES = (
+    Route("GET", "/api/products", listing, "List products", ProductsOut, params=_LIST,
+          problems=(400,)),
+    Route("GET", "/api/products/{product_id}", show, "Read a product", ProductOut),
+)  # fmt: skip

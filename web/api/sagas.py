@@ -15,6 +15,7 @@ from web.api.orders import HistoryOut, history_out, order_id_of
 from web.api.paging import next_cursor, page_of
 from web.context import CONTEXT
 from web.problems import not_found
+from web.routes import Param, Route
 
 
 class StepOut(msgspec.Struct, frozen=True, rename="camel"):
@@ -47,6 +48,13 @@ class SagaOut(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     history: list[HistoryOut] | None = None
 
 
+class SagasOut(msgspec.Struct, frozen=True):
+    """A part of the list of sagas."""
+
+    sagas: list[SagaOut]
+    next: str | None
+
+
 async def show(request: web.Request) -> web.Response:
     """GET /api/sagas/{orderId}: the saga with its history; 404 before the orchestrator saw it."""
     db = request.app[CONTEXT].db
@@ -63,7 +71,7 @@ async def recent(request: web.Request) -> web.Response:
     limit, before = page_of(request)
     rows = await order_reads.recent_sagas(request.app[CONTEXT].db, limit, before)
     following = next_cursor(rows[-1][1]) if len(rows) == limit else None
-    return json_response({"sagas": [saga_out(row) for row, _ in rows], "next": following})
+    return json_response(SagasOut([saga_out(row) for row, _ in rows], following))
 
 
 def saga_out(row: order_reads.SagaRow, history: list[HistoryOut] | None = None) -> SagaOut:
@@ -110,3 +118,13 @@ def steps_of(saga: Saga | None) -> list[StepOut]:
         )
         for step, record in zip(saga.plan.steps, saga.steps, strict=False)
     ]
+
+
+_LIST = (
+    Param("limit", int, "how many, at most 200"),
+    Param("before", str, "`next` of an earlier answer"),
+)
+ROUTES = (
+    Route("GET", "/api/sagas", recent, "List sagas", SagasOut, params=_LIST, problems=(400,)),
+    Route("GET", "/api/sagas/{order_id}", show, "Read a saga", SagaOut),
+)

@@ -1,0 +1,33 @@
+"""Messages about the platform itself, for whoever is to be told of them."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from app.messages.body import Body, Count, Instant, Name, Text
+
+
+class ChaosInjected(Body, frozen=True, kw_only=True):
+    """A rule struck `hits` times at `worker` since its last such message; told at most once a
+    second."""
+
+    TOPICS: ClassVar = ("chaos.injected",)
+    KEY: ClassVar = "rule_id"
+
+    rule_id: Name
+    fault: Name
+    worker: Name
+    place: Text = ""
+    hits: Count
+    at: Instant
+
+
+class ApiRateLimited(Body, frozen=True, kw_only=True):
+    """A client was refused for asking more often than `limit_per_min`."""
+
+    TOPICS: ClassVar = ("api.rate_limited",)
+    KEY: ClassVar = "client"
+
+    client: Name
+    limit_per_min: Count
+    at: Instant

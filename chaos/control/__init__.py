@@ -1,0 +1,1 @@
+"""Rules that are changed while workers run: published, acknowledged, taken back."""

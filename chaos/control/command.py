@@ -1,0 +1,9 @@
+"""The commands `symphony chaos`."""
+
+from __future__ import annotations
+
+import typer
+
+
+def register(root: typer.Typer) -> None:
+    """Add the commands to `root`."""

@@ -1,0 +1,1 @@
+"""GameDays: experiments under load, guarded, rolled back, audited and reported."""
