@@ -14,12 +14,11 @@ import typer
 
 from app.cli import EXIT_FAILED, Failure, Json, print_json, print_table
 from chaos.console.api import Api, ApiError
-from chaos.workload.ledger import LedgerFile, Line
-from chaos.workload.target import Target, running_lab
+from chaos.console.recorded import place_recorded
+from chaos.workload.target import running_lab
 
 WATCH_PAUSE_S = 0.2
 NOT_FOUND = 404
-CONSOLE_LEDGER = "console.jsonl"
 
 Url = Annotated[str, typer.Option(help="The API; default: the running lab's.")]
 LabDir = Annotated[
@@ -63,7 +62,7 @@ def create(
     if url:
         reply = Api(url).post("/api/orders", body, {"Idempotency-Key": key})
     else:
-        reply = _recorded(running_lab(lab_dir), body, key)
+        reply = place_recorded(running_lab(lab_dir), body, key)
     if as_json:
         print_json(reply)
     else:
@@ -211,28 +210,6 @@ def _looks(api: Api, order_id: str, timeout_s: float) -> Iterator[dict[str, Any]
         if time.monotonic() > deadline:
             return
         time.sleep(WATCH_PAUSE_S)
-
-
-def _recorded(target: Target, body: dict[str, Any], key: str) -> dict[str, Any]:
-    """Place an order with both lines in a ledger of the lab, so that it is audited too."""
-    sent = Line(op=f"console-{token_hex(8)}", kind="create", outcome="sent", expected="",
-                idempotency_key=key, intended_s=time.time(), sent_s=time.time())  # fmt: skip
-    with LedgerFile(target.ledger_dir / CONSOLE_LEDGER) as ledger:
-        ledger.append(sent)
-        try:
-            reply: dict[str, Any] = Api(target.url).post(
-                "/api/orders", body, {"Idempotency-Key": key}
-            )
-        except ApiError as error:
-            outcome = "fail" if 400 <= error.status < 500 else "unknown"
-            ledger.append(_returned(sent, outcome, status=error.status, detail=error.detail))
-            raise
-        ledger.append(_returned(sent, "ok", order_id=reply["orderId"]))
-    return reply
-
-
-def _returned(sent: Line, outcome: str, **fields: Any) -> Line:
-    return msgspec.structs.replace(sent, outcome=outcome, returned_s=time.time(), **fields)
 
 
 def _print_saga(found: dict[str, Any]) -> None:
