@@ -1,0 +1,82 @@
+"""Who did what: one row per act of an operator, in the transaction of the act itself.
+
+Guarantees: an act is recorded if and only if it was committed. Rows are never changed or removed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+
+from app.db.statements import statement
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from app.db.engine import Database, Transaction
+
+
+class Act(NamedTuple):
+    """One recorded act; `detail` is whatever describes it."""
+
+    id: int
+    actor: str
+    action: str
+    target: str
+    reason: str
+    detail: dict[str, Any]
+    request_id: str
+    at: datetime
+
+
+_RECORD = statement(
+    "insert into ops.audit_log (actor, action, target, reason, detail, request_id)"
+    " values (:actor, :action, :target, :reason, :detail::jsonb, :request_id)"
+)
+_RECENT = statement(
+    "select id, actor, action, target, reason, detail, request_id, at from ops.audit_log"
+    " where id < :before and (:target = '' or target = :target) order by id desc limit :limit"
+)
+_NEWEST = 2**63 - 1
+
+
+def record(
+    tx: Transaction,
+    *,
+    actor: str,
+    action: str,
+    target: str,
+    reason: str = "",
+    detail: Mapping[str, Any] | None = None,
+    request_id: str = "",
+) -> None:
+    """Queue the row of an act: it is written with the next round trip or the COMMIT of `tx`.
+
+    `action` is a verb with its object's kind (`dead_letter.discard`), `target` what it was done
+    to; `detail` must be JSON.
+    """
+    tx.later(
+        _RECORD,
+        actor=_clean(actor),
+        action=action,
+        target=_clean(target),
+        reason=_clean(reason),
+        detail=_clean(msgspec.json.encode(detail or {}).decode().replace("\\u0000", "\\ufffd")),
+        request_id=_clean(request_id),
+    )
+
+
+async def recent(
+    db: Database, limit: int, *, target: str = "", before: int | None = None
+) -> list[Act]:
+    """Return at most `limit` acts, newest first: all or those on `target`, older than `before`."""
+    place = _NEWEST if before is None else before
+    rows = await db.fetch(_RECENT, before=place, target=target, limit=limit)
+    return [Act(*row) for row in rows]
+
+
+def _clean(text: str) -> str:
+    """PostgreSQL's text refuses U+0000."""
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")
