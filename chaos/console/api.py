@@ -36,12 +36,26 @@ class Api:
 
     def post(self, path: str, body: Any, headers: dict[str, str] | None = None) -> Any:
         """Return the answer of POST `path`; raises ApiError."""
-        request = urllib.request.Request(  # noqa: S310
+        return self._send(self._request("POST", path, body, headers))
+
+    def put(self, path: str, body: Any) -> Any:
+        """Return the answer of PUT `path`; raises ApiError."""
+        return self._send(self._request("PUT", path, body, None))
+
+    def delete(self, path: str) -> Any:
+        """Return the answer of DELETE `path`; raises ApiError."""
+        return self._send(self._request("DELETE", path, None, None))
+
+    def _request(
+        self, method: str, path: str, body: Any, headers: dict[str, str] | None
+    ) -> urllib.request.Request:
+        data = None if body is None else json.dumps(body).encode()
+        return urllib.request.Request(  # noqa: S310
             self.url + path,
-            data=json.dumps(body).encode(),
+            data=data,
             headers={"Content-Type": "application/json", **(headers or {})},
+            method=method,
         )
-        return self._send(request)
 
     def _send(self, request: urllib.request.Request) -> Any:
         if not request.full_url.startswith(("http://", "https://")):
