@@ -7,14 +7,28 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from aiohttp import web
 
 from app.observability.health import metrics_view
-from web.api import health, orders, products, sagas
+from web.api import contract, health, orders, products, sagas
 from web.api.writer import OrderWriter
 from web.context import CONTEXT, ERROR_PAGE, Context
 from web.edge import edge
 from web.ops import assets, pages
-from web.routes import ROUTES, add_routes
+from web.routes import ROUTES, Route, add_routes
 
 Extension = Callable[[web.Application], None]
+
+API = (
+    orders,
+    products,
+    sagas,
+    health,
+    contract,
+)
+"""The modules of the API; each has `ROUTES`."""
+
+
+def declared_routes() -> list[Route]:
+    """Return every route of the product's API, without a laboratory's."""
+    return [route for module in API for route in module.ROUTES]
 
 
 def build(context: Context, extensions: Sequence[Extension] = ()) -> web.Application:
@@ -31,8 +45,8 @@ def build(context: Context, extensions: Sequence[Extension] = ()) -> web.Applica
     application[orders.WRITER] = OrderWriter(context.settings, context.db, context.clock)
     application.cleanup_ctx.append(_writers)
     application[ROUTES] = []
-    for module in (orders, products, sagas, health):
-        add_routes(application, module.ROUTES)
+    application[contract.DOCUMENTS] = {}
+    add_routes(application, declared_routes())
     application.router.add_get("/metrics", metrics_view)
     _page_routes(application)
     for extend in extensions:

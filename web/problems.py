@@ -15,6 +15,29 @@ from aiohttp import web
 RETRY_AFTER_S: Final = 2
 
 
+class FieldError(msgspec.Struct, frozen=True):
+    """What is wrong with one member of a body; `field` is its path from `$`."""
+
+    field: str
+    message: str
+
+
+class ProblemDetails(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    """The body of every error answer (RFC 9457); `code` is stable, `detail` is for people.
+
+    Further members may stand beside these.
+    """
+
+    type: str
+    title: str
+    status: int
+    code: str
+    detail: str
+    instance: str
+    request_id: str
+    errors: list[FieldError] | None = None
+
+
 class Problem(Exception):
     """An answer other than success; raised by views, turned into a response at the edge.
 

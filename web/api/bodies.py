@@ -12,7 +12,7 @@ from typing import Annotated, Final, TypeVar
 
 import msgspec
 from aiohttp import web
-from msgspec import Meta, Raw, Struct
+from msgspec import Meta, Raw, Struct, field
 
 from web.api.money import BadMoney, parse_minor
 from web.problems import Problem, invalid
@@ -26,6 +26,18 @@ Name = Annotated[str, Meta(min_length=1, max_length=CUSTOMER_MAX, pattern=r"^[^\
 Text = Annotated[str, Meta(max_length=ADDRESS_MAX, pattern=r"^[^\x00-\x08\x0b-\x1f\x7f]*\Z")]
 Quantity = Annotated[int, Meta(ge=1, le=QUANTITY_MAX)]
 Currency = Annotated[str, Meta(min_length=3, max_length=3)]
+AmountIn = Annotated[
+    Raw,
+    Meta(
+        extra_json_schema={
+            "anyOf": [
+                {"type": "string", "pattern": r"^(0|[1-9][0-9]{0,14})(\.[0-9]{1,15})?$"},
+                {"type": "number", "exclusiveMinimum": 0, "maximum": 10**12},
+            ],
+        }
+    ),
+]
+"""Money as people write it, a number or text; kept as it came, so that no digit is lost."""
 Body = TypeVar("Body", bound=Struct)
 
 _KEY: Final = re.compile(r"[\x21-\x7e]{1,200}")
@@ -37,14 +49,14 @@ class ItemIn(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
 
     product_id: Name
     quantity: Quantity
-    unit_price: Raw = Raw(b"")
+    unit_price: AmountIn = field(default_factory=Raw)
 
 
 class OrderIn(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
     """An order request in either shape: `total` + `currency`, or `items`."""
 
     customer_id: Name
-    total: Raw = Raw(b"")
+    total: AmountIn = field(default_factory=Raw)
     currency: Currency | None = None
     items: list[ItemIn] | None = None
     shipping_address: Text | None = None

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Final
+from typing import Final, Literal
 
+import msgspec
 from aiohttp import web
 
 from app.db.engine import Database
@@ -17,6 +18,27 @@ from web.routes import Route
 PING_TIMEOUT_S: Final = 1.0
 
 _PING = statement("select 1")
+
+
+class VerdictOut(msgspec.Struct, frozen=True):
+    """Whether it passes (`ok` or `failing`) and, when not, why."""
+
+    status: Literal["ok", "failing"]
+    reason: str
+
+
+class CheckOut(msgspec.Struct, frozen=True):
+    """The state of one dependency."""
+
+    status: Literal["UP", "DOWN"]
+    reason: str
+
+
+class HealthOut(msgspec.Struct, frozen=True):
+    """The state of this server, and of each dependency by name."""
+
+    status: Literal["UP", "DOWN"]
+    checks: dict[str, CheckOut]
 
 
 async def livez(_: web.Request) -> web.Response:
@@ -32,8 +54,8 @@ async def readyz(request: web.Request) -> web.Response:
 async def health(request: web.Request) -> web.Response:
     """GET /health, /api/healthz: the same with each dependency by name."""
     verdict = await database_verdict(request.app[CONTEXT].db)
-    state = "UP" if verdict.ok else "DOWN"
-    body = {"status": state, "checks": {"postgres": {"status": state, "reason": verdict.reason}}}
+    state: Literal["UP", "DOWN"] = "UP" if verdict.ok else "DOWN"
+    body = HealthOut(state, {"postgres": CheckOut(state, verdict.reason)})
     return json_response(body, status=200 if verdict.ok else 503)
 
 
@@ -49,9 +71,13 @@ async def database_verdict(db: Database) -> Verdict:
     return Verdict(ok=True)
 
 
+_READY = "Whether PostgreSQL answers"
+_HEALTH = "The state of every dependency"
 ROUTES = (
-    Route("GET", "/livez", livez, "Whether the process lives", dict[str, str]),
-    Route("GET", "/readyz", readyz, "Whether PostgreSQL answers", dict[str, str]),
-    Route("GET", "/health", health, "The state of every dependency", dict[str, Any]),
-    Route("GET", "/api/healthz", health, "The state of every dependency", dict[str, Any]),
+    Route("GET", "/livez", livez, "Whether the process lives", VerdictOut, tag="health"),
+    Route("GET", "/readyz", readyz, _READY, VerdictOut, tag="health", also=((503, VerdictOut),)),
+    Route("GET", "/health", health, _HEALTH, HealthOut, tag="health", also=((503, HealthOut),)),
+    Route(
+        "GET", "/api/healthz", health, _HEALTH, HealthOut, tag="health", also=((503, HealthOut),)
+    ),
 )

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Final
+from typing import Annotated, Final, Literal
 
 import msgspec
 from aiohttp import web
+from msgspec import Meta
 
 from app import ids
 from app.db import intake, order_reads
@@ -19,12 +20,12 @@ from app.topics import ORDER_CANCEL
 from web.api.bodies import CancelIn, OrderIn, idempotency_key, read_cancel, read_order
 from web.api.drafts import Draft, OrderReply, cancel_event, new_order_id
 from web.api.money import format_minor
-from web.api.paging import next_cursor, page_of
+from web.api.paging import BEFORE, LIMIT, next_cursor, page_of
 from web.api.writer import OrderWriter
 from web.context import CONTEXT
 from web.edge import REQUEST_ID, trace_of
 from web.problems import Problem, not_found
-from web.routes import Param, Route
+from web.routes import IDEMPOTENCY_KEY, Param, Route
 
 WRITER: web.AppKey[OrderWriter] = web.AppKey("writer", OrderWriter)
 STATUSES: Final = (intake.STATUS_CREATED, *State)
@@ -222,23 +223,46 @@ def _line_out(line: order_reads.LineRow, currency: str) -> LineOut:
 
 
 _LIST = (
-    Param("limit", int, "how many, at most 200"),
-    Param("before", str, "`next` of an earlier answer"),
-    Param("status", str, "only orders of this status"),
+    LIMIT,
+    BEFORE,
+    Param(
+        "status",
+        Annotated[str, Meta(extra_json_schema={"enum": [str(one) for one in STATUSES]})],
+        "only orders of this status",
+    ),
 )
+_PLACED = (
+    Param("Location", str, "where the order is read"),
+    Param("Idempotency-Replayed", Literal["true"], "an earlier request placed this order"),
+)
+_EXAMPLES = (
+    ("amount", {"customerId": "ada", "total": "12.50", "currency": "EUR"}),
+    (
+        "items",
+        {
+            "customerId": "ada",
+            "items": [{"productId": "ROSIN", "quantity": 2}],
+            "shippingAddress": "Musikvereinsplatz 1, 1010 Vienna, AT",
+        },
+    ),
+)
+_BODY_PROBLEMS = (400, 413, 415, 422)
 ROUTES: Final = (
     Route(
-        "POST", "/api/orders", place, "Place an order", OrderReply, OrderIn,
-        status=202, problems=(400, 409, 413, 415, 422),
+        "POST", "/api/orders", place, "Place an order", OrderReply, OrderIn, status=202,
+        problems=_BODY_PROBLEMS, headers=(IDEMPOTENCY_KEY,), reply_headers=_PLACED,
+        examples=_EXAMPLES,
     ),
     Route(
-        "POST", "/orders", place_created, "Place an order (alias)", OrderReply, OrderIn,
-        status=201, problems=(400, 409, 413, 415, 422),
+        "POST", "/orders", place_created, "Place an order (alias)", OrderReply, OrderIn, status=201,
+        problems=_BODY_PROBLEMS, headers=(IDEMPOTENCY_KEY,), reply_headers=_PLACED,
+        examples=_EXAMPLES,
     ),
     Route("GET", "/api/orders", recent, "List orders", OrdersOut, params=_LIST, problems=(400,)),
     Route("GET", "/api/orders/{order_id}", show, "Read an order", OrderOut),
     Route(
         "POST", "/api/orders/{order_id}/cancel", cancel, "Ask for an order's cancellation",
-        CancelOut, CancelIn, status=202, problems=(400, 409, 413, 415, 422), body_required=False,
+        CancelOut, CancelIn, status=202, problems=(409, *_BODY_PROBLEMS), body_required=False,
+        examples=(("reason", {"reason": "changed my mind"}),),
     ),
 )  # fmt: skip

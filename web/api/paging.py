@@ -5,16 +5,24 @@ from __future__ import annotations
 import binascii
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from datetime import UTC, datetime
-from typing import Final
+from typing import Annotated, Final
 
 from aiohttp import web
+from msgspec import Meta
 
 from app import ids
 from app.db.order_reads import NEWEST, Cursor
 from web.problems import Problem
+from web.routes import Param
 
 LIMIT_DEFAULT: Final = 50
 LIMIT_MAX: Final = 200
+LIMIT: Final = Param(
+    "limit",
+    Annotated[int, Meta(ge=1, le=LIMIT_MAX)],
+    f"how many, at most {LIMIT_MAX}; {LIMIT_DEFAULT} when absent",
+)
+BEFORE: Final = Param("before", str, "`next` of an earlier answer")
 
 
 def page_of(request: web.Request) -> tuple[int, Cursor]:

@@ -8,7 +8,7 @@ from aiohttp import web
 from app.db import order_reads
 from app.observability.health import json_response
 from web.api.money import format_minor
-from web.api.paging import limit_of
+from web.api.paging import LIMIT, limit_of
 from web.context import CONTEXT
 from web.problems import Problem, not_found
 from web.routes import Param, Route
@@ -66,7 +66,7 @@ def _out(row: order_reads.ProductRow) -> ProductOut:
 
 
 _LIST = (
-    Param("limit", int, "how many, at most 200"),
+    LIMIT,
     Param("after", str, "continue after this product id"),
 )
 ROUTES = (

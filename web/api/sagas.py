@@ -12,10 +12,10 @@ from app.domain.record import Saga, from_bytes
 from app.errors import Poison
 from app.observability.health import json_response
 from web.api.orders import HistoryOut, history_out, order_id_of
-from web.api.paging import next_cursor, page_of
+from web.api.paging import BEFORE, LIMIT, next_cursor, page_of
 from web.context import CONTEXT
 from web.problems import not_found
-from web.routes import Param, Route
+from web.routes import Route
 
 
 class StepOut(msgspec.Struct, frozen=True, rename="camel"):
@@ -120,11 +120,9 @@ def steps_of(saga: Saga | None) -> list[StepOut]:
     ]
 
 
-_LIST = (
-    Param("limit", int, "how many, at most 200"),
-    Param("before", str, "`next` of an earlier answer"),
-)
 ROUTES = (
-    Route("GET", "/api/sagas", recent, "List sagas", SagasOut, params=_LIST, problems=(400,)),
+    Route(
+        "GET", "/api/sagas", recent, "List sagas", SagasOut, params=(LIMIT, BEFORE), problems=(400,)
+    ),
     Route("GET", "/api/sagas/{order_id}", show, "Read a saga", SagaOut),
 )
