@@ -229,6 +229,16 @@ class Settings(BaseSettings):
         "api", 168, "h", "an Idempotency-Key is remembered for", ge=1
     )
 
+    control_timeout_s: float = _setting(
+        "control", 2, "s", "one change of a control topic, or one acknowledgement", gt=0
+    )
+    control_heartbeat_s: float = _setting(
+        "control", 5, "s", "how often a worker repeats what it has in force", gt=0
+    )
+    control_ack_wait_s: float = _setting(
+        "control", 2.5, "s", "how long a change waits for the workers to say they have it", gt=0
+    )
+
     relay_batch_max: int = _setting("relay", 500, "count", "rows published at once", ge=1, le=5000)
     relay_poll_ms: int = _setting("relay", 50, "ms", "pause after an empty look", ge=1)
     relay_lease_ttl_s: float = _setting("relay", 8, "s", "a shard's lease without renewal", gt=0)

@@ -1,0 +1,1 @@
+"""What is changed while workers run: keyed values, read by all, acknowledged by each."""
