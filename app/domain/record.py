@@ -60,7 +60,8 @@ class Saga(msgspec.Struct, frozen=True, array_like=True):
 
     `reason` is set as soon as the order is known to end otherwise than COMPLETED. `tries` counts
     how often the outstanding command was sent again, `timer` numbers the values of `due`. `created`
-    is False for the stub that a cancellation leaves when it overtakes the creation.
+    is False for the stub that a cancellation or a review leaves when it overtakes the creation;
+    `approved` tells such a stub's verdict.
     """
 
     schema: int
@@ -84,6 +85,7 @@ class Saga(msgspec.Struct, frozen=True, array_like=True):
     traceparent: str = ""
     started_at: datetime | None = None
     updated_at: datetime | None = None
+    approved: bool = False
 
     @property
     def final(self) -> bool:

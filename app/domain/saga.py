@@ -42,7 +42,8 @@ when the order is already CANCELLED. Its status does not change, but the saga is
 that compensation is confirmed.
 
 A cancellation that overtakes the creation leaves a stub: a CANCELLED saga without steps taken. The
-creation finds it, fills it in, and starts nothing.
+creation finds it, fills it in, and starts nothing. A review that overtakes it leaves one as well:
+REJECTED, or in REVIEW and approved, which the creation starts.
 
 What the caller owes. The record in hand may be a stale copy. An `Applied` must be stored under
 `WHERE version = saga.version`; when that misses, and before any `Ignored` or `Illegal` is believed
@@ -190,8 +191,12 @@ def _created(draft: Draft, body: OrderCreated) -> Decision:
         started_at=draft.now,
     )
     if filled.final:
-        draft.note(filled, "created", "cancelled before its creation arrived")
+        how = "rejected" if filled.state is State.REJECTED else "cancelled"
+        draft.note(filled, "created", f"{how} before its creation arrived")
         return draft.applied(filled)
+    if filled.approved:
+        draft.note(filled, "created", "approved before its creation arrived")
+        return draft.applied(start(draft, msgspec.structs.replace(filled, approved=False), 0))
     if body.review:
         draft.begin(filled, "created")
         return draft.applied(filled)
@@ -227,14 +232,20 @@ def _cancel_asked(draft: Draft, body: OrderCancel) -> Decision:
 def _reviewed(draft: Draft, body: OrderReviewed) -> Decision:
     saga = draft.before
     if saga is None:
-        return Illegal("unknown_order")
-    if saga.state is not State.REVIEW:
+        saga = _blank(draft, body.order_id, State.REVIEW)
+        saga = msgspec.structs.replace(saga, created=False, review=True)
+        draft.begin(saga, "reviewed", body.reason)
+    elif not saga.created:
+        return Ignored("already_decided")
+    elif saga.state is not State.REVIEW:
         return Ignored("already_decided") if saga.review else Illegal("not_under_review")
     if not body.approved:
         draft.note(saga, "rejected_by", body.reviewed_by)
         saga = msgspec.structs.replace(saga, reason="fraud")
         return draft.applied(draft.enter(saga, State.REJECTED, "fraud"))
     draft.note(saga, "approved_by", body.reviewed_by)
+    if not saga.created:
+        return draft.applied(msgspec.structs.replace(saga, approved=True))
     return draft.applied(start(draft, saga, 0))
 
 

@@ -45,6 +45,8 @@ def after(*events: Incoming) -> Saga | None:
 RECORDS: dict[str, Saga | None] = {
     "NONE": None,
     "STUB": after(cancellation()),
+    "APPROVED STUB": after(review(approved=True)),
+    "REJECTED STUB": after(review(approved=False)),
     "REVIEW": after(creation(review=True)),
     "PAYMENT_PENDING": after(creation()),
     "INVENTORY_PENDING": after(creation(), PAID),
@@ -65,8 +67,17 @@ LEGAL: dict[str, dict[str, str]] = {
         "created for review": "REVIEW",
         "cancel by customer": "CANCELLED",
         "cancel by operator": "CANCELLED",
+        "approved": "REVIEW",
+        "rejected": "REJECTED",
     },
     "STUB": {"created": "CANCELLED", "created for review": "CANCELLED"},
+    "APPROVED STUB": {
+        "created": "PAYMENT_PENDING",
+        "created for review": "PAYMENT_PENDING",
+        "cancel by customer": "CANCELLED",
+        "cancel by operator": "CANCELLED",
+    },
+    "REJECTED STUB": {"created": "REJECTED", "created for review": "REJECTED"},
     "REVIEW": {
         "approved": "PAYMENT_PENDING",
         "rejected": "REJECTED",
@@ -142,6 +153,7 @@ LEGAL: dict[str, dict[str, str]] = {
 
 CREATED_AGAIN = {"created", "created for review"}
 ASKED_AGAIN = {"cancel by customer", "cancel by operator"}
+REVIEWED = {"approved", "rejected"}
 
 
 def events(operation: str, *outcomes: str) -> set[str]:
@@ -162,7 +174,9 @@ REFUND_STALE = events("refund", "OK", "DECLINED", "EXPIRED", "CANCELLED", "RETRY
 
 IGNORED: dict[str, set[str]] = {
     "NONE": {"silence"},
-    "STUB": {*ASKED_AGAIN, "silence"},
+    "STUB": {*ASKED_AGAIN, *REVIEWED, "silence"},
+    "APPROVED STUB": {*REVIEWED, "silence"},
+    "REJECTED STUB": {*ASKED_AGAIN, *REVIEWED, "silence"},
     "REVIEW": {*CREATED_AGAIN, "silence"},
     "PAYMENT_PENDING": CREATED_AGAIN,
     "INVENTORY_PENDING": CREATED_AGAIN | CHARGE_STALE,
@@ -265,7 +279,7 @@ def test_every_reachable_record_can_end(edges: tuple[Edge, ...]) -> None:
 def friendly(saga: Saga) -> Incoming:
     """Return the event that brings a saga nearer to its end."""
     if saga.state is State.REVIEW:
-        return review(approved=True)
+        return review(approved=True) if saga.created else creation(review=True)
     index = saga.current()
     assert index is not None
     step, record = saga.plan.steps[index], saga.steps[index]
