@@ -25,6 +25,9 @@ from chaos.lab.plan import Plan
 from chaos.lab.postgres import Postgres
 from chaos.lab.process import HOST, free_port, port_in_use, port_taken, spawn
 
+STANDARD_PLUGINS = ("chaos.control.payment_mode",)
+"""What every worker of a lab installs, whatever else its plug-ins are."""
+
 StopMode = Literal["fast", "immediate"]
 _HTTP_TIMEOUT = aiohttp.ClientTimeout(total=5.0)
 
@@ -193,6 +196,9 @@ class WorkerPart(Command):
             self._health_port = free_port()
         self.incarnation = uuid.uuid4().hex[:8]
         environment = {**self._environment(), **self.next_environment}
+        others = environment.get("SYMPHONY_PLUGINS", "").split(",")
+        plugins = dict.fromkeys((*STANDARD_PLUGINS, *filter(None, others)))
+        environment["SYMPHONY_PLUGINS"] = ",".join(plugins)
         self.next_environment = {}
         self._process = spawn(
             self._plan.command(self.role), log=self.log, env=environment, cwd=self._plan.cwd

@@ -26,6 +26,7 @@ RUN_ELSEWHERE = {
     "symphony kill": "tests/lab/test_supervisor.py",
     "symphony order": "tests/integration/test_console.py",
     "symphony saga": "tests/integration/test_console.py",
+    "symphony payments": "tests/integration/test_api_payments.py",
     "symphony load": "tests/e2e/test_demo.py",
     "symphony audit": "tests/e2e/test_demo.py",
     "symphony demo": "tests/e2e/test_demo.py",

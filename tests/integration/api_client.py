@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, closing
 from typing import Any
 
@@ -13,7 +13,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from app.db.engine import Database
 from app.settings import load_settings
-from web.application import build
+from web.application import Extension, build
 from web.context import Context
 
 Client = TestClient[web.Request, web.Application]
@@ -22,12 +22,14 @@ AMOUNT = {"customerId": "ada", "total": "12.50", "currency": "EUR"}
 
 
 @asynccontextmanager
-async def api(dsn: str, **changes: Any) -> AsyncIterator[Client]:
-    """Run the API over `dsn` with some settings changed."""
+async def api(
+    dsn: str, *, extensions: Sequence[Extension] = (), **changes: Any
+) -> AsyncIterator[Client]:
+    """Run the API over `dsn` with some settings changed, and what a lab adds to it."""
     values = {"role": "web", "postgres_dsn": dsn, "db_pool_max": 4, **changes}
     settings = load_settings(**values)
     db = await Database.open(settings, application_name="web-test")
-    client: Client = TestClient(TestServer(build(Context(settings, db))))
+    client: Client = TestClient(TestServer(build(Context(settings, db), extensions)))
     async with client:
         yield client
     await db.close()
