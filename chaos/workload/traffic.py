@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from secrets import token_hex
 from types import TracebackType
@@ -15,7 +15,7 @@ from typing import Self
 from chaos.workload.command import ledger_path
 from chaos.workload.generator import Load, read_catalogue
 from chaos.workload.ledger import LedgerFile, Line
-from chaos.workload.mix import DEFAULT_MIX, Order, Product, plan
+from chaos.workload.mix import DEFAULT_MIX, Order, Outcome, Product, plan
 from chaos.workload.target import Target
 
 PLANNED_AT_ONCE = 5_000
@@ -32,12 +32,20 @@ class Traffic:
     """A constant rate of orders of every class, from entering the context to leaving it.
 
     Leaving waits for the last answers. The requests stand in `ledger`, where the auditor looks.
+    `mix` says how many orders of which class there are.
     """
 
-    def __init__(self, target: Target, *, rate_per_s: float, seed: int) -> None:
+    def __init__(
+        self,
+        target: Target,
+        *,
+        rate_per_s: float,
+        seed: int,
+        mix: Mapping[Outcome, float] = DEFAULT_MIX,
+    ) -> None:
         self.ledger: Path = ledger_path(target, token_hex(5))
         self._url = target.url
-        self._rate_per_s, self._seed = rate_per_s, seed
+        self._rate_per_s, self._seed, self._mix = rate_per_s, seed, mix
         self._enough = threading.Event()
         self._load: Load | None = None
         self._failure: Exception | None = None
@@ -75,6 +83,12 @@ class Traffic:
         lines = list(self._load.lines) if self._load is not None else []
         return [line for line in lines if line.kind == "create"]
 
+    def creates_since(self, at_s: float) -> list[Line]:
+        """The same of those that ended since `at_s` (Unix), newest first; costs only them."""
+        lines = self._load.lines if self._load is not None else []
+        recent = itertools.takewhile(lambda line: line.returned_s >= at_s, reversed(lines))
+        return [line for line in recent if line.kind == "create"]
+
     @property
     def accepted(self) -> int:
         """How many orders were accepted so far."""
@@ -103,7 +117,7 @@ class Traffic:
 
     async def _send(self) -> None:
         catalogue = await read_catalogue(self._url)
-        orders = without_end(self._rate_per_s, self._seed, catalogue)
+        orders = without_end(self._rate_per_s, self._seed, catalogue, self._mix)
         with LedgerFile(self.ledger) as file:
             self._load = Load(
                 self._url,
@@ -115,13 +129,18 @@ class Traffic:
             await self._load.run(itertools.takewhile(lambda _: not self._enough.is_set(), orders))
 
 
-def without_end(rate_per_s: float, seed: int, catalogue: Sequence[Product]) -> Iterator[Order]:
+def without_end(
+    rate_per_s: float,
+    seed: int,
+    catalogue: Sequence[Product],
+    mix: Mapping[Outcome, float] = DEFAULT_MIX,
+) -> Iterator[Order]:
     """Orders of every class, one every 1/`rate_per_s` seconds, planned 5,000 at once.
 
     Equal arguments give equal orders. Raises UnusableMixError when nothing is sold out.
     """
     for part in itertools.count():
-        planned = plan(PLANNED_AT_ONCE, rate_per_s, seed + part, DEFAULT_MIX, catalogue)
+        planned = plan(PLANNED_AT_ONCE, rate_per_s, seed + part, mix, catalogue)
         for order in planned:
             number = part * PLANNED_AT_ONCE + order.number
             yield order._replace(number=number, due_s=number / rate_per_s)

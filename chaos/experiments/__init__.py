@@ -1,0 +1,1 @@
+"""The catalogue of GameDays: one Chaos Toolkit file each (docs/gameday.md)."""

@@ -1,0 +1,54 @@
+"""What a steady state is made of: Chaos Toolkit probes that each answer one bare number or boolean.
+
+A figure that cannot be known raises, so that it never passes for a good one.
+"""
+
+from __future__ import annotations
+
+from chaos.gameday import session
+
+
+class NotKnown(Exception):
+    """There is no figure, because nothing was seen or nobody answers."""
+
+
+def accept_ratio(window_s: float = 8.0) -> float:
+    """The share of orders that were accepted among all that were answered or given up lately."""
+    found = session.current().meter.reading(window_s).error_ratio
+    if found is None:
+        raise NotKnown("no order was sent yet")
+    return round(1 - found, 6)
+
+
+def accept_p95_ms(window_s: float = 8.0) -> float:
+    """How long 95 % of the orders took to be accepted lately, from the intended moment."""
+    found = session.current().meter.client(window_s).p95_ms
+    if found is None:
+        raise NotKnown(f"no order was answered within {window_s:g} s")
+    return round(found, 1)
+
+
+def backlog() -> int:
+    """Sagas under way and events that wait in the outbox; an order is some of both for a while."""
+    books = session.current().meter.books
+    if books is None:
+        raise NotKnown("PostgreSQL does not answer")
+    return books.running + books.outbox
+
+
+def stuck_sagas() -> int:
+    """Sagas more than 30 s past their deadline; parked ones wait for an operator: not counted."""
+    books = session.current().meter.books
+    if books is None:
+        raise NotKnown("PostgreSQL does not answer")
+    return books.stuck
+
+
+def everything_ready() -> bool:
+    """Whether every process of the lab that is meant to run is ready."""
+    return not session.current().not_ready()
+
+
+def faults_active() -> int:
+    """How many faults of this GameDay are in force."""
+    return session.current().active

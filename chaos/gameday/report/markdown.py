@@ -1,0 +1,62 @@
+"""The report as Markdown. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from chaos.gameday.report import facts
+from chaos.gameday.report.facts import Journal
+
+
+def markdown(journal: Journal) -> str:
+    """Return the whole report."""
+    ours = facts.ours_of(journal)
+    experiment = journal["experiment"]
+    parts = [
+        f"# {experiment['title']}",
+        "",
+        f"**{facts.sentence(journal)}**",
+        "",
+        str(experiment["description"]).strip(),
+        "",
+        f"- hypothesis: {ours['hypothesis']}",
+        f"- scenario: {ours['scenario']}",
+        f"- run {ours['run_id']}, began {ours['began']}, seed {ours['knobs']['seed']}",
+        f"- load: {facts.load_sentence(journal)}",
+        f"- guard: {facts.guard_sentence(journal)}",
+        f"- audit: {facts.audit_sentence(journal)}",
+        f"- again: `{ours['repeat']}`",
+        "",
+        "## What was broken",
+        "",
+        *table(
+            ("when", "fault", "at", "outcome", "works again after", "what was seen"),
+            facts.fault_rows(journal),
+        ),
+        "",
+        "## Steady state",
+        "",
+        *table(("probe", "tolerated", "before", "after"), facts.probe_rows(journal)),
+        "",
+        "## What the client saw",
+        "",
+        *table(
+            ("", "accepted", "not accepted", "p95", "most under way"), facts.window_rows(journal)
+        ),
+        "",
+    ]
+    return "\n".join(parts)
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """A Markdown table."""
+    return [
+        _row(head),
+        "|" + "---|" * len(head),
+        *(_row(row) for row in rows),
+    ]
+
+
+def _row(cells: Sequence[str]) -> str:
+    clean = (cell.replace("|", "\\|").replace("\n", " ") for cell in cells)
+    return f"| {' | '.join(clean)} |"

@@ -1,0 +1,141 @@
+"""Experiment files: the catalogue is valid by Chaos Toolkit and by us; mistakes are shown."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from pathlib import Path
+
+import pytest
+import yaml
+from chaoslib.experiment import ensure_experiment_is_valid
+from chaoslib.loader import load_experiment
+
+from chaos.gameday import catalogue
+from chaos.gameday.experiment import Knobs, load, of_data
+from chaos.gameday.source import BYTES_MAX, Mistake
+
+pytestmark = pytest.mark.unit
+SAMPLE = (catalogue.DIRECTORY / "kill-payment.yaml").read_text()
+
+
+@pytest.mark.parametrize("name", catalogue.names())
+def test_the_catalogue_is_valid_for_chaos_toolkit_and_for_us(name: str) -> None:
+    """Both validators take every file, as Chaos Toolkit itself loads it."""
+    found = catalogue.shipped(name)
+    data = load_experiment(str(found.path))
+    ensure_experiment_is_valid(data)
+    assert data == found.data
+    assert found.plan()
+    assert all(0 <= one.begins_s < found.knobs.duration_s for one in found.plan())
+
+
+def test_same_seed_same_plan_and_digest() -> None:
+    """A plan is a function of file and knobs; another seed is another digest."""
+    one, same = catalogue.shipped("kill-payment"), catalogue.shipped("kill-payment")
+    assert (one.plan(), one.digest) == (same.plan(), same.digest)
+    assert one.with_overrides({"seed": 9}).digest != one.digest
+    shorter = one.with_overrides({"duration_s": one.knobs.duration_s / 2, "rate_per_s": None})
+    assert [2 * strike.begins_s for strike in shorter.plan()] == [
+        strike.begins_s for strike in one.plan()
+    ]
+
+
+def test_chaos_toolkit_may_give_texts_for_knobs() -> None:
+    """`chaos run --var rate_per_s=30` hands over a text."""
+    data = yaml.safe_load(SAMPLE)
+    found = of_data(data, {"rate_per_s": "30", "seed": 4, "theirs": "x"})
+    assert (found.knobs.rate_per_s, found.knobs.seed) == (30.0, 4)
+    with pytest.raises(Mistake, match="rate_per_s"):
+        of_data(data, {"rate_per_s": "much"})
+
+
+def line_of(text: str, fragment: str) -> int:
+    """The line that holds `fragment`, from 1."""
+    lines = text.splitlines()
+    if fragment in lines:
+        return lines.index(fragment) + 1
+    return next(at for at, line in enumerate(lines, 1) if fragment in line)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "where", "reason"),
+    [
+        ("fault: kill,", "fault: kil,", "fault: kil,", "unknown fault 'kil'"),
+        ("at: 0.2", "at: 1.2", "at: 1.2", "share of the duration"),
+        ("at: 0.2", "at: soon", "at: soon", "share of the duration"),
+        ("at: 0.2", "for_s: -1", "for_s: -1", "for_s"),
+        ("at: 0.2", "params: {speed: 9}", "speed", "kill has no parameter speed"),
+        ("at: 0.2", "params: 3", "params: 3", "a mapping"),
+        ("target: payment-1", "tarjet: payment-1", "tarjet", "tarjet"),
+        ("func: inject", "func: infect", "func: infect", "infect"),
+        ("rate_per_s: 20", "rate_per_s: fast", "rate_per_s: fast", "rate_per_s"),
+        ("rate_per_s: 20", "rate_per_s: 0", "rate_per_s: 0", "rate_per_s"),
+        ("seed: 1", "sead: 1", "sead: 1", "sead: unknown"),
+        ("expected: passed", "expected: fine", "expected: fine", "expected"),
+        ("orders_min: 200", "orders_mim: 200", "orders_mim", "orders_mim"),
+        ("stuck_max: 50", "stuck_mad: 50", "stuck_mad", "stuck_mad"),
+        ("stuck_max: 50", "every_s: 0", "every_s: 0", "every_s"),
+        ("strategy: always", "strategy: default", "strategy: default", "must be always"),
+        ("orders_min: 200", "mix: {glad: 3}", "mix: {glad", "mix.glad: unknown"),
+        ("orders_min: 200", "mix: {happy: 0}", "mix: {happy", "not all shares"),
+        ("orders_min: 200", "mix: {happy: -1}", "mix: {happy", "mix"),
+        ("    background: true\n", "", "kill the payment worker", "needs background"),
+        ("chaos.gameday.control", "chaos.gameday.controll", "controls:", "controls"),
+        ("func: end_faults", "func: recover", "rollbacks:", "end_faults"),
+        ("func: hold", "func: recover", "method:", "hold once"),
+        ("title: A payment", "subtitle: A payment", "subtitle", "title"),
+        ("name: chaos-symphony", "name: other", "extensions:", "no extension"),
+        ("rate_per_s: 20", "rate_per_s: 20\n  rate_per_s: 30", "rate_per_s: 30", "twice"),
+        ("rate_per_s: 20", "rate_per_s: [", "duration_s", "not YAML"),
+        ("rate_per_s: 20", "rate_per_s: *x", "*x", "aliases"),
+    ],
+)
+def test_a_mistake_is_shown_with_its_line(old: str, new: str, where: str, reason: str) -> None:
+    """The line is that of the mistake, the reason names it."""
+    assert old in SAMPLE
+    text = SAMPLE.replace(old, new)
+    with pytest.raises(Mistake) as caught:
+        load(Path("x.yaml"), text)
+    assert reason in caught.value.reason, caught.value
+    lines = text.splitlines()
+    near = range(line_of(text, where) - 1, line_of(text, where) + 2)
+    assert caught.value.line in near, (caught.value, lines[caught.value.line - 1])
+    assert str(caught.value).startswith(f"x.yaml:{caught.value.line}: ")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "a: b", "3", "title: [1", "\0", "!!python/object:os.system {}", "a: &x 1"]
+)
+def test_junk_is_refused_in_one_line(text: str) -> None:
+    """Whatever it is, it is a Mistake, never a crash."""
+    with pytest.raises(Mistake) as caught:
+        load(Path("x.yaml"), text)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("key", list(yaml.safe_load(SAMPLE)))
+@pytest.mark.parametrize("value", [None, 3, "text", [], {}, [3], [None], {"a": {}}])
+def test_any_key_may_hold_anything(key: str, value: object) -> None:
+    """A file with junk at any of its keys is either valid or a Mistake."""
+    data = copy.deepcopy(yaml.safe_load(SAMPLE))
+    data[key] = value
+    with contextlib.suppress(Mistake):
+        load(Path("x.yaml"), yaml.safe_dump(data))
+
+
+def test_a_file_that_is_not_there_or_too_large(tmp_path: Path) -> None:
+    """Both are said with their reason."""
+    with pytest.raises(Mistake, match="cannot be read"):
+        load(tmp_path / "none.yaml")
+    large = tmp_path / "large.yaml"
+    large.write_text("#" * (BYTES_MAX + 1))
+    with pytest.raises(Mistake, match="at most"):
+        load(large)
+
+
+def test_every_knob_has_a_default() -> None:
+    """A file may leave out all of them."""
+    data = yaml.safe_load(SAMPLE)
+    del data["configuration"]
+    assert load(Path("x.yaml"), yaml.safe_dump(data)).knobs == Knobs()
