@@ -15,7 +15,7 @@ from app.db.deadletters import DeadLetter, record
 from app.delivery import Applied, Event, consume
 from app.failpoints import failpoint
 from app.messages import deadletter
-from app.topics import DEAD_LETTER_TOPICS, retry_tier
+from app.topics import DEAD_LETTER_TOPICS, RETRY_TIERS
 
 if TYPE_CHECKING:
     from app.clock import Clock
@@ -83,11 +83,12 @@ def letter(event: Event, now: datetime) -> DeadLetter:
 
 
 def register(app: App) -> None:
-    """Declare one agent per retry tier in use, so that a long delay never holds up a short one,
-    and one over all dead-letter topics.
+    """Declare one agent per retry tier, so that a long delay never holds up a short one, and one
+    over all dead-letter topics.
+
+    Tiers that the setting leaves out are read too: records may wait there since before it changed.
     """
-    for delay_s in app.settings.retry_tiers:
-        tier = retry_tier(delay_s)
+    for delay_s, tier in RETRY_TIERS.items():
         handler = Redelivery(app.clock, delay_s)
         consume(app, name=f"dlq-{tier.name}", topics=(tier,), handler=handler, raw=True)
     topics = tuple(DEAD_LETTER_TOPICS.values())

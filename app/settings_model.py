@@ -12,6 +12,8 @@ from typing import Any, Literal, Self
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from app.topics import RETRY_TIERS_S
+
 WEB_POOL_MAX = 6
 
 
@@ -166,9 +168,9 @@ class Settings(BaseSettings):
     )
     retry_tiers_s: str = _setting(
         "delivery",
-        "5",
+        "1,5,30",
         "s, comma separated",
-        "retry topics in use, by delay",
+        "retry tiers that failures climb, of 1, 5 and 30; all are read whatever stands here",
         pattern=r"^\d+(,\d+)*$",
     )
     retry_attempts_max: int = _setting(
@@ -307,6 +309,12 @@ class Settings(BaseSettings):
             raise ValueError(
                 "watchdog_no_progress_s must exceed rebalance_timeout_s + drain_grace_s:"
                 " otherwise a rebalance ends innocent workers"
+            )
+        tiers = self.retry_tiers
+        if len(set(tiers)) < len(tiers) or not set(tiers) <= set(RETRY_TIERS_S):
+            raise ValueError(
+                f"retry_tiers_s ({self.retry_tiers_s}) must name delays of retry tiers, each once:"
+                f" {', '.join(map(str, RETRY_TIERS_S))}"
             )
         if (self.plugins or self.failpoints) and not self.lab:
             raise ValueError("plugins and failpoints are allowed in a lab only: set lab = true")

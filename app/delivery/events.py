@@ -154,7 +154,8 @@ class DueHandler(Protocol):
     """A handler whose records may not be applied before a time of their own."""
 
     def due_at(self, event: Event) -> datetime | None:
-        """When `event` may be applied; None for at once."""
+        """When `event` may be applied; None for at once. It is not decoded: what says its time
+        stands in the headers of its record."""
 
 
 @runtime_checkable

@@ -24,6 +24,7 @@ from app.delivery.deduplicate import first_deliveries
 from app.delivery.effects import CallingEffects, Effects, Finished
 from app.delivery.events import CallingHandler, DueHandler, Event, TableObserver, Write
 from app.delivery.idempotency import IdempotencyTable
+from app.delivery.killer import Group
 from app.delivery.outputs import Outputs
 from app.delivery.patience import Patience
 from app.delivery.state import BatchState, StateTracker
@@ -82,14 +83,43 @@ class Step:
         ordered = sorted(by_tp, key=lambda tp: (self._precedence[tp.topic], tp.partition))
         records = [record for tp in ordered for record in by_tp[tp]]
         for group in await self._app.killer.plan(self._spec.name, message, records):
-            async with self._app.killer.watch(self._spec.name, group):
-                if group.killer is not None:
-                    await self.publish(self._bury_killer(group.records))
-                else:
-                    await self._run_records(group.records)
+            if self._due is None or group.killer is not None:
+                await self._run_group(group)
+            else:
+                await self._run_when_due(self._due, group)
         await failpoint("delivery.after_outputs")
         self._app.consumer.finish(message)
         await failpoint("delivery.after_watermark")
+
+    async def _run_group(self, group: Group) -> None:
+        async with self._app.killer.watch(self._spec.name, group):
+            if group.killer is not None:
+                await self.publish(self._bury_killer(group.records))
+            else:
+                await self._run_records(group.records)
+
+    async def _run_when_due(self, handler: DueHandler, group: Group) -> None:
+        """Run records as their time comes; the rest waits, without a transaction.
+
+        What waits is not in the killer journal: a record is not to blame for a worker that ends
+        while nothing is done with it.
+        """
+        waiting = sorted(
+            ((handler.due_at(event), event) for event in raw_events(group.records)), key=_due_order
+        )
+        while waiting:
+            now = self._app.clock.now()
+            due = [event.record for due_at, event in waiting if due_at is None or due_at <= now]
+            if due:
+                self.state.enter(BatchState.WORKING)
+                await self._run_group(Group(due))
+                waiting = waiting[len(due) :]
+                continue
+            self.state.enter(BatchState.WAITING)
+            await failpoint("delivery.while_waiting")
+            first = waiting[0][0]
+            assert first is not None, "an event without a time is due at once"
+            await self.patience.pause((first - now).total_seconds())
 
     async def _run_records(self, records: Sequence[ConsumerRecord]) -> None:
         began = perf_counter()
@@ -104,29 +134,7 @@ class Step:
         if repeated:
             metrics.DUPLICATES.child(self._spec.name, "batch").inc(repeated)
         self._observe("decode", began)
-        if self._due is not None:
-            await self._run_when_due(self._due, events, finished)
-        else:
-            await self._finish(events, finished)
-
-    async def _run_when_due(
-        self, handler: DueHandler, events: Sequence[Event], finished: list[Finished]
-    ) -> None:
-        """Apply events as their time comes; the rest of the batch waits, without a transaction."""
-        waiting = sorted(((handler.due_at(event), event) for event in events), key=_due_order)
-        while waiting or finished:
-            now = self._app.clock.now()
-            due = [event for due_at, event in waiting if due_at is None or due_at <= now]
-            if due or finished:
-                self.state.enter(BatchState.WORKING)
-                await self._finish(due, finished)
-                waiting, finished = waiting[len(due) :], []
-                continue
-            self.state.enter(BatchState.WAITING)
-            await failpoint("delivery.while_waiting")
-            first = waiting[0][0]
-            assert first is not None, "an event without a time is due at once"
-            await self.patience.pause((first - now).total_seconds())
+        await self._finish(events, finished)
 
     async def _finish(self, events: Sequence[Event], finished: list[Finished]) -> None:
         """Steps 2 to 5 for decoded events; `finished` are dead letters of step 1.

@@ -35,7 +35,7 @@ from app.messages import (
     emit,
 )
 from app.messages.envelope import register
-from app.topics import CATALOGUE, DEAD_LETTER_TOPICS, TopicSpec
+from app.topics import CATALOGUE, DEAD_LETTER_TOPICS, RETRY_TIERS, TopicSpec
 from chaos.ledger import probe_subject
 
 for _body in (ProbeIn, ProbeOut):
@@ -320,7 +320,7 @@ DEAD_LETTERS = Subject(
     effect_key="encode(key, 'escape')",
     tables={},
     points=("dlq.before_index", "delivery.after_commit", "delivery.after_outputs"),
-    others=("retry.1s", *DEAD_LETTER_TOPICS),
+    others=(*(tier.name for tier in RETRY_TIERS.values()), *DEAD_LETTER_TOPICS),
     exempt={
         "test_duplicates_in_one_poll_have_one_effect": _BY_POSITION,
         "test_duplicates_across_polls_have_one_effect": _BY_POSITION,
@@ -357,7 +357,7 @@ REDELIVERY = Subject(
     effect_key="",
     tables={},
     points=("dlq.before_redelivery", "delivery.after_commit", "delivery.after_outputs"),
-    others=tuple(DEAD_LETTER_TOPICS),
+    others=(*(tier.name for tier in RETRY_TIERS.values()), *DEAD_LETTER_TOPICS),
     exempt={
         "test_duplicates_in_one_poll_have_one_effect": _BY_POSITION,
         "test_duplicates_across_polls_have_one_effect": _BY_POSITION,

@@ -87,6 +87,38 @@ def test_an_event_that_fails_in_the_middle_is_isolated(stage: Stage) -> None:
     assert stage.subject.effects(stage.dsn, keys) == wanted
 
 
+def test_a_command_retried_behind_its_undoing_commutes(stage: Stage) -> None:
+    """While a command waits on its tier its undoing is applied; the command's re-delivery, twice,
+    then finds that: nothing is left behind, as when it comes back before its undoing."""
+    if stage.subject.undo is None:
+        pytest.skip(f"an input of role {stage.subject.role} has no undoing command")
+    subject, keys = stage.subject, stage.keys(6)
+    behind, before = keys[:3], keys[3:]
+    forbid(stage, *keys)
+    stage.topics.send(stage.messages(keys))
+    waiting = {
+        key: wait_until(
+            lambda key=key: retried(stage, key, 1),  # type: ignore[misc]
+            timeout_s=60,
+            what="the refused command's retry",
+        )
+        for key in keys
+    }
+    forbid(stage)
+    undoings = {key: stage.placed(subject.undoing(key)) for key in keys}
+    stage.topics.send([undoings[key] for key in behind])
+    stage.topics.send([redelivered(waiting[key]) for key in before] * 2)
+    stage.settled()
+    stage.topics.send([redelivered(waiting[key]) for key in behind] * 2)
+    stage.topics.send([undoings[key] for key in before])
+    stage.settled()
+    facts = subject.effects(stage.dsn, keys)
+    assert facts.keys() == set(keys)
+    assert [key for key in keys if not subject.undone(facts[key])] == []
+    if subject.role == "payment":
+        assert stage.captured(keys) == dict.fromkeys(keys, 0)
+
+
 def test_a_refused_output_ends_the_worker_and_loses_nothing(stage: Stage) -> None:
     """When the broker refuses the outputs the worker fails stop with its batch unacknowledged;
     once the broker takes them every output is there and every effect happened once."""

@@ -23,6 +23,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from app import ids
+from app.errors import GatewayUnavailable
 from app.messages import Cause, Decoded, Output, PaymentRequested, deadletter, decode, emit
 from app.topics import CATALOGUE, PAYMENT_REQUESTED, changelog_of
 from chaos.lab.broker import Broker
@@ -283,3 +284,83 @@ def test_worker_killed_between_charges_and_replies(
     assert gateway.lines(outcome="replayed"), "no key was used twice: nothing was proven"
     sql = "select status, count(*) from payments.payment_attempt group by status"
     assert rows(database, sql) == [("CHARGED", len(orders))]
+
+
+TIER_OF = {"retry.1s": 1.0, "retry.5s": 5.0, "retry.30s": 9.0}
+"""When the waiting records of each tier become due, seconds from now; a tier's own delay bounds
+how long a record waits, not how long it must."""
+
+
+def test_waiting_records_survive_the_kill_of_their_worker(
+    broker: Broker, topics: Topics, gateway: GatewayProcess, workers: Workers
+) -> None:
+    """Three tiers hold records of mixed due times. The short one is served while the long ones
+    wait; kill -9 loses and hurries none: each goes back once, when it is due or later."""
+    sent_at = datetime.now(UTC)
+    due = {
+        order(): (tier, sent_at + timedelta(seconds=delay_s + late / 4))
+        for tier, delay_s in TIER_OF.items()
+        for late in (3, 0, 2, 1, 3)
+    }
+    for order_id, (tier, due_at) in due.items():
+        topics.send(waiting_charge(order_id, tier, due_at))
+    topics.flush()
+    back = Arrivals(broker.bootstrap, "payment.requested")
+    with closing(back):
+        short = [one for one, (tier, _) in due.items() if tier == "retry.1s"]
+        wait_until(lambda: back.read() >= set(short), timeout_s=60, what="the short tier is served")
+        long = [one for one, (tier, _) in due.items() if tier != "retry.1s"]
+        held = [one for one in long if one not in back.at]
+        assert held, "too slow: nothing waits any more when the worker is killed"
+        workers.kill("dlq")
+        workers.start("dlq")
+        wait_until(lambda: back.read() >= set(due), timeout_s=90, what="every record is back")
+        assert {one: len(back.at[one]) for one in held} == dict.fromkeys(held, 1)
+        early = {one: back.at[one] for one, (_, at) in due.items() if min(back.at[one]) < at}
+        assert early == {}
+        charges_made(gateway, len(due))
+        back.read()
+    charged = [line["order_id"] for line in gateway.lines(op="charge", outcome="ok")]
+    assert sorted(charged) == sorted(due)
+
+
+def waiting_charge(order_id: str, tier: str, due_at: datetime) -> Output:
+    """A charge that failed once and waits on `tier` until `due_at`."""
+    body = PaymentRequested(
+        order_id=order_id, amount_minor=1200, currency="EUR", not_after=due_at + timedelta(hours=1)
+    )
+    identity = ids.command_id(order_id, "payment", "forward")
+    sent = emit(
+        Cause(order_id, order_id), PAYMENT_REQUESTED, body, event_id=identity, now=due_at,
+        source="test",
+    )  # fmt: skip
+    record = ConsumerRecord(
+        sent.topic, sum(order_id.encode()) % PARTITIONS, 0, 0, 0, sent.key, sent.value, None, 0, 0,
+        tuple(sent.headers),
+    )  # fmt: skip
+    error = GatewayUnavailable("status 503")
+    return deadletter.retry(
+        record, tier=tier, role="payment", error=error, attempt=1, due_at=due_at, now=due_at
+    )
+
+
+class Arrivals:
+    """When the records of each key arrived on a topic."""
+
+    def __init__(self, bootstrap: str, topic: str) -> None:
+        self._consumer = Consumer(
+            {"bootstrap.servers": bootstrap, "group.id": "arrivals", "enable.auto.commit": False}
+        )
+        self._consumer.assign([TopicPartition(topic, n, 0) for n in range(PARTITIONS)])
+        self.at: dict[str, list[datetime]] = defaultdict(list)
+
+    def read(self) -> set[str]:
+        """The keys seen so far."""
+        for message in self._consumer.consume(500, timeout=0.2):
+            if message.error() is None:
+                at = datetime.fromtimestamp(message.timestamp()[1] / 1000, UTC)
+                self.at[(message.key() or b"").decode()].append(at)
+        return set(self.at)
+
+    def close(self) -> None:
+        self._consumer.close()

@@ -11,6 +11,7 @@ from app import settings as settings_module
 from app.errors import InvalidSettings
 from app.settings import Settings, config_template, load, load_settings
 from app.settings_model import PRODUCTION_DEFAULTS
+from app.topics import RETRY_TIERS_S
 
 pytestmark = pytest.mark.unit
 ROOT = Path(__file__).parents[2]
@@ -170,6 +171,8 @@ def test_worker_id_defaults_to_the_role() -> None:
         {"stop_grace_s": 7},
         {"plugins": "chaos.injector"},
         {"failpoints": "payment.after_call=crash"},
+        {"retry_tiers_s": "1,7"},
+        {"retry_tiers_s": "5,5"},
     ],
 )
 def test_contradictions_are_refused(wrong: dict[str, float | str]) -> None:
@@ -183,6 +186,7 @@ def test_lists_are_parsed() -> None:
     settings = load_settings(lab=True, plugins="a.b, c", retry_tiers_s="30,5")
     assert settings.plugin_modules == ("a.b", "c")
     assert settings.retry_tiers == (5, 30)
+    assert load_settings().retry_tiers == RETRY_TIERS_S, "every tier is in use"
 
 
 def test_settings_are_frozen() -> None:
