@@ -56,6 +56,9 @@ class Settings(BaseSettings):
     failpoints: str = _setting(
         "worker", "", "rules", "failpoints to arm at start, for the injector; lab only"
     )
+    worker_seen_interval_s: float = _setting(
+        "worker", 2, "s", "how often a worker gives a sign of life in PostgreSQL", gt=0
+    )
     data_dir: Path = _setting(
         "worker", Path(".lab/data"), "path", "where tables are kept, below <worker id>"
     )
@@ -246,6 +249,22 @@ class Settings(BaseSettings):
     relay_lease_ttl_s: float = _setting("relay", 8, "s", "a shard's lease without renewal", gt=0)
     relay_lease_renew_s: float = _setting("relay", 2, "s", "how often a lease is renewed", gt=0)
 
+    chaos_rule_ttl_max_s: float = _setting(
+        "chaos", 3600, "s", "longest lease that a chaos rule may have", gt=0
+    )
+    chaos_rules_max: int = _setting(
+        "chaos", 50, "count", "chaos rules in force at the same time", ge=1, le=1000
+    )
+    chaos_share_max: float = _setting(
+        "chaos", 1.0, "share", "largest share of keys that one chaos rule may strike", gt=0, le=1
+    )
+    chaos_switch_poll_s: float = _setting(
+        "chaos", 0.5, "s", "how often a worker looks at the kill switch", gt=0, le=60
+    )
+    chaos_report_interval_s: float = _setting(
+        "chaos", 1, "s", "how often a worker tells the hits of its rules", gt=0, le=60
+    )
+
     lab_dir: Path = _setting("lab", Path(".lab"), "path", "all files of the embedded lab")
     lab_disk_max_mb: int = _setting(
         "lab", 4096, "MB", "the lab stops working beyond so much data", ge=64
@@ -340,6 +359,7 @@ _ORDERED = (
     ("outage_budget_s", "producer_request_timeout_s", "an outage must not fail single sends"),
     ("relay_lease_renew_s", "relay_lease_ttl_s", "a lease is renewed before it ends"),
     ("drain_grace_s", "stop_grace_s", "SIGKILL must not interrupt a draining worker"),
+    ("control_ack_wait_s", "api_request_timeout_s", "the answer must come within the request"),
 )
 
 

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from app.db.statements import statement
 
 if TYPE_CHECKING:
-    from app.db.engine import Transaction
+    from app.db.engine import Database, Transaction
+
+
+class LiveWorker(NamedTuple):
+    """A worker that has given a sign of life lately."""
+
+    worker_id: str
+    role: str
 
 
 class Suspect(NamedTuple):
@@ -32,8 +39,17 @@ _END_RUN = statement(
     " WHERE incarnation = :incarnation AND ended_at IS NULL"
 )
 _START_RUN = statement(
-    "INSERT INTO ops.worker_run (incarnation, worker_id, role, started_at, counted)"
-    " VALUES (:incarnation, :worker_id, :role, now(), false)"
+    "INSERT INTO ops.worker_run (incarnation, worker_id, role, started_at, seen_at, counted)"
+    " VALUES (:incarnation, :worker_id, :role, now(), now(), false)"
+)
+_SEE_RUN = statement(
+    "UPDATE ops.worker_run SET seen_at = now()"
+    " WHERE incarnation = :incarnation AND ended_at IS NULL"
+)
+_LIVE_RUNS = statement(
+    "SELECT worker_id, role FROM ops.worker_run"
+    " WHERE ended_at IS NULL AND seen_at > now() - make_interval(secs => :silent_s)"
+    " ORDER BY role, worker_id"
 )
 _ARMED = statement(
     "SELECT 1 FROM ops.worker_run WHERE role = :role AND counted"
@@ -88,6 +104,17 @@ async def end_run(tx: Transaction, incarnation: str, reason: str, *, counted: bo
 async def start_run(tx: Transaction, role: str, worker_id: str, incarnation: str) -> None:
     """Register a new run; incarnations are unique."""
     await tx.execute(_START_RUN, role=role, worker_id=worker_id, incarnation=incarnation)
+
+
+async def see_run(db: Database, incarnation: str) -> None:
+    """The run gives a sign of life."""
+    await db.execute(_SEE_RUN, incarnation=incarnation)
+
+
+async def live_workers(db: Database, silent_s: float) -> list[LiveWorker]:
+    """Workers of all roles that have not ended and were seen within `silent_s`, once each."""
+    rows = await db.fetch(_LIVE_RUNS, silent_s=silent_s)
+    return [LiveWorker(*row) for row in dict.fromkeys(rows)]
 
 
 async def is_armed(tx: Transaction, role: str, window_s: float) -> bool:

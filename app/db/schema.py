@@ -297,7 +297,8 @@ inbox = Table(
     schema="ops",
 )
 
-# `counted`: the run ended in a way that counts against the records it was working on.
+# `counted`: the run ended in a way that counts against the records it was working on. `seen_at`:
+# the worker's last sign of life.
 worker_run = Table(
     "worker_run",
     metadata,
@@ -306,6 +307,7 @@ worker_run = Table(
     text_column("role"),
     time_column("started_at"),
     time_column("ended_at", nullable=True),
+    time_column("seen_at", nullable=True),
     text_column("reason", default=""),
     Column("counted", Boolean, nullable=False, server_default=text("false")),
     PrimaryKeyConstraint("incarnation"),

@@ -16,9 +16,10 @@ from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError
 
 from app.db.engine import Database
+from app.db.journal import see_run
 from app.delivery import exits
 from app.delivery.exits import Reason
-from app.delivery.killer import close_run, open_run
+from app.delivery.killer import close_run, open_run, run_id
 from app.delivery.watchdog import Watchdog
 from app.errors import DatabaseOutage, TransientDatabase
 from app.failpoints import failpoint
@@ -85,6 +86,7 @@ class Lifecycle:
         self.probe = WorkerProbe(app)
         self._health = HealthServer(app.settings, self.probe)
         self._watchdog = Watchdog(app) if app.consumes else None
+        self._alive: asyncio.Task[None] | None = None
 
     async def before(self) -> None:
         """Marker, health port, PostgreSQL, broker and topics; then the run is registered."""
@@ -100,8 +102,8 @@ class Lifecycle:
             self._wait("the Kafka broker")
             await self._broker_answers()
         await failpoint("worker.before_start")
-        if app.consumes:
-            await open_run(app, data_dir)
+        await open_run(app, data_dir)
+        self._alive = asyncio.create_task(self._say_alive(), name="signs of life")
         self.probe.waiting_for = ""
         # From here on, not from App.on_started: that waits for the first recovery to end.
         if self._watchdog is not None:
@@ -119,7 +121,9 @@ class Lifecycle:
             self._watchdog.close()
         exits.leave_reason(Reason.STOPPED, "stopped in good order")
         await failpoint("worker.before_stop")
-        if self._app.consumes and not self.probe.waiting_for:
+        if self._alive is not None:
+            self._alive.cancel()
+        if not self.probe.waiting_for:
             try:
                 await close_run(self._app)
             except (DatabaseOutage, TransientDatabase) as error:
@@ -127,6 +131,16 @@ class Lifecycle:
         if hasattr(self._app, "db"):
             await self._app.db.close()
         await self._health.stop()
+
+    async def _say_alive(self) -> None:
+        """Let others see that this worker lives; whoever changes running workers asks."""
+        settings = self._app.settings
+        while True:
+            await asyncio.sleep(settings.worker_seen_interval_s)
+            try:
+                await see_run(self._app.db, run_id(settings))
+            except (DatabaseOutage, TransientDatabase) as error:
+                log.debug("worker.not_seen", reason=str(error))
 
     def _wait(self, what: str) -> None:
         self.probe.waiting_for = what

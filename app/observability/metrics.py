@@ -217,8 +217,12 @@ API_BATCH = histogram(
 
 # Laboratory and process.
 FAULTS_INJECTED = counter(
-    "symphony_chaos_injected_total", "Faults that fired at a failpoint.", "point", "fault"
+    "symphony_chaos_injected_total",
+    "Faults that struck, by place: a failpoint, or what a chaos rule is about (topic, route, ...).",
+    "place",
+    "fault",
 )
+CHAOS_RULES = gauge("symphony_chaos_rules_in_force", "Chaos rules that this worker has.", "fault")
 WORKER = gauge(
     "symphony_worker_info", "1 for this process.", "worker", "role", "incarnation", "version"
 )

@@ -7,8 +7,9 @@ rule's `Hits` of everything that passes its seam. Neither `start` nor `stop` may
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
@@ -28,26 +29,26 @@ class Active(Protocol):
         """Take it away at once, whatever it was doing; harmless when called twice."""
 
 
-class Kind(NamedTuple):
-    """One fault kind.
-
-    `params` is what a rule's `params` must be. `seams` names where it acts; two `exclusive` kinds
-    on one seam decide one thing's fate each their way. `roles` is where it can act (empty: in all).
-    `scope` holds those members of a rule's scope, beside roles and workers, that it understands.
-    `loses`: what it strikes is gone unless somebody sends it again. `by_key`: a rule's `share_max`
-    is a share of keys, else of workers.
+@dataclass(frozen=True)
+class Kind:
+    """One fault kind. `scope` are the fields of a rule's scope that narrow it, besides roles and
+    workers; `roles` are those that can show it; `conflicts` are kinds that must not be in force
+    where it is, by name. `loses`: a delivery may be lost by it.
     """
 
     name: str
     meaning: str
     params: type[msgspec.Struct]
-    seams: frozenset[str]
+    scope: frozenset[str]
+    roles: frozenset[str]
+    conflicts: frozenset[str]
     build: Callable[[Rule, Hits, App], Active]
-    roles: tuple[str, ...] = ()
-    scope: frozenset[str] = frozenset()
     loses: bool = False
-    exclusive: bool = False
-    by_key: bool = True
+
+    def read_params(self, given: dict[str, Any]) -> msgspec.Struct:
+        """The parameters, with their defaults. Raises ValueError with what is wrong."""
+        return msgspec.convert(given, self.params)
 
 
 KINDS: Mapping[str, Kind] = MappingProxyType({})
+UNSAFE_TO_LOSE: frozenset[str] = frozenset()

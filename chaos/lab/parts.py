@@ -25,7 +25,7 @@ from chaos.lab.plan import Plan
 from chaos.lab.postgres import Postgres
 from chaos.lab.process import HOST, free_port, port_in_use, port_taken, spawn
 
-STANDARD_PLUGINS = ("chaos.control.payment_mode",)
+STANDARD_PLUGINS = ("chaos.injector", "chaos.control.agent", "chaos.control.payment_mode")
 """What every worker of a lab installs, whatever else its plug-ins are."""
 
 StopMode = Literal["fast", "immediate"]

@@ -246,6 +246,9 @@ def upgrade() -> None:
         unique=False,
         schema="ops",
     )
+    op.add_column(
+        "worker_run", sa.Column("seen_at", sa.DateTime(timezone=True), nullable=True), schema="ops"
+    )
     op.create_index(
         "ix_orders_customer_id_created_at",
         "orders",
