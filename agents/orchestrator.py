@@ -25,6 +25,7 @@ from app.domain import saga as domain
 from app.domain.batch import Move, decide_in_order
 from app.domain.decision import Incoming, SagaEvent, status_changes
 from app.domain.definition import Policy
+from app.domain.operations import OPERATED
 from app.domain.record import Saga, from_bytes, to_bytes
 from app.errors import Poison, TransientDatabase
 from app.failpoints import failpoint
@@ -36,6 +37,7 @@ from app.topics import (
     INVENTORY_RESULT,
     ORDER_CANCEL,
     ORDER_CREATED,
+    ORDER_OPERATE,
     ORDER_REVIEWED,
     ORDER_STATUS_CHANGED,
     PAYMENT_RESULT,
@@ -235,8 +237,8 @@ class Orchestrator:
             )
             for command in decision.commands
         ]
-        if saga.tries:
-            outputs = [redriven(output, saga.tries) for output in outputs]
+        if saga.redrives:
+            outputs = [redriven(output, saga.redrives) for output in outputs]
         for number, body in enumerate(status_changes(decision)):
             identity = ids.event_id(event.event_id, f"order.status_changed:{number}")
             outputs.append(
@@ -380,6 +382,8 @@ def _count(decision: domain.Applied, now: datetime) -> None:
     if saga.version == 1:
         metrics.SAGA_STARTED.child().inc()
     for line in decision.transitions:
+        if line.event in OPERATED:
+            metrics.SAGA_OPERATIONS.child(line.event).inc()
         if line.source is None or line.source is line.target:
             continue
         metrics.SAGA_TRANSITIONS.child(line.source, line.target).inc()
@@ -403,6 +407,7 @@ def register(app: App) -> None:
             SHIPPING_RESULT,
             ORDER_REVIEWED,
             ORDER_CANCEL,
+            ORDER_OPERATE,
         ),
         handler=Orchestrator(app.settings, table),
         tables=(table,),

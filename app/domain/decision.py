@@ -30,7 +30,7 @@ class SagaEvent(Protocol):
 
     @property
     def body(self) -> Any:
-        """OrderCreated, OrderCancel, OrderReviewed, StepTimedOut or a participant's result."""
+        """OrderCreated, OrderCancel, OrderReviewed, OrderOperate, StepTimedOut or a result."""
 
     @property
     def correlation_id(self) -> str:

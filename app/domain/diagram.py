@@ -47,6 +47,31 @@ STORIES: tuple[Story, ...] = (
         {"reserve": ["OUT_OF_STOCK"], "refund": ["DECLINED", None, "OK"]},
     ),
     Story("the stock commit fails for long", {"commit": [None, None, None, "OK"]}),
+    Story(
+        "payment is dead-lettered, an operator has it tried again",
+        {"charge": ["PARKED", "OK"]},
+        operator="retry",
+    ),
+    Story(
+        "payment is dead-lettered, an operator redrives the letter and resumes, no answer comes",
+        {"charge": ["PARKED", None]},
+        operator="resume",
+    ),
+    Story(
+        "stock is dead-lettered, an operator compensates",
+        {"reserve": ["PARKED"]},
+        operator="compensate",
+    ),
+    Story(
+        "the refund can never succeed, an operator skips it",
+        {"ship": ["REFUSED"], "refund": [None]},
+        operator="skip",
+    ),
+    Story(
+        "the stock commit can never succeed, an operator skips it",
+        {"commit": [None]},
+        operator="skip",
+    ),
     Story("a reviewer approves the order", review=True, approved=True),
     Story("a reviewer rejects the order", review=True, approved=False),
     Story("the customer cancels during review", cancel_in=State.REVIEW, review=True),

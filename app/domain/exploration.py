@@ -27,7 +27,8 @@ from app.domain.saga import (
     decide,
     timeout,
 )
-from app.messages.orders import Item, OrderCancel, OrderCreated, OrderReviewed
+from app.domain.operations import ACTIONS, Action
+from app.messages.orders import Item, OrderCancel, OrderCreated, OrderOperate, OrderReviewed
 
 ORDER_ID = ids.uuid5("00000000-0000-0000-0000-000000000000", "order")
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -69,6 +70,14 @@ def review(*, approved: bool) -> Incoming:
     """Return the verdict of a reviewer on the sample order."""
     body = OrderReviewed(order_id=ORDER_ID, approved=approved)
     return Incoming(ids.event_id(ORDER_ID, f"review:{approved}"), body, ORDER_ID)
+
+
+def intervention(action: Action, version: int, reason: str = "because") -> Incoming:
+    """Return an operator's action on the sample order, seen at `version`."""
+    body = OrderOperate(
+        order_id=ORDER_ID, action=action, expected_version=version, operator="eve", reason=reason
+    )
+    return Incoming(ids.event_id(ORDER_ID, f"{action}:{version}:{reason}"), body, ORDER_ID)
 
 
 @cache
@@ -154,6 +163,9 @@ def vocabulary(
         yield "silence", timeout(saga)
     else:
         yield "silence", Incoming(ORDER_ID, StepTimedOut(ORDER_ID, "payment", 0), ORDER_ID)
+    for action in ACTIONS:
+        yield f"operator {action}", intervention(action, 0 if saga is None else saga.version)
+    yield "operator too late", intervention("retry", 0)
 
 
 @cache
@@ -198,7 +210,9 @@ def _bounded(saga: Saga) -> Saga:
         for record in saga.steps
     )
     review = saga.review and saga.state is State.REVIEW
-    return msgspec.structs.replace(saga, steps=steps, tries=min(saga.tries, 2), review=review)
+    return msgspec.structs.replace(
+        saga, steps=steps, tries=min(saga.tries, 2), tries_before=0, review=review
+    )
 
 
 def _shape(saga: Saga) -> Any:
@@ -213,6 +227,7 @@ class Story(NamedTuple):
     `answers` maps an operation (`charge`, `refund`, ...) to its outcomes in order, None for
     silence; the last is repeated, absent ones are OK. `cancel_in` is the state in which the
     cancellation arrives (None: before the creation). `approved` is the reviewer's verdict.
+    `operator` does that once the saga is PARKED.
     """
 
     cause: str
@@ -221,6 +236,7 @@ class Story(NamedTuple):
     cancel_by: str = "customer"
     review: bool = False
     approved: bool | None = None
+    operator: Action | None = None
 
 
 class Ending(NamedTuple):
@@ -247,6 +263,9 @@ def tell(story: Story, definition: str = "order.v1") -> Ending:
         cancelled = story.cancel_in and saga.state == story.cancel_in and not saga.cancel
         if cancelled:
             teller.feed(cancellation(story.cancel_by))
+        elif story.operator and saga.state is State.PARKED and not teller.operated:
+            teller.operated = True
+            teller.feed(intervention(story.operator, saga.version))
         elif saga.settled:
             return Ending(
                 tuple(teller.states), tuple(teller.compensations), saga, tuple(teller.notes)
@@ -264,6 +283,7 @@ class _Teller:
         self.states: list[State] = []
         self.compensations: list[str] = []
         self.notes: list[str] = []
+        self.operated = False
         self._answered: dict[str, int] = {}
         self._story = story
         self._policy = policy

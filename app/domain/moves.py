@@ -54,11 +54,18 @@ class Draft:
         """Append the first line of the history."""
         self._line(event, None, saga.state, reason)
 
-    def send(self, saga: Saga, index: int, *, tries: int = 0) -> Saga:
-        """Send the step's outstanding command and set the timer that waits for its answer."""
-        saga = msgspec.structs.replace(saga, tries=tries)
-        self.commands.append(command_of(saga, index, self.now, self.policy))
-        return self.wait(saga, index)
+    def send(self, saga: Saga, index: int) -> Saga:
+        """Send the step's command for the first time, and wait for its answer."""
+        return self._send(msgspec.structs.replace(saga, tries=0, tries_before=0), index)
+
+    def send_again(self, saga: Saga, index: int) -> Saga:
+        """Send the outstanding command once more, and wait longer."""
+        return self._send(msgspec.structs.replace(saga, tries=saga.tries + 1), index)
+
+    def send_anew(self, saga: Saga, index: int) -> Saga:
+        """Send the outstanding command once more, and be as patient as with a new one."""
+        before = saga.redrives + 1
+        return self._send(msgspec.structs.replace(saga, tries=0, tries_before=before), index)
 
     def wait(self, saga: Saga, index: int, *, after: datetime | None = None) -> Saga:
         """Set the timer for the step, counted from now or from `after` when that is later.
@@ -71,6 +78,10 @@ class Draft:
             latest = self.now + timedelta(seconds=self.policy.retry_wait_max_s)
             start = max(start, min(after, latest))
         return timer(saga, start + timedelta(seconds=wait_s))
+
+    def _send(self, saga: Saga, index: int) -> Saga:
+        self.commands.append(command_of(saga, index, self.now, self.policy))
+        return self.wait(saga, index)
 
     def _line(self, event: str, source: State | None, target: State, reason: str) -> None:
         self.transitions.append(
@@ -135,6 +146,17 @@ def start(draft: Draft, saga: Saga, index: int) -> Saga:
     step = saga.plan.steps[index]
     saga = replaced(saga, index, msgspec.structs.replace(saga.steps[index], status="SENT"))
     return draft.send(draft.enter(saga, step.state), index)
+
+
+def resume(draft: Draft, saga: Saga, index: int) -> Saga:
+    """Take a parked step up again where it stood, or the flag off one that must succeed."""
+    step, record = saga.plan.steps[index], saga.steps[index]
+    if record.status == "PARKED":
+        saga = replaced(saga, index, msgspec.structs.replace(record, status="SENT"))
+    saga = msgspec.structs.replace(saga, tries=0, tries_before=saga.redrives)
+    if saga.final:
+        return saga
+    return draft.enter(saga, State.COMPENSATING if saga.reason else step.state, saga.reason)
 
 
 def turn_back(draft: Draft, saga: Saga, reason: str) -> Saga:

@@ -45,7 +45,8 @@ class StepRecord(msgspec.Struct, frozen=True, array_like=True):
     `attempt` and `compensation_attempt` number the current command ids. They grow only when the
     command under the old id was definitely refused, or when a step succeeds after it had been
     compensated; never for a re-drive. `state_version` is the participant's at its last definite
-    result, `reference` what it calls the effect (payment id, shipment id).
+    result, `reference` what it calls the effect (payment id, shipment id). `skipped`: an operator gave
+    its last command up, so that DONE or COMPENSATED is a waiver and not a fact.
     """
 
     status: StepStatus = "WAITING"
@@ -53,15 +54,17 @@ class StepRecord(msgspec.Struct, frozen=True, array_like=True):
     compensation_attempt: int = 0
     state_version: int = 0
     reference: str = ""
+    skipped: bool = False
 
 
 class Saga(msgspec.Struct, frozen=True, array_like=True):
     """One order's saga; `version` counts its changes from 1 and fences stale writers.
 
     `reason` is set as soon as the order is known to end otherwise than COMPLETED. `tries` counts
-    how often the outstanding command was sent again, `timer` numbers the values of `due`. `created`
-    is False for the stub that a cancellation or a review leaves when it overtakes the creation;
-    `approved` tells such a stub's verdict.
+    how often the outstanding command was sent again since patience with it began, `tries_before`
+    how often before that; `timer` numbers the values of `due`. `created` is False for the stub that
+    a cancellation or a review leaves when it overtakes the creation; `approved` tells such a stub's
+    verdict.
     """
 
     schema: int
@@ -86,6 +89,12 @@ class Saga(msgspec.Struct, frozen=True, array_like=True):
     started_at: datetime | None = None
     updated_at: datetime | None = None
     approved: bool = False
+    tries_before: int = 0
+
+    @property
+    def redrives(self) -> int:
+        """How often the outstanding command was sent again, by timers and operators."""
+        return self.tries_before + self.tries
 
     @property
     def final(self) -> bool:

@@ -41,6 +41,10 @@ version than the saga has seen: its compensation is sent (again, under a new att
 when the order is already CANCELLED. Its status does not change, but the saga is not settled until
 that compensation is confirmed.
 
+Operators. What they may do to a saga that waits for a person, or for ever, is
+`app.domain.operations`. Each request names the version its operator saw, so it is applied to
+what was seen or refused; both are told in the history.
+
 A cancellation that overtakes the creation leaves a stub: a CANCELLED saga without steps taken. The
 creation finds it, fills it in, and starts nothing. A review that overtakes it leaves one as well:
 REJECTED, or in REVIEW and approved, which the creation starts.
@@ -93,9 +97,10 @@ from app.domain.moves import (
     turn_back,
     with_step,
 )
+from app.domain.operations import operate
 from app.domain.record import SCHEMA, Saga, StepRecord, attempt_of, from_bytes, to_bytes
 from app.messages.inventory import InventoryResult
-from app.messages.orders import OrderCancel, OrderCreated, OrderReviewed
+from app.messages.orders import OrderCancel, OrderCreated, OrderOperate, OrderReviewed
 from app.messages.payments import PaymentResult
 from app.messages.shipping import ShippingResult
 
@@ -149,6 +154,8 @@ def decide(
             return _cancel_asked(draft, body)
         case OrderReviewed():
             return _reviewed(draft, body)
+        case OrderOperate():
+            return Illegal("unknown_order") if saga is None else operate(draft, saga, body)
         case StepTimedOut():
             return _timed_out(draft, body)
         case PaymentResult() | InventoryResult() | ShippingResult():
@@ -158,15 +165,15 @@ def decide(
 
 
 def redrive(
-    saga: Saga, now: datetime, *, policy: Policy = DEFAULT_POLICY, parked: bool = False
+    saga: Saga, now: datetime, *, policy: Policy = DEFAULT_POLICY
 ) -> tuple[Command, ...]:
     """Return the outstanding command again: same id, `not_after` counted from `now`.
 
-    The record does not change. Empty when nothing is outstanding, and for a parked step unless
-    `parked` (an operator's retry) is set.
+    The record does not change. Empty when nothing is outstanding, and for a parked step, which only
+    an operator has sent again.
     """
     index = saga.current()
-    if index is None or (saga.steps[index].status == "PARKED" and not parked):
+    if index is None or saga.steps[index].status == "PARKED":
         return ()
     return (command_of(saga, index, now, policy),)
 
@@ -264,10 +271,10 @@ def _timed_out(draft: Draft, body: StepTimedOut) -> Decision:
             saga = flag(draft, saga, f"{step.name}_unanswered")
         else:
             draft.note(saga, "redriven", step.name)
-        return draft.applied(draft.send(saga, index, tries=tries))
+        return draft.applied(draft.send_again(saga, index))
     if tries <= draft.policy.redrives_max:
         draft.note(saga, "redriven", step.name)
-        return draft.applied(draft.send(saga, index, tries=tries))
+        return draft.applied(draft.send_again(saga, index))
     draft.note(saga, "timed_out", step.name)
     return draft.applied(turn_back(draft, saga, "timeout"))
 
@@ -307,6 +314,8 @@ def _forward_result(draft: Draft, saga: Saga, index: int, body: Result) -> Decis
     match record.status:
         case "SENT" | "PARKED":
             return _answered(draft, saga, index, body)
+        case "COMPENSATED" if record.skipped:
+            return Ignored("skipped")
         case "FAILED" | "COMPENSATED" if succeeded and body.state_version > record.state_version:
             return _late_success(draft, saga, index, body)
         case "COMPENSATING" if succeeded and body.state_version > record.state_version:

@@ -189,6 +189,11 @@ SAGA_ILLEGAL = counter(
     "Events no rule of the saga allows; each raises an alert.",
     "state",
 )
+SAGA_OPERATIONS = counter(
+    "symphony_saga_operations_total",
+    "Operators' actions on sagas, by what the history says of them; refused ones too.",
+    "event",
+)
 SAGA_REDRIVES = counter("symphony_saga_redrives_total", "Commands sent again.", "step", "cause")
 SAGA_STALE_TABLE = counter(
     "symphony_saga_stale_table_total", "Guarded updates that missed and reloaded the saga."

@@ -33,7 +33,7 @@ _CONSUMER_OF = {
     topic: consumer
     for consumer, topics in {
         "orchestrator": (
-            *("order.created", "order.cancel", "order.reviewed"),
+            *("order.created", "order.cancel", "order.operate", "order.reviewed"),
             *("payment.result", "inventory.result", "shipping.result"),
         ),
         "payment": ("payment.requested", "payment.refund"),

@@ -259,8 +259,8 @@ ORCHESTRATOR = Subject(
     name="orchestrator",
     role="orchestrator",
     topics=(
-        "order.created", "order.cancel", "order.reviewed", "payment.result", "inventory.result",
-        "shipping.result",
+        "order.created", "order.cancel", "order.operate", "order.reviewed", "payment.result",
+        "inventory.result", "shipping.result",
     ),
     outputs="payment.requested",
     body=lambda key: OrderCreated(

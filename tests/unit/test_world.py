@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from app.domain.definition import DEFINITIONS
+from app.domain.operations import OPERATED
 from tests.unit.world import Violation, World, run
 
 pytestmark = pytest.mark.unit
@@ -47,10 +48,12 @@ def test_every_promise_holds_under_any_fault(choices: bytes, definition: str) ->
 
 def test_many_seeds_reach_every_ending() -> None:
     """The random worlds are not vacuous: each kind of end occurs, and none breaks a promise."""
-    endings = set()
+    endings, operations, waived = set(), set(), set()
     for seed in range(600):
         world = run(from_seed(seed), STEPS)
         endings |= {(saga.state.value, saga.reason) for saga in world.sagas() if saga}
+        operations |= world.operations
+        waived |= {operation for _, operation in world.waived}
     assert endings >= {
         ("COMPLETED", ""),
         ("CANCELLED", "customer"),
@@ -58,7 +61,10 @@ def test_many_seeds_reach_every_ending() -> None:
         ("CANCELLED", "payment_declined"),
         ("CANCELLED", "shipping_refused"),
         ("CANCELLED", "timeout"),
+        ("CANCELLED", "operator"),
     }
+    assert operations == OPERATED
+    assert waived == {"commit", "cancel", "release", "refund"}
 
 
 @pytest.mark.parametrize(
