@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from aiohttp import web
 
 from app.observability.health import metrics_view
-from web.api import contract, health, orders, payments, products, sagas
+from web.api import contract, health, operations, orders, payments, products, sagas
 from web.api.writer import OrderWriter
 from web.context import CONTEXT, ERROR_PAGE, Context
 from web.edge import edge
@@ -21,6 +21,7 @@ API = (
     payments,
     products,
     sagas,
+    operations,
     health,
     contract,
 )

@@ -168,13 +168,18 @@ def insert(tx: Transaction, orders: Sequence[NewOrder], now: datetime) -> None:
     outbox.append(tx, [order.event for order in orders], now)
 
 
+def lock(tx: Transaction, order_id: str) -> None:
+    """Queue: lock the order until the transaction ends, so that its events keep their order."""
+    tx.later(_LOCK, order_id=order_id)
+
+
 async def lock_for_cancel(tx: Transaction, order_id: str) -> Cancellable | None:
     """Lock the order until the transaction ends; None when there is no such order.
 
     The lock keeps other cancel requests of the order waiting, not the orchestrator: `status` may
     be over before the request is decided.
     """
-    tx.later(_LOCK, order_id=order_id)
+    lock(tx, order_id)
     rows = await tx.fetch(
         _CANCELLABLE, order_id=order_id, created=STATUS_CREATED, requested=CANCEL_REQUESTED
     )

@@ -1,4 +1,4 @@
-"""What the API and the pages read: orders with lines and history, sagas, products.
+"""What the API and the pages read: orders with lines and history, products.
 
 Guarantees: every list is bounded by its caller's `limit` and paged by key; a list of one status
 looks at LOOKED_MAX orders at most. Reads are single statements, so each is consistent in itself.
@@ -57,19 +57,6 @@ class HistoryRow(NamedTuple):
     at: datetime
 
 
-class SagaRow(NamedTuple):
-    """One saga as stored; `body` is packed by the domain."""
-
-    order_id: str
-    version: int
-    state: str
-    terminal: bool
-    body: bytes
-    next_due: datetime | None
-    created_at: datetime
-    updated_at: datetime
-
-
 class ProductRow(NamedTuple):
     """One product on sale; `available` is None when it has no stock row."""
 
@@ -87,11 +74,9 @@ _ORDER_COLUMNS = (
     " coalesce(s.updated_at, o.created_at)"
 )
 _ORDERS = "orders.orders o left join orders.saga s on s.order_id = o.order_id"
-_OLDER = "(o.created_at, o.order_id) < (:before_at ::timestamptz, :before_id ::uuid)"
-_NEWEST_FIRST = "order by o.created_at desc, o.order_id desc limit :limit"
-_SAGA_COLUMNS = (
-    "s.order_id, s.version, s.state, s.terminal, s.body, s.next_due, s.created_at, s.updated_at"
-)
+OLDER = "(o.created_at, o.order_id) < (:before_at ::timestamptz, :before_id ::uuid)"
+NOT_OLDER_THAN = "(o.created_at, o.order_id) >= (:from_at ::timestamptz, :from_id ::uuid)"
+NEWEST_FIRST = "order by o.created_at desc, o.order_id desc limit :limit"
 _ORDER = statement(f"select {_ORDER_COLUMNS} from {_ORDERS} where o.order_id = :order_id")
 _LINES = statement(
     "select product_id, quantity, unit_price_minor, tracked from orders.order_item"
@@ -101,20 +86,14 @@ _HISTORY = statement(
     "select saga_version, case event when '' then status else event end, status, reason, at"
     " from orders.order_history where order_id = :order_id order by id limit :limit"
 )
-_RECENT = statement(f"select {_ORDER_COLUMNS} from {_ORDERS} where {_OLDER} {_NEWEST_FIRST}")
-_RECENT_OF_STATUS = statement(
-    f"select {_ORDER_COLUMNS} from {_ORDERS} where {_OLDER}"
-    " and (o.created_at, o.order_id) >= (:from_at ::timestamptz, :from_id ::uuid)"
-    f" and coalesce(s.state, '{STATUS_CREATED}') = :status {_NEWEST_FIRST}"
+_OF_CUSTOMER = "(:customer = '' or o.customer_id = :customer)"
+_LISTED = statement(
+    f"select {_ORDER_COLUMNS} from {_ORDERS} where {OLDER} and {NOT_OLDER_THAN} and {_OF_CUSTOMER}"
+    f" and (:status = '' or coalesce(s.state, '{STATUS_CREATED}') = :status) {NEWEST_FIRST}"
 )
 _PLACE = statement(
-    f"select o.created_at, o.order_id from orders.orders o where {_OLDER}"
+    f"select o.created_at, o.order_id from orders.orders o where {OLDER} and {_OF_CUSTOMER}"
     " order by o.created_at desc, o.order_id desc offset :looked - 1 limit 1"
-)
-_SAGA = statement(f"select {_SAGA_COLUMNS} from orders.saga s where order_id = :order_id")
-_RECENT_SAGAS = statement(
-    f"select {_SAGA_COLUMNS}, o.created_at from orders.orders o"
-    f" join orders.saga s on s.order_id = o.order_id where {_OLDER} {_NEWEST_FIRST}"
 )
 _PRODUCTS = statement(
     "select p.sku, p.name, p.category, p.price_minor, p.currency, s.available"
@@ -137,6 +116,18 @@ class Cursor(NamedTuple):
 
 NEWEST = Cursor(datetime.max.replace(tzinfo=UTC), "ffffffff-ffff-ffff-ffff-ffffffffffff")
 OLDEST = Cursor(datetime.min.replace(tzinfo=UTC), "00000000-0000-0000-0000-000000000000")
+
+
+class OrderFilter(NamedTuple):
+    """Which orders; empty and None ask for nothing. `since` is included, `until` is not."""
+
+    status: str = ""
+    customer: str = ""
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+EVERY_ORDER = OrderFilter()
 
 
 class OrderPage(NamedTuple):
@@ -163,34 +154,45 @@ async def history(db: Database, order_id: str, limit: int = 500) -> list[History
     return [HistoryRow(*row) for row in rows]
 
 
-async def recent(db: Database, limit: int, before: Cursor = NEWEST) -> OrderPage:
-    """Return at most `limit` orders older than `before`, newest first."""
-    rows = await db.fetch(
-        _RECENT, before_at=before.created_at, before_id=before.order_id, limit=limit
-    )
-    return _page(rows, limit, None)
-
-
-async def recent_of_status(
-    db: Database, status: str, limit: int, before: Cursor = NEWEST
+async def recent(
+    db: Database, limit: int, before: Cursor = NEWEST, wanted: OrderFilter = EVERY_ORDER
 ) -> OrderPage:
-    """Return at most `limit` orders of `status` among the LOOKED_MAX orders older than `before`.
+    """Return at most `limit` orders as `wanted`, older than `before`, newest first.
 
-    So a page may be short, even empty, and not be the last.
+    With a status it looks at the next LOOKED_MAX orders (of the customer, if one is wanted), so a
+    page may be short, even empty, and not be the last.
     """
-    older = {"before_at": before.created_at, "before_id": before.order_id}
-    places = await db.fetch(_PLACE, **older, looked=LOOKED_MAX)
-    last = Cursor(*places[0]) if places else None
-    start = last or OLDEST
+    if wanted.until is not None:
+        before = min(before, Cursor(wanted.until, OLDEST.order_id))
+    start = Cursor(wanted.since, OLDEST.order_id) if wanted.since is not None else OLDEST
+    last = None
+    if wanted.status:
+        last = await looked_to(db, before, wanted.customer)
+        last = last if last is not None and last > start else None
+    first = last or start
     rows = await db.fetch(
-        _RECENT_OF_STATUS,
-        **older,
-        from_at=start.created_at,
-        from_id=start.order_id,
-        status=status,
+        _LISTED,
+        before_at=before.created_at,
+        before_id=before.order_id,
+        from_at=first.created_at,
+        from_id=first.order_id,
+        status=wanted.status,
+        customer=wanted.customer,
         limit=limit,
     )
     return _page(rows, limit, last)
+
+
+async def looked_to(db: Database, before: Cursor, customer: str = "") -> Cursor | None:
+    """Return the place LOOKED_MAX orders after `before`; None when there are not so many."""
+    places = await db.fetch(
+        _PLACE,
+        before_at=before.created_at,
+        before_id=before.order_id,
+        customer=customer,
+        looked=LOOKED_MAX,
+    )
+    return Cursor(*places[0]) if places else None
 
 
 def _page(rows: list[tuple[Any, ...]], limit: int, last: Cursor | None) -> OrderPage:
@@ -199,22 +201,6 @@ def _page(rows: list[tuple[Any, ...]], limit: int, last: Cursor | None) -> Order
     if len(orders) == limit:
         last = Cursor(orders[-1].created_at, orders[-1].order_id)
     return OrderPage(orders, last)
-
-
-async def saga(db: Database, order_id: str) -> SagaRow | None:
-    """Return the saga of an order; None before the orchestrator has seen it."""
-    rows = await db.fetch(_SAGA, order_id=order_id)
-    return SagaRow(*rows[0]) if rows else None
-
-
-async def recent_sagas(
-    db: Database, limit: int, before: Cursor = NEWEST
-) -> list[tuple[SagaRow, Cursor]]:
-    """Return sagas of orders older than `before`, newest order first, with their place."""
-    rows = await db.fetch(
-        _RECENT_SAGAS, before_at=before.created_at, before_id=before.order_id, limit=limit
-    )
-    return [(SagaRow(*row[:-1]), Cursor(row[-1], row[0])) for row in rows]
 
 
 async def products(db: Database, limit: int, after: str = "") -> list[ProductRow]:

@@ -17,6 +17,7 @@ import msgspec
 
 from app import ids
 from app.domain.definition import COMPENSATION, DEFINITIONS, FORWARD, Policy, Result, State, Step
+from app.domain.operations import ACTIONS, Action
 from app.domain.saga import (
     Applied,
     Command,
@@ -27,7 +28,6 @@ from app.domain.saga import (
     decide,
     timeout,
 )
-from app.domain.operations import ACTIONS, Action
 from app.messages.orders import Item, OrderCancel, OrderCreated, OrderOperate, OrderReviewed
 
 ORDER_ID = ids.uuid5("00000000-0000-0000-0000-000000000000", "order")

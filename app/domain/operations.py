@@ -92,7 +92,10 @@ def operate(draft: Draft, saga: Saga, body: OrderOperate) -> Applied:
         return draft.applied(saga)
     index = saga.current()
     assert index is not None, "nothing is legal while nothing is outstanding"
-    draft.note(saga, EVENTS[body.action], _told(saga, index, body))
+    why = f": {body.reason}" if body.reason else ""
+    # the auditor reads the first word of it
+    told = f"{saga.outstanding} by {body.operator}{why}"
+    draft.note(saga, EVENTS[body.action], told)
     match body.action:
         case "retry":
             return draft.applied(draft.send_anew(resume(draft, saga, index), index))
@@ -110,15 +113,6 @@ def _refusal(saga: Saga, body: OrderOperate) -> str:
     if body.action == "skip" and not body.reason.strip():
         return "reason_missing"
     return legal(saga, body.action)
-
-
-def _told(saga: Saga, index: int, body: OrderOperate) -> str:
-    """What was done to which command, by whom and why; the auditor reads the first word."""
-    step = saga.plan.steps[index]
-    undo = step.compensation if saga.steps[index].status == "COMPENSATING" else None
-    operation = undo.operation if undo else step.operation
-    why = f": {body.reason}" if body.reason else ""
-    return f"{operation} by {body.operator}{why}"
 
 
 def _skip(draft: Draft, saga: Saga, index: int) -> Saga:

@@ -45,8 +45,8 @@ class StepRecord(msgspec.Struct, frozen=True, array_like=True):
     `attempt` and `compensation_attempt` number the current command ids. They grow only when the
     command under the old id was definitely refused, or when a step succeeds after it had been
     compensated; never for a re-drive. `state_version` is the participant's at its last definite
-    result, `reference` what it calls the effect (payment id, shipment id). `skipped`: an operator gave
-    its last command up, so that DONE or COMPENSATED is a waiver and not a fact.
+    result, `reference` what it calls the effect (payment id, shipment id). `skipped`: an operator
+    gave its last command up, so that DONE or COMPENSATED is a waiver and not a fact.
     """
 
     status: StepStatus = "WAITING"
@@ -125,6 +125,16 @@ class Saga(msgspec.Struct, frozen=True, array_like=True):
             if self.steps[index].status in ("SENT", "PARKED", "COMPENSATING"):
                 return index
         return None
+
+    @property
+    def outstanding(self) -> str:
+        """The operation whose answer is awaited or parked (`charge`, `refund`), empty for none."""
+        index = self.current()
+        if index is None:
+            return ""
+        step = self.plan.steps[index]
+        undo = step.compensation if self.steps[index].status == "COMPENSATING" else None
+        return undo.operation if undo else step.operation
 
 
 def forward_id(saga: Saga, index: int) -> str:

@@ -57,6 +57,7 @@ of a copy that is not the authority, load the authority's record and decide agai
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 import msgspec
 
@@ -141,11 +142,8 @@ def decide(
     of a burst of orders spread out.
     """
     body = event.body
-    if saga is not None:
-        if getattr(body, "order_id", None) != saga.order_id:
-            return Illegal("another_order")
-        if saga.definition not in DEFINITIONS:
-            return Illegal("unknown_definition")
+    if saga is not None and (alien := _alien(saga, body)):
+        return Illegal(alien)
     draft = Draft(saga, event, now, policy, jitter)
     match body:
         case OrderCreated():
@@ -164,9 +162,14 @@ def decide(
             return Illegal("not_a_saga_event")
 
 
-def redrive(
-    saga: Saga, now: datetime, *, policy: Policy = DEFAULT_POLICY
-) -> tuple[Command, ...]:
+def _alien(saga: Saga, body: Any) -> str:
+    """Say why this event and this record do not belong together, empty when they do."""
+    if getattr(body, "order_id", None) != saga.order_id:
+        return "another_order"
+    return "" if saga.definition in DEFINITIONS else "unknown_definition"
+
+
+def redrive(saga: Saga, now: datetime, *, policy: Policy = DEFAULT_POLICY) -> tuple[Command, ...]:
     """Return the outstanding command again: same id, `not_after` counted from `now`.
 
     The record does not change. Empty when nothing is outstanding, and for a parked step, which only

@@ -19,6 +19,7 @@ from app.observability.health import json_response
 from app.topics import ORDER_CANCEL
 from web.api.bodies import CancelIn, OrderIn, idempotency_key, read_cancel, read_order
 from web.api.drafts import Draft, OrderReply, cancel_event, new_order_id
+from web.api.filters import CUSTOMER_MAX, choice, choice_of, instant, instant_of, text_of
 from web.api.money import format_minor
 from web.api.paging import BEFORE, LIMIT, next_cursor, page_of
 from web.api.writer import OrderWriter
@@ -28,7 +29,7 @@ from web.problems import Problem, not_found
 from web.routes import IDEMPOTENCY_KEY, Param, Route
 
 WRITER: web.AppKey[OrderWriter] = web.AppKey("writer", OrderWriter)
-STATUSES: Final = (intake.STATUS_CREATED, *State)
+STATUSES: Final = (intake.STATUS_CREATED, *(str(state) for state in State))
 
 
 class LineOut(msgspec.Struct, frozen=True, rename="camel"):
@@ -132,17 +133,19 @@ async def show(request: web.Request) -> web.Response:
 
 
 async def recent(request: web.Request) -> web.Response:
-    """GET /api/orders?limit=&before=&status=: newest first, `next` continues until it is null.
+    """GET /api/orders?limit=&before=&status=&customerId=&from=&to=: newest first.
 
-    With `status` a page may hold fewer orders than `limit`, even none, and still have a `next`.
+    `next` continues until it is null. With `status` a page may hold fewer orders than `limit`, even
+    none, and still have a `next`.
     """
     limit, before = page_of(request)
-    status = status_of(request)
-    db = request.app[CONTEXT].db
-    if status:
-        page = await order_reads.recent_of_status(db, status, limit, before)
-    else:
-        page = await order_reads.recent(db, limit, before)
+    wanted = order_reads.OrderFilter(
+        status=choice_of(request, "status", STATUSES),
+        customer=text_of(request, "customerId"),
+        since=instant_of(request, "from"),
+        until=instant_of(request, "to"),
+    )
+    page = await order_reads.recent(request.app[CONTEXT].db, limit, before, wanted)
     listed = [order_out(row) for row in page.orders]
     return json_response(OrdersOut(listed, next_cursor(page.following)))
 
@@ -171,22 +174,11 @@ async def cancel(request: web.Request) -> web.Response:
     return json_response(CancelOut(order_id, order.status), status=202)
 
 
-def status_of(request: web.Request) -> str:
-    """Return the `status` parameter, empty when absent; raises Problem 400 for an unknown one."""
-    status = request.query.get("status")
-    if status is None:
-        return ""
-    if status not in STATUSES:
-        known = ", ".join(STATUSES)
-        raise Problem(400, "bad_parameter", f"status must be one of {known}.")
-    return status
-
-
-def order_id_of(request: web.Request) -> str:
-    """Return the order id in the path; raises Problem 404 when it cannot be one."""
+def order_id_of(request: web.Request, what: str = "order") -> str:
+    """Return the order id in the path; raises Problem 404 for a `what` when it cannot be one."""
     order_id = request.match_info["order_id"].lower()
     if not ids.is_uuid(order_id):
-        raise not_found("order")
+        raise not_found(what)
     return order_id
 
 
@@ -225,11 +217,14 @@ def _line_out(line: order_reads.LineRow, currency: str) -> LineOut:
 _LIST = (
     LIMIT,
     BEFORE,
+    choice("status", STATUSES, "only orders of this status"),
     Param(
-        "status",
-        Annotated[str, Meta(extra_json_schema={"enum": [str(one) for one in STATUSES]})],
-        "only orders of this status",
+        "customerId",
+        Annotated[str, Meta(min_length=1, max_length=CUSTOMER_MAX)],
+        "only orders of this customer",
     ),
+    instant("from", "only orders placed then or later"),
+    instant("to", "only orders placed before then"),
 )
 _PLACED = (
     Param("Location", str, "where the order is read"),

@@ -8,7 +8,7 @@ from typing import Any, Final
 import jinja2
 from aiohttp import web
 
-from app.db import order_reads
+from app.db import order_reads, saga_reads
 from web.api.orders import order_id_of
 from web.api.paging import cursor_of, next_cursor
 from web.api.sagas import read_body, steps_of
@@ -79,7 +79,7 @@ async def _order(request: web.Request) -> dict[str, Any]:
     row = await order_reads.order(db, order_id)
     if row is None:
         raise not_found("order")
-    saga = await order_reads.saga(db, order_id)
+    saga = await saga_reads.saga(db, order_id)
     lines = await order_reads.lines(db, order_id)
     history = await order_reads.history(db, order_id)
     return {
