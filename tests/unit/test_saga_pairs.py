@@ -64,6 +64,8 @@ RECORDS: dict[str, Saga | None] = {
 OPERATED = {
     "NONE": {},
     "STUB": {},
+    "APPROVED STUB": {},
+    "REJECTED STUB": {},
     "REVIEW": {},
     "PAYMENT_PENDING": {"retry": "PAYMENT_PENDING", "compensate": "COMPENSATING"},
     "INVENTORY_PENDING": {"retry": "INVENTORY_PENDING", "compensate": "COMPENSATING"},
