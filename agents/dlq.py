@@ -2,7 +2,8 @@
 
 A retry tier is a topic with one delay: its records are held until they are due and then go to the
 topic they came from, same key, partition, id and body, so the role that failed tries again. Dead
-letters stay where they are; PostgreSQL gets a searchable copy.
+letters stay where they are; PostgreSQL gets a searchable copy, from which jobs send them back
+(`app.redrive`).
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from app.db.deadletters import DeadLetter, record
+from app.db.deadletters import DeadLetter, pack_headers, record
 from app.delivery import Applied, Event, consume
 from app.failpoints import failpoint
 from app.messages import deadletter
+from app.redrive.service import RedriveService
 from app.topics import DEAD_LETTER_TOPICS, RETRY_TIERS
 
 if TYPE_CHECKING:
@@ -79,12 +81,13 @@ def letter(event: Event, now: datetime) -> DeadLetter:
         value=found.value,
         first_failed_at=first_failed_at,
         at=now,
+        raw_headers=pack_headers(found.headers),
     )
 
 
 def register(app: App) -> None:
-    """Declare one agent per retry tier, so that a long delay never holds up a short one, and one
-    over all dead-letter topics.
+    """Declare one agent per retry tier, so that a long delay never holds up a short one, one over
+    all dead-letter topics, and the worker on jobs.
 
     Tiers that the setting leaves out are read too: records may wait there since before it changed.
     """
@@ -93,3 +96,4 @@ def register(app: App) -> None:
         consume(app, name=f"dlq-{tier.name}", topics=(tier,), handler=handler, raw=True)
     topics = tuple(DEAD_LETTER_TOPICS.values())
     consume(app, name="dlq-index", topics=topics, handler=DeadLetterIndex(), raw=True)
+    app.service(RedriveService(app))

@@ -7,73 +7,28 @@ Debezium's event router on ops.outbox is its drop-in replacement.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from typing import TYPE_CHECKING
 
 import mode
-from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaConnectionError
 
 from app.delivery.exits import Reason, end_process
-from app.delivery.outputs import Outputs
-from app.delivery.producer import MAX_REQUEST_BYTES
+from app.delivery.outlet import ProducerOutlet
 from app.errors import OutageBudgetSpent
 from app.failpoints import failpoint
 from app.relay.relay import Relay
 
 if TYPE_CHECKING:
     from app.delivery.app import App
-    from app.settings import Settings
-
-STOP_S = 2.0
 
 
-class KafkaOutlet:
-    """An idempotent producer of the relay's own, replaced when it is in doubt."""
-
-    def __init__(self, settings: Settings, client_id: str) -> None:
-        self._settings = settings
-        self._client_id = client_id
-        self._producer: AIOKafkaProducer | None = None
-
-    def open(self) -> Outputs:
-        """Return the way out of one round."""
-        if self._producer is None:
-            raise KafkaConnectionError("the producer is not connected")
-        return Outputs(self._producer)
+class KafkaOutlet(ProducerOutlet):
+    """The relay's own producer."""
 
     async def reset(self) -> None:
-        """Replace the producer; raises KafkaError while there is no broker."""
+        """Extends ProducerOutlet.reset: the laboratory may strike between two producers."""
         await self.close()
         await failpoint("relay.before_connect")
-        settings = self._settings
-        producer = AIOKafkaProducer(
-            bootstrap_servers=settings.broker_bootstrap,
-            client_id=self._client_id,
-            acks="all",
-            enable_idempotence=True,
-            request_timeout_ms=int(settings.producer_request_timeout_s * 1000),
-            metadata_max_age_ms=int(settings.metadata_max_age_s * 1000),
-            max_batch_size=MAX_REQUEST_BYTES,
-            max_request_size=MAX_REQUEST_BYTES,
-        )
-        try:
-            await producer.start()
-        except BaseException:
-            await _stop(producer)
-            raise
-        self._producer = producer
-
-    async def close(self) -> None:
-        """Let the producer go; records it still holds may or may not be written."""
-        producer, self._producer = self._producer, None
-        if producer is not None:
-            await _stop(producer)
-
-
-async def _stop(producer: AIOKafkaProducer) -> None:
-    with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(producer.stop(), STOP_S)
+        await super().reset()
 
 
 class RelayService(mode.Service):

@@ -114,6 +114,10 @@ _POINTS = (
     _of("shipping", "after_lock", "shipments locked, not decided", events=True),
     _of("dlq", "before_redelivery", "retries are due, nothing sent back", events=True),
     _of("dlq", "before_index", "dead letters read, not indexed", events=True),
+    _of("dlq", "after_claim", "a job has claimed letters, nothing is decided"),
+    _of("dlq", "before_redrive", "records made of claimed letters, none sent"),
+    _of("dlq", "after_redrive", "records acknowledged, their letters not settled"),
+    _of("dlq", "after_delete", "records deleted from Kafka, the index not emptied"),
 )
 
 POINTS: Mapping[str, Point] = MappingProxyType({point.name: point for point in _POINTS})

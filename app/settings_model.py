@@ -264,6 +264,28 @@ class Settings(BaseSettings):
     chaos_report_interval_s: float = _setting(
         "chaos", 1, "s", "how often a worker tells the hits of its rules", gt=0, le=60
     )
+    dlq_poll_ms: int = _setting("dead letters", 500, "ms", "pause between looks for jobs", ge=10)
+    dlq_batch_max: int = _setting(
+        "dead letters", 500, "count", "letters sent back or emptied at once", ge=1, le=5000
+    )
+    dlq_rate_per_s: int = _setting(
+        "dead letters", 500, "1/s", "letters a job sends where nothing else is asked for", ge=1
+    )
+    dlq_rate_max_per_s: int = _setting(
+        "dead letters", 5000, "1/s", "the highest rate that may be asked for", ge=1
+    )
+    dlq_lease_ttl_s: float = _setting(
+        "dead letters", 10, "s", "a dead worker's job is taken over after", gt=0
+    )
+    dlq_list_max: int = _setting(
+        "dead letters", 100, "count", "letters, groups or jobs of one answer", ge=1, le=1000
+    )
+    dlq_dry_run_max: int = _setting(
+        "dead letters", 500, "count", "verdicts of one dry run", ge=1, le=5000
+    )
+    dlq_shown_max_bytes: int = _setting(
+        "dead letters", 8192, "bytes", "of a payload or header shown", ge=64
+    )
 
     lab_dir: Path = _setting("lab", Path(".lab"), "path", "all files of the embedded lab")
     lab_disk_max_mb: int = _setting(
@@ -357,6 +379,7 @@ _ORDERED = (
     ("gateway_deadline_s", "drain_grace_s", "a call must end within the drain grace"),
     ("session_timeout_s", "request_timeout_s", "a join may take as long as a session"),
     ("outage_budget_s", "producer_request_timeout_s", "an outage must not fail single sends"),
+    ("dlq_rate_per_s", "dlq_rate_max_per_s", "a job may not be faster than the highest rate"),
     ("relay_lease_renew_s", "relay_lease_ttl_s", "a lease is renewed before it ends"),
     ("drain_grace_s", "stop_grace_s", "SIGKILL must not interrupt a draining worker"),
     ("control_ack_wait_s", "api_request_timeout_s", "the answer must come within the request"),

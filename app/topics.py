@@ -34,6 +34,15 @@ RETRY_TIERS_S = (1, 5, 30)
 
 _FOREIGN_DLT = re.compile(r"(?:\.dlt|-dlt|\.DLT|-DLT|\.dlq|-dlq)$")
 
+_OLD_STEMS = {
+    "payment": "payment.requested",
+    "inventory": "inventory.requested",
+    "shipping": "shipping.requested",
+    "order": "order.created",
+    "order.placed": "order.created",
+}
+"""Dead-letter topics of older clients, by what stands before their suffix."""
+
 
 class TopicSpec(NamedTuple):
     """One topic; `partitions` None means the common count of all keyed saga topics.
@@ -79,6 +88,21 @@ def dlt_of(topic: str) -> str:
 def is_dead_letter(topic: str) -> bool:
     """Tell whether a name is a dead-letter topic's, in our spelling or one of the older ones."""
     return _FOREIGN_DLT.search(topic) is not None
+
+
+def dead_letter_topic(name: str) -> str | None:
+    """Return the dead-letter topic that `name` means: ours, an older spelling (`-dlt`, `.DLT`,
+    `payment.dlq`), or the topic whose dead letters are meant; None when there is none.
+    """
+    stem = _FOREIGN_DLT.sub("", name)
+    return next(
+        (
+            dlt_of(one)
+            for one in (stem, _OLD_STEMS.get(stem, ""))
+            if dlt_of(one) in DEAD_LETTER_TOPICS
+        ),
+        None,
+    )
 
 
 def retry_tier(delay_s: int) -> TopicSpec:

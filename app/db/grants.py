@@ -72,7 +72,12 @@ GRANTS: dict[str, dict[str, str]] = {
         "orders.order_history": APPEND,
         "orders.saga": WRITE,
     },
-    "payment": {**_CONSUMER, "payments.payment_attempt": WRITE},
+    "payment": {
+        **_CONSUMER,
+        "payments.payment_attempt": WRITE,
+        "ops.dead_letter_job": APPEND,
+        "ops.audit_log": APPEND,
+    },
     "inventory": {
         **_CONSUMER,
         "catalog.product": READ,

@@ -360,14 +360,23 @@ dead_letter = Table(
     one_of("status", "OPEN", "CLAIMED", "REDRIVEN", "DISCARDED", "PURGED"),
     Index("ix_dead_letter_at", "at"),
     Index("ix_dead_letter_topic_at_id", "topic", "at", "id"),
-    Index("ix_dead_letter_fingerprint", "fingerprint"),
-    Index("ix_dead_letter_open", "topic", "fingerprint", postgresql_where=text("status = 'OPEN'")),
+    # Counts and groups are read from this index alone.
+    Index("ix_dead_letter_group", "fingerprint", "topic", "at", "status"),
+    Index("ix_dead_letter_open_at", "topic", "at", "id", postgresql_where=text("status = 'OPEN'")),
+    # The order in which jobs walk.
+    Index(
+        "ix_dead_letter_open",
+        "topic",
+        "partition",
+        "offset",
+        postgresql_where=text("status = 'OPEN'"),
+    ),
     Index("ix_dead_letter_job", "job_id", postgresql_where=text("status = 'CLAIMED'")),
     schema="ops",
 )
 
 # What an operator asked to be done with dead letters, and how far it is. Worked on by whoever
-# holds the lease.
+# holds the lease. `tally` counts letters by what became of them, in words.
 dead_letter_job = Table(
     "dead_letter_job",
     metadata,
@@ -379,6 +388,7 @@ dead_letter_job = Table(
     integer_column("total", default=0),
     integer_column("done", default=0),
     integer_column("refused", default=0),
+    Column("tally", JSONB, nullable=False, server_default=text("'{}'")),
     Column("checkpoint", JSONB),
     Column("cancel_requested", Boolean, nullable=False, server_default=text("false")),
     text_column("owner", default=""),
@@ -390,9 +400,14 @@ dead_letter_job = Table(
     time_column("started_at", nullable=True),
     time_column("ended_at", nullable=True),
     PrimaryKeyConstraint("id"),
-    one_of("kind", "redrive", "discard", "purge"),
+    one_of("kind", "redrive", "edit", "discard", "purge"),
     one_of("status", "QUEUED", "RUNNING", "DONE", "CANCELLED", "FAILED"),
-    Index("ix_dead_letter_job_created_at", "created_at"),
+    Index("ix_dead_letter_job_created_at", "created_at", "id"),
+    Index(
+        "ix_dead_letter_job_open",
+        "created_at",
+        postgresql_where=text("status in ('QUEUED', 'RUNNING')"),
+    ),
     schema="ops",
 )
 

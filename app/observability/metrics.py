@@ -143,6 +143,15 @@ RELAY_PARKED = counter(
     "symphony_relay_parked_total", "Outbox rows parked because Kafka refuses them.", "topic"
 )
 
+# Jobs on dead letters.
+DEAD_LETTERS_SETTLED = counter(
+    "symphony_dlq_settled_total",
+    "Dead letters a job is done with, by its kind (redrive, edit, discard) and what became of them:"
+    " redriven, discarded, open (refused).",
+    "kind",
+    "outcome",
+)
+
 # Payment gateway, seen from the client.
 GATEWAY_CALLS = counter(
     "symphony_gateway_calls_total",

@@ -105,6 +105,9 @@ class SimApp:
         self.db = Database(world.db_limits, self.settings.db_pool_max)
         self.consumer: SimConsumer
 
+    def service(self, _service: Any) -> None:
+        """Only agents are simulated: no operator asks for jobs here."""
+
     async def lease(self) -> None:
         """W5 of the consumer."""
         await self.consumer.lease()

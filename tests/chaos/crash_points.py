@@ -97,3 +97,7 @@ ROUNDS: tuple[tuple[Death, ...], ...] = (
     ),
 )
 PLATFORM = frozenset(death.point for deaths in ROUNDS for death in deaths)
+REDRIVE = frozenset(
+    {"dlq.after_claim", "dlq.before_redrive", "dlq.after_redrive", "dlq.after_delete"}
+)
+"""Where a job on dead letters may die: tests/integration/test_redrive.py."""

@@ -11,7 +11,7 @@ import pytest
 from app.failpoints import POINTS, POINTS_WITH_EVENTS
 from app.roles import ROLES
 from chaos.faults.command import failpoints
-from tests.chaos.crash_points import CONFORMANCE, PLATFORM
+from tests.chaos.crash_points import CONFORMANCE, PLATFORM, REDRIVE
 
 pytestmark = pytest.mark.unit
 
@@ -45,7 +45,7 @@ def test_events_are_given_where_a_key_can_be_aimed_at() -> None:
 
 def test_a_crash_at_every_failpoint_is_tested() -> None:
     """Neither a point without a crash test nor a test of a point that is gone."""
-    tested = CONFORMANCE | PLATFORM
+    tested = CONFORMANCE | PLATFORM | REDRIVE
     assert sorted(POINTS.keys() - tested) == []
     assert sorted(tested - POINTS.keys()) == []
 

@@ -74,6 +74,12 @@ def upgrade() -> None:
         sa.Column("total", sa.Integer(), server_default=sa.text("0"), nullable=False),
         sa.Column("done", sa.Integer(), server_default=sa.text("0"), nullable=False),
         sa.Column("refused", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column(
+            "tally",
+            postgresql.JSONB(astext_type=sa.Text()),
+            server_default=sa.text("'{}'"),
+            nullable=False,
+        ),
         sa.Column("checkpoint", postgresql.JSONB(astext_type=sa.Text()), nullable=True),
         sa.Column(
             "cancel_requested", sa.Boolean(), server_default=sa.text("false"), nullable=False
@@ -87,7 +93,7 @@ def upgrade() -> None:
         sa.Column("started_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("ended_at", sa.DateTime(timezone=True), nullable=True),
         sa.CheckConstraint(
-            "kind in ('redrive', 'discard', 'purge')", name=op.f("ck_dead_letter_job_kind")
+            "kind in ('redrive', 'edit', 'discard', 'purge')", name=op.f("ck_dead_letter_job_kind")
         ),
         sa.CheckConstraint(
             "status in ('QUEUED', 'RUNNING', 'DONE', 'CANCELLED', 'FAILED')",
@@ -99,9 +105,17 @@ def upgrade() -> None:
     op.create_index(
         "ix_dead_letter_job_created_at",
         "dead_letter_job",
+        ["created_at", "id"],
+        unique=False,
+        schema="ops",
+    )
+    op.create_index(
+        "ix_dead_letter_job_open",
+        "dead_letter_job",
         ["created_at"],
         unique=False,
         schema="ops",
+        postgresql_where=sa.text("status in ('QUEUED', 'RUNNING')"),
     )
     op.create_table(
         "flood",
@@ -223,6 +237,14 @@ def upgrade() -> None:
         sa.Column("settled_at", sa.DateTime(timezone=True), nullable=True),
         schema="ops",
     )
+    op.drop_index(op.f("ix_dead_letter_fingerprint"), table_name="dead_letter", schema="ops")
+    op.create_index(
+        "ix_dead_letter_group",
+        "dead_letter",
+        ["fingerprint", "topic", "at", "status"],
+        unique=False,
+        schema="ops",
+    )
     op.create_index(
         "ix_dead_letter_job",
         "dead_letter",
@@ -234,7 +256,15 @@ def upgrade() -> None:
     op.create_index(
         "ix_dead_letter_open",
         "dead_letter",
-        ["topic", "fingerprint"],
+        ["topic", "partition", "offset"],
+        unique=False,
+        schema="ops",
+        postgresql_where=sa.text("status = 'OPEN'"),
+    )
+    op.create_index(
+        "ix_dead_letter_open_at",
+        "dead_letter",
+        ["topic", "at", "id"],
         unique=False,
         schema="ops",
         postgresql_where=sa.text("status = 'OPEN'"),

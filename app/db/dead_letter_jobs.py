@@ -1,0 +1,342 @@
+"""Jobs on dead letters: what an operator asked for, who works on it, how far it is.
+
+Guarantees: one worker at a time holds a job, by the database's clock; whoever lost the lease can
+write nothing to it any more. A job is asked for and recorded in the audit log in one transaction.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import msgspec
+
+from app import ids
+from app.db import audit_log
+from app.db.deadletters import Position, Selection
+from app.db.statements import statement
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
+
+    from app.db.engine import Database, Transaction
+
+_NAMESPACE = "2c6d0f3e-8a51-5d9c-b1e4-7f0a9d3c5b26"
+ENDED: Final = ("DONE", "CANCELLED", "FAILED")
+
+
+class Work(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a job is to do, as it is stored: a selection of letters, and what its kind needs.
+
+    `value` is the new content of the one letter of an edit; `ends` are the offsets per partition
+    below which a purge deletes, `force` lets it delete open letters of running sagas.
+    """
+
+    ids: tuple[str, ...] | None = None
+    topic: str = ""
+    partition: int | None = None
+    from_offset: int | None = None
+    to_offset: int | None = None
+    fingerprint: str = ""
+    value: str = ""
+    ends: dict[int, int] = {}
+    force: bool = False
+
+    @property
+    def selection(self) -> Selection:
+        """The letters that are meant."""
+        return Selection(
+            self.ids,
+            self.topic,
+            self.partition,
+            self.from_offset,
+            self.to_offset,
+            self.fingerprint,
+        )
+
+
+class Job(NamedTuple):
+    """One job. `done` letters are settled, `refused` ones stay open; `tally` says why, by count."""
+
+    id: str
+    kind: str
+    work: Work
+    status: str
+    rate_per_s: int
+    total: int
+    done: int
+    refused: int
+    tally: Mapping[str, int]
+    checkpoint: Position
+    cancel_requested: bool
+    owner: str
+    requested_by: str
+    reason: str
+    error: str
+    created_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+
+
+class Place(NamedTuple):
+    """A place in the list of jobs, newest first: continue after this one."""
+
+    created_at: datetime
+    id: str
+
+
+_COLUMNS = (
+    "id, kind, selection, status, rate_per_s, total, done, refused, tally, checkpoint,"
+    " cancel_requested, owner, requested_by, reason, error, created_at, started_at, ended_at"
+)
+_CREATE = statement(
+    """
+    insert into ops.dead_letter_job
+           (id, kind, selection, rate_per_s, total, requested_by, reason, created_at)
+    values (:id, :kind, :selection::jsonb, :rate_per_s, :total, :requested_by, :reason, :now)
+    """
+)
+_GET = statement(f"select {_COLUMNS} from ops.dead_letter_job where id = :id")
+_RECENT = statement(
+    f"select {_COLUMNS} from ops.dead_letter_job"
+    " where (created_at, id) < (coalesce(:at::timestamptz, 'infinity'),"
+    " coalesce(:id::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))"
+    " order by created_at desc, id desc limit :limit"
+)
+_CANCEL = statement(
+    "update ops.dead_letter_job set cancel_requested = true"
+    " where id = :id and status in ('QUEUED', 'RUNNING')"
+)
+_TAKE = statement(
+    f"""
+    update ops.dead_letter_job
+       set owner = :owner, status = 'RUNNING', started_at = coalesce(started_at, :now),
+           lease_until = clock_timestamp() + make_interval(secs => :ttl_s)
+     where id = (select id from ops.dead_letter_job
+                  where status in ('QUEUED', 'RUNNING')
+                    and (lease_until is null or lease_until < clock_timestamp())
+                  order by created_at, id limit 1 for update skip locked)
+    returning {_COLUMNS}
+    """
+)
+_RENEW = statement(
+    """
+    update ops.dead_letter_job
+       set lease_until = clock_timestamp() + make_interval(secs => :ttl_s)
+     where id = :id and owner = :owner and status = 'RUNNING'
+    returning cancel_requested, done, refused, tally, checkpoint
+    """
+)
+_ADVANCE = statement(
+    """
+    update ops.dead_letter_job
+       set done = :done, refused = :refused, tally = :tally::jsonb, checkpoint = :checkpoint::jsonb,
+           total = greatest(total, :done + :refused)
+     where id = :id
+    """
+)
+_GIVE_BACK = statement(
+    "update ops.dead_letter_job set lease_until = null, owner = ''"
+    " where id = :id and owner = :owner and status = 'RUNNING'"
+)
+_FINISH = statement(
+    "update ops.dead_letter_job set status = :status, error = :error, ended_at = :now, owner = '',"
+    " lease_until = null where id = :id"
+)
+_FINGERPRINTS = statement(
+    """
+    select fingerprint, count(*) from ops.dead_letter
+     where consumer = :consumer and status = 'OPEN' and error_class = any(:error_classes::text[])
+       and at <= :now group by fingerprint order by fingerprint
+    """
+)
+_PENDING = statement(
+    "select selection ->> 'fingerprint' from ops.dead_letter_job"
+    " where kind = 'redrive' and status in ('QUEUED', 'RUNNING')"
+)
+_OPEN_OF = statement(
+    "select count(*) from ops.dead_letter where fingerprint = :fingerprint and status = 'OPEN'"
+)
+
+
+class State(NamedTuple):
+    """How far a job is, read while its row is locked."""
+
+    cancel_requested: bool
+    done: int
+    refused: int
+    tally: Mapping[str, int]
+    checkpoint: Position
+
+
+class Request(NamedTuple):
+    """Who asks for a job, why, and under which request."""
+
+    actor: str
+    reason: str = ""
+    request_id: str = ""
+
+
+def create(
+    tx: Transaction,
+    job_id: str,
+    kind: str,
+    work: Work,
+    request: Request,
+    *,
+    total: int,
+    rate_per_s: int,
+    now: datetime,
+) -> None:
+    """Queue the rows of a new job and of its audit."""
+    tx.later(
+        _CREATE,
+        id=job_id,
+        kind=kind,
+        selection=_json(work),
+        rate_per_s=rate_per_s,
+        total=total,
+        requested_by=request.actor,
+        reason=_clean(request.reason),
+        now=now,
+    )
+    detail = {"job": job_id, "letters": total, "ids": len(work.ids or ()), "force": work.force}
+    if work.fingerprint:
+        detail["fingerprint"] = work.fingerprint
+    audit_log.record(
+        tx,
+        actor=request.actor,
+        action=f"dead_letter.{kind}",
+        target=work.topic or "all",
+        reason=request.reason,
+        detail=detail,
+        request_id=request.request_id,
+    )
+
+
+async def queue_redrive(
+    tx: Transaction, fingerprint: str, request: Request, *, rate_per_s: int, now: datetime
+) -> str | None:
+    """Ask that the open letters of one group be sent back; return the job's id.
+
+    None when there is nothing to send, or when a job for that group is under way.
+    """
+    rows = await tx.fetch(_PENDING)
+    if fingerprint in {row[0] for row in rows}:
+        return None
+    total = int((await tx.fetch(_OPEN_OF, fingerprint=fingerprint))[0][0])
+    if not total:
+        return None
+    job_id = ids.uuid5(_NAMESPACE, f"{fingerprint}:{request.actor}:{now.timestamp()}")
+    work = Work(fingerprint=fingerprint)
+    create(tx, job_id, "redrive", work, request, total=total, rate_per_s=rate_per_s, now=now)
+    return job_id
+
+
+async def queue_redrive_of(
+    tx: Transaction,
+    consumer: str,
+    error_classes: Sequence[str],
+    request: Request,
+    *,
+    rate_per_s: int,
+    now: datetime,
+) -> list[str]:
+    """Ask that what `consumer` parked for one of these error classes be sent back, one job per
+    group; return their ids. For whoever knows that the cause is gone (a breaker that closed).
+    """
+    found = await tx.fetch(
+        _FINGERPRINTS, consumer=consumer, error_classes=list(error_classes), now=now
+    )
+    jobs = []
+    for fingerprint, _ in found:
+        job_id = await queue_redrive(tx, fingerprint, request, rate_per_s=rate_per_s, now=now)
+        if job_id is not None:
+            jobs.append(job_id)
+    return jobs
+
+
+async def get(db: Database, job_id: str) -> Job | None:
+    """Return one job or None."""
+    rows = await db.fetch(_GET, id=job_id)
+    return _job(rows[0]) if rows else None
+
+
+async def recent(db: Database, limit: int, after: Place | None = None) -> list[Job]:
+    """Return at most `limit` jobs, newest first, those older than `after`."""
+    at, job_id = after if after is not None else (None, None)
+    return [_job(row) for row in await db.fetch(_RECENT, at=at, id=job_id, limit=limit)]
+
+
+async def request_cancel(tx: Transaction, job_id: str, request: Request) -> bool:
+    """Ask that a job stop after the batch under way; False when it has ended or never was."""
+    if not await tx.execute(_CANCEL, id=job_id):
+        return False
+    audit_log.record(
+        tx,
+        actor=request.actor,
+        action="dead_letter.cancel",
+        target=job_id,
+        reason=request.reason,
+        request_id=request.request_id,
+    )
+    return True
+
+
+async def take(db: Database, owner: str, ttl_s: float, now: datetime) -> Job | None:
+    """Take the oldest job that nobody works on, a dead worker's included; None when there is none.
+
+    `owner` must be a name of this start of the worker alone.
+    """
+    rows = await db.fetch(_TAKE, owner=owner, ttl_s=ttl_s, now=now)
+    return _job(rows[0]) if rows else None
+
+
+async def renew(tx: Transaction, job_id: str, owner: str, ttl_s: float) -> State | None:
+    """Lock the job for this transaction and renew its lease; None when it is not ours any more."""
+    rows = await tx.fetch(_RENEW, id=job_id, owner=owner, ttl_s=ttl_s)
+    if not rows:
+        return None
+    state = State._make(rows[0])
+    return state._replace(checkpoint=_place(state.checkpoint))
+
+
+def advance(tx: Transaction, job_id: str, state: State) -> None:
+    """Queue how far the job is; for a transaction that has locked it by `renew`."""
+    tx.later(
+        _ADVANCE,
+        id=job_id,
+        done=state.done,
+        refused=state.refused,
+        tally=_json(state.tally),
+        checkpoint=_json(state.checkpoint),
+    )
+
+
+async def give_back(db: Database, job_id: str, owner: str) -> None:
+    """Let another worker go on with the job at once."""
+    await db.execute(_GIVE_BACK, id=job_id, owner=owner)
+
+
+def finish(tx: Transaction, job_id: str, status: str, now: datetime, error: str = "") -> None:
+    """Queue the end of a job; for a transaction that has locked it by `renew`."""
+    tx.later(_FINISH, id=job_id, status=status, error=_clean(error)[:500], now=now)
+
+
+def _job(row: Sequence[Any]) -> Job:
+    job = Job._make(row)
+    work = msgspec.convert(job.work, Work, strict=False)
+    return job._replace(work=work, checkpoint=_place(job.checkpoint))
+
+
+def _place(stored: Any) -> Position:
+    return Position(*stored) if stored else Position()
+
+
+def _json(value: Any) -> str:
+    return _clean(msgspec.json.encode(value).decode().replace("\\u0000", "\\ufffd"))
+
+
+def _clean(text: str) -> str:
+    """PostgreSQL's text and jsonb refuse U+0000."""
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")
