@@ -244,6 +244,53 @@ class Settings(BaseSettings):
         "control", 2.5, "s", "how long a change waits for the workers to say they have it", gt=0
     )
 
+    fraud_checks: bool = _setting(
+        "fraud", True, "flag", "score new orders, and hold or reject suspicious ones"
+    )
+    fraud_total_high: int = _setting(
+        "fraud", 1000, "major units of the currency", "a total above scores and is reviewed", ge=1
+    )
+    fraud_total_higher: int = _setting(
+        "fraud", 2000, "major units of the currency", "from this total on it scores more", ge=1
+    )
+    fraud_total_highest: int = _setting(
+        "fraud", 5000, "major units of the currency", "from this total on it scores most", ge=1
+    )
+    fraud_total_high_points: int = _setting(
+        "fraud", 20, "points", "for a total above fraud_total_high", ge=0, le=100
+    )
+    fraud_total_higher_points: int = _setting(
+        "fraud", 35, "points", "for a total from fraud_total_higher on", ge=0, le=100
+    )
+    fraud_total_highest_points: int = _setting(
+        "fraud", 50, "points", "for a total from fraud_total_highest on", ge=0, le=100
+    )
+    fraud_velocity_window_min: int = _setting(
+        "fraud", 60, "min", "a customer's earlier orders count for so long", ge=1, le=10_080
+    )
+    fraud_velocity_max: int = _setting(
+        "fraud", 5, "count", "so many earlier orders score fully, half of them half", ge=1, le=1000
+    )
+    fraud_velocity_half_points: int = _setting(
+        "fraud", 20, "points", "for half of fraud_velocity_max", ge=0, le=100
+    )
+    fraud_velocity_max_points: int = _setting(
+        "fraud", 40, "points", "for fraud_velocity_max or more", ge=0, le=100
+    )
+    fraud_round_total: int = _setting(
+        "fraud", 50, "major units of the currency", "multiples of this are round totals", ge=1
+    )
+    fraud_round_points: int = _setting("fraud", 15, "points", "for a round total", ge=0, le=100)
+    fraud_night_from_h: int = _setting("fraud", 1, "h, UTC", "the night's first hour", ge=0, le=23)
+    fraud_night_to_h: int = _setting("fraud", 5, "h, UTC", "the night's last hour", ge=0, le=23)
+    fraud_night_points: int = _setting("fraud", 10, "points", "for the night", ge=0, le=100)
+    fraud_review_score: int = _setting(
+        "fraud", 70, "points", "from this score on a person reviews the order", ge=1
+    )
+    fraud_reject_score: int = _setting(
+        "fraud", 90, "points", "from this score on the order is rejected; above 100: never", ge=1
+    )
+
     relay_batch_max: int = _setting("relay", 500, "count", "rows published at once", ge=1, le=5000)
     relay_poll_ms: int = _setting("relay", 50, "ms", "pause after an empty look", ge=1)
     relay_lease_ttl_s: float = _setting("relay", 8, "s", "a shard's lease without renewal", gt=0)
@@ -383,6 +430,9 @@ _ORDERED = (
     ("relay_lease_renew_s", "relay_lease_ttl_s", "a lease is renewed before it ends"),
     ("drain_grace_s", "stop_grace_s", "SIGKILL must not interrupt a draining worker"),
     ("control_ack_wait_s", "api_request_timeout_s", "the answer must come within the request"),
+    ("fraud_total_high", "fraud_total_higher", "a higher total scores more"),
+    ("fraud_total_higher", "fraud_total_highest", "a higher total scores more"),
+    ("fraud_review_score", "fraud_reject_score", "what is worse than suspicious is rejected"),
 )
 
 

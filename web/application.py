@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from aiohttp import web
 
 from app.observability.health import metrics_view
-from web.api import contract, health, operations, orders, payments, products, sagas
+from web.api import contract, health, operations, orders, payments, products, reviews, sagas
 from web.api.writer import OrderWriter
 from web.context import CONTEXT, ERROR_PAGE, Context
 from web.edge import edge
@@ -18,6 +18,7 @@ Extension = Callable[[web.Application], None]
 
 API = (
     orders,
+    reviews,
     payments,
     products,
     sagas,

@@ -62,7 +62,7 @@ IDEMPOTENCY_KEY: Final = Param(
 )
 OPERATOR: Final = Param(
     "X-Operator",
-    Annotated[str, Meta(max_length=100, examples=["ada"])],
+    Annotated[str, Meta(pattern="^[!-~]([ -~]{0,98}[!-~])?$", examples=["ada"])],
     "who acts, for the audit log; `operator` when absent",
 )
 

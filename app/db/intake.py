@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
-from app.db import outbox
+from app.db import outbox, reviews
 from app.db.seed import UNTRACKED_SKU
 from app.db.statements import statement
 from app.messages import Item, Output
@@ -24,7 +24,11 @@ CANCEL_REQUESTED = "cancel_requested"
 
 
 class NewOrder(NamedTuple):
-    """One accepted order; `key` is empty without Idempotency-Key, `reply` what a repeat gets."""
+    """One accepted order; `key` is empty without Idempotency-Key, `reply` what a repeat gets.
+
+    `review` is its score when it is held for a person or rejected; `rejection` is the event that
+    rejects it at once.
+    """
 
     order_id: str
     customer_id: str
@@ -37,6 +41,8 @@ class NewOrder(NamedTuple):
     body_hash: bytes
     reply: bytes
     created_at: datetime
+    review: reviews.NewReview | None = None
+    rejection: Output | None = None
 
 
 class Price(NamedTuple):
@@ -79,11 +85,11 @@ _CLAIMS = statement(
 )
 _ORDERS = statement(
     "insert into orders.orders (order_id, customer_id, total_minor, currency,"
-    " shipping_address, created_at)"
-    " select order_id, customer_id, total_minor, currency, address, at"
+    " shipping_address, review, created_at)"
+    " select order_id, customer_id, total_minor, currency, address, review, at"
     " from unnest(:order_ids ::uuid[], :customer_ids ::text[], :totals ::bigint[],"
-    " :currencies ::text[], :addresses ::text[], :times ::timestamptz[])"
-    " as new(order_id, customer_id, total_minor, currency, address, at)"
+    " :currencies ::text[], :addresses ::text[], :reviews ::boolean[], :times ::timestamptz[])"
+    " as new(order_id, customer_id, total_minor, currency, address, review, at)"
     " on conflict (order_id) do nothing"
 )
 _ITEMS = statement(
@@ -119,6 +125,11 @@ async def prices(tx: Transaction, skus: Sequence[str]) -> dict[str, Price]:
     return {sku: Price(*rest) for sku, *rest in rows}
 
 
+async def known_keys(tx: Transaction, keys: Sequence[str]) -> set[str]:
+    """Return which of `keys` are claimed already."""
+    return {key for key, *_ in await tx.fetch(_CLAIMS, keys=list(keys))}
+
+
 async def claim(tx: Transaction, orders: Sequence[NewOrder], now: datetime) -> dict[str, Claim]:
     """Claim the idempotency keys of `orders` (distinct keys); return those somebody else holds.
 
@@ -145,7 +156,7 @@ async def claim(tx: Transaction, orders: Sequence[NewOrder], now: datetime) -> d
 
 
 def insert(tx: Transaction, orders: Sequence[NewOrder], now: datetime) -> None:
-    """Queue orders, lines and outbox rows; they travel with the transaction's COMMIT."""
+    """Queue orders, lines, scores and outbox rows; they travel with the transaction's COMMIT."""
     tx.later(
         _ORDERS,
         order_ids=[order.order_id for order in orders],
@@ -153,6 +164,7 @@ def insert(tx: Transaction, orders: Sequence[NewOrder], now: datetime) -> None:
         totals=[order.total_minor for order in orders],
         currencies=[order.currency for order in orders],
         addresses=[order.shipping_address for order in orders],
+        reviews=[order.review is not None for order in orders],
         times=[order.created_at for order in orders],
     )
     lines = [(order, at, item) for order in orders for at, item in enumerate(order.items, 1)]
@@ -165,7 +177,11 @@ def insert(tx: Transaction, orders: Sequence[NewOrder], now: datetime) -> None:
         prices=[item.unit_price_minor for _, _, item in lines],
         tracked=[item.tracked for _, _, item in lines],
     )
-    outbox.append(tx, [order.event for order in orders], now)
+    held = [order.review for order in orders if order.review is not None]
+    if held:
+        reviews.insert(tx, held)
+    rejections = [order.rejection for order in orders if order.rejection is not None]
+    outbox.append(tx, [order.event for order in orders] + rejections, now)
 
 
 def lock(tx: Transaction, order_id: str) -> None:

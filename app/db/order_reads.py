@@ -21,7 +21,7 @@ LOOKED_MAX: Final = 10_000
 
 
 class OrderRow(NamedTuple):
-    """One order with the status its saga gives it, PENDING while there is no saga.
+    """One order with the status its saga gives it; without one PENDING, or REVIEW when it is held.
 
     `updated_at` is when the saga last moved or was re-driven.
     """
@@ -68,8 +68,9 @@ class ProductRow(NamedTuple):
     available: int | None
 
 
+_STATUS = f"coalesce(s.state, case when o.review then 'REVIEW' else '{STATUS_CREATED}' end)"
 _ORDER_COLUMNS = (
-    f"o.order_id, o.customer_id, coalesce(s.state, '{STATUS_CREATED}'), coalesce(s.reason, ''),"
+    f"o.order_id, o.customer_id, {_STATUS}, coalesce(s.reason, ''),"
     " coalesce(s.version, 0), o.total_minor, o.currency, o.shipping_address, o.created_at,"
     " coalesce(s.updated_at, o.created_at)"
 )
@@ -89,7 +90,7 @@ _HISTORY = statement(
 _OF_CUSTOMER = "(:customer = '' or o.customer_id = :customer)"
 _LISTED = statement(
     f"select {_ORDER_COLUMNS} from {_ORDERS} where {OLDER} and {NOT_OLDER_THAN} and {_OF_CUSTOMER}"
-    f" and (:status = '' or coalesce(s.state, '{STATUS_CREATED}') = :status) {NEWEST_FIRST}"
+    f" and (:status = '' or {_STATUS} = :status) {NEWEST_FIRST}"
 )
 _PLACE = statement(
     f"select o.created_at, o.order_id from orders.orders o where {OLDER} and {_OF_CUSTOMER}"

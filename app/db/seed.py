@@ -1,4 +1,4 @@
-"""The demonstration catalogue: prices, stock, one scarce and one sold-out product.
+"""The demonstration catalogue: prices, stock, one scarce and two sold-out products.
 
 AMOUNT is the untracked product that an amount-only order consists of; it has no stock row.
 """
@@ -43,6 +43,7 @@ CATALOGUE = (
     SeedProduct("BATON", "Conductor's baton", "accessories", 2_400, 500_000),
     SeedProduct("ROSIN", "Rosin", "accessories", 990, 1_000_000),
     SeedProduct("REED", "Reed", "accessories", 1_290, 1_000_000),
+    SeedProduct("MUTE", "Violin mute", "accessories", 2_900, 0),
 )
 
 _PRODUCTS = text(

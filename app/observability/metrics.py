@@ -229,6 +229,20 @@ API_BATCH = histogram(
     "symphony_api_batch_orders", "Orders that shared one transaction.", buckets=RECORDS
 )
 
+# Fraud review.
+FRAUD_SCANNED = counter("symphony_fraud_orders_scanned_total", "Accepted orders that were scored.")
+FRAUD_FLAGGED = counter(
+    "symphony_fraud_orders_flagged_total", "Orders held until a person has reviewed them."
+)
+FRAUD_AUTO_REJECTED = counter(
+    "symphony_fraud_orders_auto_rejected_total", "Orders rejected by their score alone."
+)
+FRAUD_DECIDED = counter(
+    "symphony_fraud_orders_decided_total",
+    "Held orders that a person decided on: approved, rejected.",
+    "decision",
+)
+
 # Laboratory and process.
 FAULTS_INJECTED = counter(
     "symphony_chaos_injected_total",

@@ -13,7 +13,7 @@ import msgspec
 import typer
 
 from app.cli import EXIT_FAILED, Failure, Json, print_json, print_table
-from chaos.console import canary, payments
+from chaos.console import canary, payments, review
 from chaos.console.api import Api, ApiError
 from chaos.console.recorded import place_recorded
 from chaos.workload.target import running_lab
@@ -32,10 +32,10 @@ saga = typer.Typer(no_args_is_help=True, help="Sagas of the running lab.")
 
 
 def register(root: typer.Typer) -> None:
-    """Add the commands of the console: order, saga, payments and canary."""
+    """Add the commands of the console: order, saga, payments, canary and review."""
     root.add_typer(order, name="order")
     root.add_typer(saga, name="saga")
-    for module in (payments, canary):
+    for module in (payments, canary, review):
         module.register(root)
 
 

@@ -27,10 +27,12 @@ def install(app: App) -> None:
     publisher = dual_write.Publisher(app.settings)
     writer = import_module("web.api.writer").OrderWriter
 
-    async def commit_then_publish(self: Any, tx: Transaction, drafts: Sequence[Any]) -> Any:
+    async def commit_then_publish(
+        self: Any, tx: Transaction, drafts: Sequence[Any], *, again: bool = False
+    ) -> Any:
         """Replaces the one write by two, with nothing to join them."""
         with dual_write.holding() as held:
-            answers = await cured(self, tx, drafts)
+            answers = await cured(self, tx, drafts, again=again)
         await publisher.publish_or_forget(held)
         return answers
 

@@ -37,10 +37,12 @@ def install(app: App) -> None:
             await publisher.publish_or_forget(dual_write.held_now())
         await failpoint(name, events)
 
-    async def publish_then_commit(self: Any, tx: Transaction, drafts: Sequence[Any]) -> Any:
+    async def publish_then_commit(
+        self: Any, tx: Transaction, drafts: Sequence[Any], *, again: bool = False
+    ) -> Any:
         """Replaces the one write by two, with nothing to join them."""
         with dual_write.holding():
-            return await cured(self, tx, drafts)
+            return await cured(self, tx, drafts, again=again)
 
     replace(module, "failpoint", publish_first)
     cured = replace(module.OrderWriter, "_apply", publish_then_commit)

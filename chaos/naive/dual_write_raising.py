@@ -31,10 +31,12 @@ def install(app: App) -> None:
     writer = import_module("web.api.writer").OrderWriter
     problem = import_module("web.problems").Problem
 
-    async def commit_then_publish(self: Any, tx: Transaction, drafts: Sequence[Any]) -> Any:
+    async def commit_then_publish(
+        self: Any, tx: Transaction, drafts: Sequence[Any], *, again: bool = False
+    ) -> Any:
         """Replaces the one write by two; the second's failure is told as if both had failed."""
         with dual_write.holding() as held:
-            answers = await cured(self, tx, drafts)
+            answers = await cured(self, tx, drafts, again=again)
         try:
             await publisher.publish(held)
         except (KafkaError, TimeoutError):

@@ -13,6 +13,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+#: No total of a plan is higher, in minor units: above 1,000 EUR a person reviews an order, and the
+#: load waits for nobody. Below it no order can score so much (docs/fraud.md).
+TOTAL_MAX_MINOR = 100_000
 #: The payment sandbox declines amounts whose minor units end so; every other amount is accepted.
 DECLINED_ENDING = 13
 STOCKED_MIN = 1_000
@@ -52,6 +55,7 @@ class Product(msgspec.Struct, frozen=True, rename="camel"):
 
     product_id: str
     available: int | None = None
+    price_minor: int = 0
 
 
 class Order(NamedTuple):
@@ -110,8 +114,10 @@ def plan(
     UnusableMixError when the catalogue lacks what the mix needs.
     """
     luck = random.Random(seed)
-    stocked = sorted(p.product_id for p in catalogue if (p.available or 0) >= STOCKED_MIN)
-    sold_out = sorted(p.product_id for p in catalogue if p.available == 0)
+    cheap = [one for one in catalogue if one.price_minor <= TOTAL_MAX_MINOR]
+    stocked = sorted(p.product_id for p in cheap if (p.available or 0) >= STOCKED_MIN)
+    sold_out = sorted(p.product_id for p in cheap if p.available == 0)
+    prices = {one.product_id: one.price_minor for one in cheap}
     if mix.get(Outcome.OUT_OF_STOCK, 0) and not sold_out:
         raise UnusableMixError("no product is sold out, so no order can find it out of stock")
     classes = _classes(orders, mix)
@@ -124,7 +130,7 @@ def plan(
             number,
             number / rate_per_s,
             expected,
-            _body(expected, stocked, sold_out, luck),
+            _body(expected, stocked, sold_out, prices, luck),
             luck.uniform(0.0, 0.03) if expected is Outcome.CANCELLED else None,
             repeated[number],
             contested[number],
@@ -155,7 +161,11 @@ def _classes(orders: int, mix: Mapping[Outcome, float]) -> list[Outcome]:
 
 
 def _body(
-    expected: Outcome, stocked: Sequence[str], sold_out: Sequence[str], luck: random.Random
+    expected: Outcome,
+    stocked: Sequence[str],
+    sold_out: Sequence[str],
+    prices: Mapping[str, int],
+    luck: random.Random,
 ) -> dict[str, Any]:
     body: dict[str, Any] = {"customerId": f"customer-{luck.randrange(500)}"}
     if luck.random() < 0.7 or expected is Outcome.SHIPPING_REFUSED:
@@ -166,12 +176,25 @@ def _body(
     if expected is Outcome.OUT_OF_STOCK:
         wanted = {luck.choice(sold_out): 1}
         wanted.update({sku: 1 for sku in stocked if luck.random() < 0.1})
-        return {**body, "items": _items(wanted)}
+        return {**body, "items": _items(_affordable(wanted, prices))}
     if stocked and luck.random() < 0.6:
         chosen = luck.sample(stocked, k=min(len(stocked), luck.randint(1, 3)))
-        return {**body, "items": _items({sku: luck.randint(1, 3) for sku in chosen})}
+        wanted = {sku: luck.randint(1, 3) for sku in chosen}
+        return {**body, "items": _items(_affordable(wanted, prices))}
     minor = luck.randrange(100, 50_000)
     return {**body, **_amount(minor + 1 if minor % 100 == DECLINED_ENDING else minor)}
+
+
+def _affordable(wanted: Mapping[str, int], prices: Mapping[str, int]) -> dict[str, int]:
+    """As much of `wanted`, first product first, as TOTAL_MAX_MINOR pays for."""
+    left = TOTAL_MAX_MINOR
+    bought: dict[str, int] = {}
+    for sku, quantity in wanted.items():
+        count = min(quantity, left // prices[sku]) if prices[sku] else quantity
+        if count:
+            bought[sku] = count
+            left -= count * prices[sku]
+    return bought
 
 
 def _amount(minor: int) -> dict[str, Any]:

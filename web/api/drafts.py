@@ -1,4 +1,4 @@
-"""From a checked request to an order that can be stored: prices, total, event and reply. Pure.
+"""From a checked request to an order that can be stored: prices, total, events and reply. Pure.
 
 Guarantees: the total is the catalogue's, never the client's; the reply stored with an idempotency
 key is byte for byte what the first client got.
@@ -10,15 +10,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from os import urandom
+from typing import NamedTuple
 
 import msgspec
 
 from app import ids, topics
-from app.db.intake import STATUS_CREATED, NewOrder, Price
+from app.db.intake import NewOrder, Price
 from app.db.seed import UNTRACKED_SKU
-from app.messages import Cause, Item, OrderCancel, OrderCreated, Output, emit
+from app.messages import Cause, Item, OrderCancel, OrderCreated, OrderReviewed, Output, emit
 from web.api.bodies import Line, OrderRequest, money
 from web.api.money import MINOR_MAX, format_minor
+from web.api.screening import PENDING, REJECTED, RULES, Screening
 from web.problems import Problem, invalid
 
 
@@ -39,7 +41,10 @@ class Draft:
 
 
 class OrderReply(msgspec.Struct, frozen=True, rename="camel"):
-    """The answer to an accepted order; `total` is in major units."""
+    """The answer to an accepted order; `total` is in major units.
+
+    `status` is PENDING, REVIEW when a person must look first, REJECTED when no person need to.
+    """
 
     order_id: str
     status: str
@@ -57,8 +62,37 @@ def new_order_id(now: datetime) -> str:
     return f"{digits[:8]}-{digits[8:12]}-7{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:32]}"
 
 
-def price(draft: Draft, prices: Mapping[str, Price], source: str) -> NewOrder | Problem:
-    """Return the order to store, or the 422 for unknown products, wrong claims, a wrong sum."""
+class Priced(NamedTuple):
+    """A request with the catalogue's prices."""
+
+    draft: Draft
+    items: tuple[Item, ...]
+    total_minor: int
+    currency: str
+
+    @property
+    def order_id(self) -> str:
+        """The id of the order to be."""
+        return self.draft.order_id
+
+    @property
+    def customer_id(self) -> str:
+        """Whose order it is."""
+        return self.draft.request.customer_id
+
+    @property
+    def key(self) -> str:
+        """Its idempotency key, or nothing."""
+        return self.draft.key
+
+    @property
+    def at(self) -> datetime:
+        """When the request was received."""
+        return self.draft.at
+
+
+def price(draft: Draft, prices: Mapping[str, Price]) -> Priced | Problem:
+    """Return the priced request, or the 422 for unknown products, wrong claims, a wrong sum."""
     try:
         items, currency = _items(draft.request, prices)
     except Problem as problem:
@@ -66,9 +100,16 @@ def price(draft: Draft, prices: Mapping[str, Price], source: str) -> NewOrder | 
     total_minor = sum(item.quantity * item.unit_price_minor for item in items)
     if not 0 < total_minor <= MINOR_MAX:
         return invalid("the total must be greater than 0 and at most 10^12 minor units", "$.items")
+    return Priced(draft, items, total_minor, currency)
+
+
+def finish(priced: Priced, screening: Screening, source: str) -> NewOrder:
+    """Return the order to store, told and answered as its screening wants it."""
+    draft, items, total_minor, currency = priced
+    held = screening.status != PENDING
     reply = OrderReply(
         draft.order_id,
-        STATUS_CREATED,
+        screening.status,
         draft.request.customer_id,
         format_minor(total_minor, currency),
         total_minor,
@@ -82,11 +123,13 @@ def price(draft: Draft, prices: Mapping[str, Price], source: str) -> NewOrder | 
         currency=currency,
         shipping_address=draft.request.shipping_address,
         items=items,
-        event=_created(draft, items, total_minor, currency, source),
+        event=_created(draft, items, total_minor, currency, source, review=held),
         key=draft.key,
         body_hash=draft.body_hash,
         reply=msgspec.json.encode(reply),
         created_at=draft.at,
+        review=screening.review,
+        rejection=_rejected(draft, source) if screening.status == REJECTED else None,
     )
 
 
@@ -145,6 +188,8 @@ def _created(
     total_minor: int,
     currency: str,
     source: str,
+    *,
+    review: bool,
 ) -> Output:
     body = OrderCreated(
         order_id=draft.order_id,
@@ -154,6 +199,7 @@ def _created(
         currency=currency,
         shipping_address=draft.request.shipping_address,
         created_at=draft.at,
+        review=review,
     )
     return emit(
         Cause(draft.order_id, draft.request_id, draft.traceparent),
@@ -163,3 +209,20 @@ def _created(
         now=draft.at,
         source=source,
     )
+
+
+def _rejected(draft: Draft, source: str) -> Output:
+    """The event that rejects an order; whoever reads it before the creation keeps it in mind."""
+    created = ids.event_id(draft.order_id, topics.ORDER_CREATED.name)
+    return reviewed_event(
+        OrderReviewed(order_id=draft.order_id, approved=False, reviewed_by=RULES, reason="score"),
+        Cause(created, draft.request_id, draft.traceparent),
+        draft.at,
+        source,
+    )
+
+
+def reviewed_event(body: OrderReviewed, cause: Cause, now: datetime, source: str) -> Output:
+    """Return the record of a review; an order has one, whatever was decided."""
+    identity = ids.event_id(body.order_id, topics.ORDER_REVIEWED.name)
+    return emit(cause, topics.ORDER_REVIEWED, body, event_id=identity, now=now, source=source)

@@ -46,10 +46,10 @@ def next_cursor(place: Cursor | None) -> str | None:
     return urlsafe_b64encode(f"{micros}/{place.order_id}".encode()).decode().rstrip("=")
 
 
-def cursor_of(text: str) -> Cursor:
-    """Return the place `text` stands for, the newest when empty; raises Problem 400."""
+def cursor_of(text: str, name: str = "before", start: Cursor = NEWEST) -> Cursor:
+    """Return the place `text` stands for, `start` when empty; raises Problem 400 naming `name`."""
     if not text:
-        return NEWEST
+        return start
     try:
         padded = text + "=" * (-len(text) % 4)
         micros, _, order_id = (
@@ -61,6 +61,6 @@ def cursor_of(text: str) -> Cursor:
         at = datetime.fromtimestamp(seconds, UTC).replace(microsecond=fraction)
     except (ValueError, OverflowError, OSError, binascii.Error):
         raise Problem(
-            400, "bad_parameter", "before must be a cursor of an earlier answer."
+            400, "bad_parameter", f"{name} must be a cursor of an earlier answer."
         ) from None
     return Cursor(at, order_id)

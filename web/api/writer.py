@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -23,7 +24,8 @@ from app.observability import metrics
 from app.observability.logging import get_log
 from app.settings import Settings
 from app.topics import ORDER_CREATED
-from web.api.drafts import Draft, price
+from web.api.drafts import Draft, Priced, finish, price
+from web.api.screening import Screen, count
 from web.problems import Problem, unavailable
 
 log = get_log(__name__)
@@ -54,6 +56,7 @@ class OrderWriter:
         self._db = db
         self._clock = clock
         self._source = f"{settings.namespace}/web"
+        self._screen = Screen(settings)
         self._queue: asyncio.Queue[Waiting] = asyncio.Queue(settings.api_queue_max)
         self._tasks: list[asyncio.Task[None]] = []
         self._turn = asyncio.Lock()
@@ -151,7 +154,7 @@ class OrderWriter:
             try:
                 await failpoint("web.before_transaction")
                 async with self._db.transaction() as tx:
-                    return await self._apply(tx, drafts)
+                    return await self._apply(tx, drafts, again=outages > 0)
             except DatabaseOutage:
                 outages += 1
                 if outages > 1:
@@ -162,13 +165,21 @@ class OrderWriter:
                     raise
                 await asyncio.sleep(RETRY_PAUSE_S * random.random() * 2**conflicts)
 
-    async def _apply(self, tx: Transaction, drafts: Sequence[Draft]) -> list[Stored | Problem]:
+    async def _apply(
+        self, tx: Transaction, drafts: Sequence[Draft], *, again: bool = False
+    ) -> list[Stored | Problem]:
         skus = {line.product_id for draft in drafts for line in draft.request.lines}
         prices = await intake.prices(tx, sorted(skus)) if skus else {}
         now = self._clock.now()
-        priced = [price(draft, prices, self._source) for draft in drafts]
+        priced = [price(draft, prices) for draft in drafts]
+        candidates = [one for one in priced if isinstance(one, Priced)]
+        screened = await self._screen.screen(tx, candidates, again=again)
+        orders = [
+            one if isinstance(one, Problem) else finish(one, screened[one.order_id], self._source)
+            for one in priced
+        ]
         firsts: dict[str, intake.NewOrder] = {}
-        for order in priced:
+        for order in orders:
             if isinstance(order, intake.NewOrder) and order.key:
                 firsts.setdefault(order.key, order)
         holders = await intake.claim(tx, list(firsts.values()), now)
@@ -176,7 +187,7 @@ class OrderWriter:
             holders.setdefault(key, intake.Claim(first.order_id, first.body_hash, first.reply))
         new = [
             order
-            for order in priced
+            for order in orders
             if isinstance(order, intake.NewOrder)
             and (not order.key or holders[order.key].order_id == order.order_id)
         ]
@@ -186,9 +197,10 @@ class OrderWriter:
         await tx.commit()
         await failpoint("web.after_commit")
         metrics.OUTBOX_WRITTEN.child(ORDER_CREATED.name).inc(len(new))
+        count(Counter(screened[order.order_id].status for order in new))
         return [
             order if isinstance(order, Problem) else _result(order, holders.get(order.key))
-            for order in priced
+            for order in orders
         ]
 
 

@@ -17,7 +17,7 @@ ORDERS, ITEM = "orders", "order_item"
 @runs(intake._ORDERS)
 async def insert_orders(tx: Tx, p: Params) -> Answer:
     """New orders; those that are there are left as they are."""
-    names = ("order_ids", "customer_ids", "totals", "currencies", "addresses", "times")
+    names = ("order_ids", "customer_ids", "totals", "currencies", "addresses", "reviews", "times")
     new = 0
     for one, *columns in zip(*(p[name] for name in names), strict=True):
         new += await tx.insert(ORDERS, one, tuple(columns))
