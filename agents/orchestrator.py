@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
 from app import ids
+from app.control.canary import Split, board
 from app.db import sagas as rows
 from app.db.sagas import HistoryEntry, SagaWrite
 from app.delivery import (
@@ -40,8 +41,11 @@ from app.topics import (
     ORDER_OPERATE,
     ORDER_REVIEWED,
     ORDER_STATUS_CHANGED,
+    PAYMENT_REQUESTED,
+    PAYMENT_REQUESTED_CANARY,
     PAYMENT_RESULT,
     SHIPPING_RESULT,
+    TopicSpec,
 )
 from tables import sagas
 
@@ -65,8 +69,10 @@ class Moved(NamedTuple):
 class Orchestrator:
     """Advances sagas by events, timeouts and re-drives; in order per order, at least once."""
 
-    def __init__(self, settings: Settings, table: Table) -> None:
+    def __init__(self, settings: Settings, table: Table, split: Split) -> None:
+        """`split` says which orders' charges go to the canary."""
         self._table = table
+        self._split = split
         self._source = f"{settings.namespace}/{NAME}"
         self._policy = Policy(
             step_deadline_s=settings.step_deadline_s,
@@ -229,7 +235,7 @@ class Orchestrator:
         outputs = [
             emit(
                 cause,
-                CATALOGUE[command.topic],
+                self._topic_of(command.topic, saga.order_id),
                 command.body,
                 event_id=command.command_id,
                 now=now,
@@ -253,6 +259,12 @@ class Orchestrator:
             )
         _count(decision, now)
         return tuple(outputs)
+
+    def _topic_of(self, name: str, order_id: str) -> TopicSpec:
+        """A charge goes to the order's arm as it is now: a re-drive after a rollback to stable."""
+        if name == PAYMENT_REQUESTED.name and self._split.is_canary(order_id):
+            return PAYMENT_REQUESTED_CANARY
+        return CATALOGUE[name]
 
     def recovered(self, partitions: Sequence[int]) -> None:
         """Rebuild the due heaps and the running sagas from the recovered table; doubt them all."""
@@ -395,8 +407,10 @@ def _count(decision: domain.Applied, now: datetime) -> None:
 
 
 def register(app: App) -> None:
-    """Declare the agent and its table."""
+    """Declare the agent, its table and its view of the canary's configuration."""
     table = sagas.declare(app)
+    split = Split()
+    app.service(board(app.settings, split, app.clock))
     consume(
         app,
         name=NAME,
@@ -409,6 +423,6 @@ def register(app: App) -> None:
             ORDER_CANCEL,
             ORDER_OPERATE,
         ),
-        handler=Orchestrator(app.settings, table),
+        handler=Orchestrator(app.settings, table, split),
         tables=(table,),
     )

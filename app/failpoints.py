@@ -34,7 +34,7 @@ class Point(NamedTuple):
 
 Action = Callable[[Hit], Awaitable[None]]
 
-_ALL = tuple(name for name, role in ROLES.items() if not role.lab_only)
+_ALL = tuple(name for name, role in ROLES.items() if role.standard)
 _CONSUMING = tuple(name for name in _ALL if ROLES[name].consumes)
 _WITH_TABLES = tuple(name for name in _CONSUMING if ROLES[name].tables)
 _TICKING = ("orchestrator",)

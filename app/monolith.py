@@ -34,7 +34,7 @@ class Monolith(mode.Service):
         super().__init__()
         incarnation = settings.incarnation or uuid4().hex[:12]
         settings = settings.model_copy(update={"incarnation": incarnation})
-        roles = [role.name for role in ROLES.values() if not role.lab_only]
+        roles = [role.name for role in ROLES.values() if role.standard]
         self.apps = [create_app(_of_role(settings, name)) for name in roles]
         for app in self.apps:
             app.in_worker = True  # what faust.Worker says to its only application

@@ -17,6 +17,7 @@ class Role(NamedTuple):
 
     `tables` are the changelog-backed tables that the role owns; `consumes` makes it a member of
     the consumer group `<namespace>-<name>`, `produces` gives it a Kafka producer.
+    An `optional` role runs where it is asked for only, a `lab_only` one never outside a lab.
     `fetch_pace_ms` replaces the setting: whoever answers the orchestrator polls as soon as records
     are there, for they come in the bursts of its steps (docs/adr/0008); nobody waits for `dlq`.
     """
@@ -29,6 +30,12 @@ class Role(NamedTuple):
     produces: bool = True
     lab_only: bool = False
     fetch_pace_ms: int | None = None
+    optional: bool = False
+
+    @property
+    def standard(self) -> bool:
+        """Whether every platform needs it."""
+        return not self.lab_only and not self.optional
 
 
 AT_ONCE_MS = 5
@@ -62,6 +69,14 @@ ROLES: Mapping[str, Role] = MappingProxyType(
                 "charges and refunds through the payment gateway",
                 tables=("payment_idempotency",),
                 fetch_pace_ms=AT_ONCE_MS,
+            ),
+            Role(
+                "payment-canary",
+                ("agents.payment_canary",),
+                "a new version of role payment, for a share of the orders",
+                tables=("payment_idempotency",),
+                fetch_pace_ms=AT_ONCE_MS,
+                optional=True,
             ),
             Role(
                 "inventory",

@@ -221,6 +221,60 @@ class Settings(BaseSettings):
         "gateway", 5, "s", "an open breaker lets a probe through after", production=30, gt=0
     )
 
+    payment_auto_redrive: bool = _setting(
+        "gateway",
+        False,
+        "flag",
+        "when the breaker closes, redrive the charges that its outage dead-lettered",
+    )
+    payment_auto_redrives_max: int = _setting(
+        "gateway", 2, "count", "times that one command is redriven by itself", ge=1, le=100
+    )
+    payment_auto_redrive_rate_per_s: int = _setting(
+        "gateway", 20, "1/s", "dead letters redriven by themselves at most", ge=1, le=1000
+    )
+    payment_variant: Literal["stable", "slow", "faulty", "declining"] = _setting(
+        "gateway",
+        "stable",
+        "name",
+        "version of the payment code that role payment-canary runs; not stable: lab only",
+    )
+
+    canary_auto: bool = _setting(
+        "canary", True, "flag", "roll back and promote by the figures, unless the request says"
+    )
+    canary_interval_s: float = _setting(
+        "canary", 2, "s", "how often the canary is judged", production=10, gt=0
+    )
+    canary_window_s: float = _setting(
+        "canary", 15, "s", "charges of one window are compared", production=120, ge=1
+    )
+    canary_samples_min: int = _setting(
+        "canary", 20, "count", "charges of each arm that a window needs", production=100, ge=1
+    )
+    canary_samples_max: int = _setting(
+        "canary", 2000, "count", "charges of each arm that are read, the newest", ge=10, le=100_000
+    )
+    canary_error_margin: float = _setting(
+        "canary", 0.02, "share", "how much more often a charge may fail than at stable", ge=0, le=1
+    )
+    canary_decline_margin: float = _setting(
+        "canary", 0.05, "share", "how much more often a card may be declined", ge=0, le=1
+    )
+    canary_p95_factor: float = _setting(
+        "canary", 2, "factor", "how much slower than stable's the 95th percentile may be", ge=1
+    )
+    canary_p95_margin_ms: float = _setting("canary", 300, "ms", "and beyond that", ge=0, le=600_000)
+    canary_rollback_windows: int = _setting(
+        "canary", 2, "count", "windows in a row that are worse end the canary", ge=1, le=20
+    )
+    canary_promote_windows: int = _setting(
+        "canary", 8, "count", "windows in a row that are healthy promote it", ge=1, le=100
+    )
+    canary_promotion: Literal["keep", "full"] = _setting(
+        "canary", "keep", "name", "a promoted canary keeps its share, or gets all orders"
+    )
+
     api_body_max_bytes: int = _setting("api", 65536, "bytes", "largest request body", ge=1024)
     api_items_max: int = _setting("api", 100, "count", "items of one order", ge=1, le=1000)
     api_batch_max: int = _setting("api", 64, "count", "orders written in one transaction", ge=1)
@@ -406,6 +460,8 @@ class Settings(BaseSettings):
             )
         if (self.plugins or self.failpoints) and not self.lab:
             raise ValueError("plugins and failpoints are allowed in a lab only: set lab = true")
+        if self.payment_variant != "stable" and not self.lab:
+            raise ValueError("payment_variant is for a lab: set lab = true, or leave it stable")
         return self
 
     @property

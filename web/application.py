@@ -7,7 +7,17 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from aiohttp import web
 
 from app.observability.health import metrics_view
-from web.api import contract, health, operations, orders, payments, products, reviews, sagas
+from web.api import (
+    canary,
+    contract,
+    health,
+    operations,
+    orders,
+    payments,
+    products,
+    reviews,
+    sagas,
+)
 from web.api.writer import OrderWriter
 from web.context import CONTEXT, ERROR_PAGE, Context
 from web.edge import edge
@@ -20,6 +30,7 @@ API = (
     orders,
     reviews,
     payments,
+    canary,
     products,
     sagas,
     operations,

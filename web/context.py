@@ -13,15 +13,20 @@ from app.clock import Clock, SystemClock
 if TYPE_CHECKING:
     from app.db.engine import Database
     from app.settings import Settings
+    from web.canary import CanaryControl
 
 
 @dataclass(frozen=True)
 class Context:
-    """The outside world of the web role; `clock` is replaced in tests."""
+    """The outside world of the web role; `clock` is replaced in tests.
+
+    `canary` is None where nothing follows control topics.
+    """
 
     settings: Settings
     db: Database
     clock: Clock = field(default_factory=SystemClock)
+    canary: CanaryControl | None = None
 
 
 ErrorPage = Callable[[str, str, int], web.Response]

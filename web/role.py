@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from web.canary import CanaryControl
 from web.context import Context
 from web.server import WebServer
 
@@ -13,4 +14,10 @@ if TYPE_CHECKING:
 
 def register(app: App) -> None:
     """Have `app` start and stop the web server with itself; `app.db` must be open by then."""
-    app.service(WebServer(lambda: Context(app.settings, app.db, app.clock), app.web_extensions))
+
+    def context() -> Context:
+        return Context(app.settings, app.db, app.clock, canary)
+
+    canary = CanaryControl(context)
+    app.service(canary)
+    app.service(WebServer(context, app.web_extensions))

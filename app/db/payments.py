@@ -29,10 +29,11 @@ _INSERT = counted(
     """
     INSERT INTO payments.payment_attempt
            (order_id, status, version, charge_id, amount_minor, currency, payment_id, refund_id,
-            reason)
-    SELECT * FROM unnest(:order_ids ::uuid[], :statuses ::text[], :versions ::int[],
-                         :charge_ids ::uuid[], :amounts ::bigint[], :currencies ::text[],
-                         :payment_ids ::text[], :refund_ids ::text[], :reasons ::text[])
+            reason, arm)
+    SELECT new.*, :arm ::text
+      FROM unnest(:order_ids ::uuid[], :statuses ::text[], :versions ::int[],
+                  :charge_ids ::uuid[], :amounts ::bigint[], :currencies ::text[],
+                  :payment_ids ::text[], :refund_ids ::text[], :reasons ::text[]) AS new
     ON CONFLICT (order_id, attempt) DO NOTHING
     """
 )
@@ -72,8 +73,16 @@ async def lock(tx: Transaction, order_ids: Iterable[str]) -> dict[str, Attempt]:
     }
 
 
-def store(tx: Transaction, known: dict[str, Attempt], changed: Collection[Attempt]) -> None:
+def store(
+    tx: Transaction,
+    known: dict[str, Attempt],
+    changed: Collection[Attempt],
+    *,
+    arm: str = "stable",
+) -> None:
     """Queue `changed`, which were decided on `known` (what `lock` returned).
+
+    `arm` is noted of new ones: who took the order's payment up first.
 
     When another transaction was faster the COMMIT raises RowsMissed: the batch must be repeated.
     """
@@ -83,6 +92,7 @@ def store(tx: Transaction, known: dict[str, Attempt], changed: Collection[Attemp
         tx.later(
             _INSERT,
             rows=len(new),
+            arm=arm,
             **_columns(new),
             charge_ids=[one.charge_id for one in new],
             amounts=[one.amount_minor for one in new],

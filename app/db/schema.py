@@ -178,6 +178,7 @@ payment_attempt = Table(
     time_column("updated_at", now=True),
     PrimaryKeyConstraint("order_id", "attempt"),
     UniqueConstraint("charge_id"),
+    Index("ix_payment_attempt_created_at", "created_at", postgresql_using="brin"),
     CheckConstraint("amount_minor >= 0", name="amount"),
     one_of(
         "status",

@@ -33,6 +33,9 @@ ERROR_MESSAGE = "x-error-message"
 ERROR_REASON = "x-error-reason"
 REDRIVES = "x-redrives"
 
+STABLE_OF = {"payment.requested.canary": "payment.requested"}
+"""The stable arm's topic by the canary's: the same commands under the same ids."""
+
 _OURS = frozenset(
     {
         ORIGINAL_TOPIC,
@@ -178,15 +181,29 @@ def redrive(record: ConsumedRecord, *, not_after: datetime | None = None) -> Out
     """Build the record by which an operator sends a dead letter back; attempts start anew, ids
     stay.
 
-    `not_after` restamps a command's own deadline when its body has one. Raises Poison when the
-    record does not say where it came from.
+    A dead letter of a canary is left to the stable arm: the canary has had its tries, and may be
+    gone. `not_after` restamps a command's own deadline when its body has one. Raises Poison when
+    the record does not say where it came from.
     """
     failure = read_failure(record.headers)
-    output = _back(record, keep=tuple(name for name in _ON_DELIVERY if name != ATTEMPT))
+    output = (
+        pass_on(record, STABLE_OF[failure.original_topic])
+        if failure.original_topic in STABLE_OF
+        else _back(record, keep=tuple(name for name in _ON_DELIVERY if name != ATTEMPT))
+    )
     headers = [pair for pair in output.headers if pair[0] != REDRIVES]
     headers.append((REDRIVES, str(failure.redrives + 1).encode()))
     value = output.value if not_after is None else _restamp(output.value, not_after)
     return Output(output.topic, output.key, value, headers, output.partition)
+
+
+def pass_on(record: ConsumedRecord, topic: str) -> Output:
+    """Build the record by which a consumer leaves a command to the one that reads `topic`.
+
+    Key, partition, id and body stay; failures stay behind, re-drives do not.
+    """
+    redrives = {n: v for n, v in record.headers if n == REDRIVES and v is not None}
+    return _output(record, topic, redrives)
 
 
 def redriven(output: Output, redrives: int) -> Output:

@@ -26,10 +26,13 @@ CONSUMERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "shipping.result",
         ),
         "payment": ("payment.requested", "payment.refund"),
+        "payment-canary": ("payment.requested.canary",),
         "inventory": ("inventory.requested", "inventory.release", "inventory.commit"),
         "shipping": ("shipping.requested", "shipping.cancel"),
     }
 )
+#: Consumers that need not run. Their topics must be read to the end, but no barrier is awaited.
+OPTIONAL_CONSUMERS = frozenset({"payment-canary"})
 RETRY_TIERS = ("retry.1s", "retry.5s", "retry.30s")
 #: Consumers that know a record by nothing but where it stands.
 RAW_CONSUMERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -42,7 +45,12 @@ DEAD_LETTER_SUFFIX = ".dlt"
 FAMILIES = ("order.", "payment.", "inventory.", "shipping.", "stock.", "retry.")
 SAGA_TABLE = ("orchestrator", "sagas")
 IDEMPOTENCY_TABLES: Mapping[str, str] = MappingProxyType(
-    {role: f"{role}_idempotency" for role in ("payment", "inventory", "shipping")}
+    {
+        "payment": "payment_idempotency",
+        "payment-canary": "payment_idempotency",
+        "inventory": "inventory_idempotency",
+        "shipping": "shipping_idempotency",
+    }
 )
 
 #: Legal steps of an order's status under the saga `order.v1`; "" is the beginning.

@@ -23,6 +23,7 @@ from chaos.auditor.platform import (
     BARRIER_TYPE,
     CONSUMERS,
     DEAD_LETTER_SUFFIX,
+    OPTIONAL_CONSUMERS,
     RETRY_TIERS,
     ROLE_OF_RAW,
 )
@@ -194,11 +195,12 @@ def _reads(role: str, names: tuple[str, ...], topic: str) -> bool:
 def _send_and_await_barriers(sources: Sources, end_s: float) -> str:
     """Write one barrier to every partition and wait for every consumer's inbox row."""
     topics = Topics(sources.bootstrap)
-    names = [topic for read in CONSUMERS.values() for topic in read]
+    awaited = {name: read for name, read in CONSUMERS.items() if name not in OPTIONAL_CONSUMERS}
+    names = [topic for read in awaited.values() for topic in read]
     sent = _send(sources.bootstrap, topics.spans(names))
     wanted = {
         (consumer, nonce)
-        for consumer, read in CONSUMERS.items()
+        for consumer, read in awaited.items()
         for (topic, _), nonce in sent.items()
         if topic in read
     }

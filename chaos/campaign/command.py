@@ -40,7 +40,7 @@ from chaos.workload.traffic import TrafficFailed
 
 EXIT_VIOLATED, EXIT_UNKNOWN, EXIT_INTERRUPTED = 1, 2, 130
 #: Roles whose workers share the work; every second lab has two of each.
-SCALED = ("relay", *(role.name for role in ROLES.values() if role.consumes and not role.lab_only))
+SCALED = ("relay", *(role.name for role in ROLES.values() if role.consumes and role.standard))
 SYMPHONY = ".venv/bin/symphony campaign"
 #: What ends a run before its verdict.
 NO_VERDICT = (*TROUBLE, TrafficFailed, AuditFailed)

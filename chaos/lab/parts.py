@@ -18,6 +18,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 import aiohttp
 
+from app.db.grants import login_of
 from app.roles import ROLES
 from chaos.lab.addresses import Addresses
 from chaos.lab.broker import Broker
@@ -25,7 +26,12 @@ from chaos.lab.plan import Plan
 from chaos.lab.postgres import Postgres
 from chaos.lab.process import HOST, free_port, port_in_use, port_taken, spawn
 
-STANDARD_PLUGINS = ("chaos.injector", "chaos.control.agent", "chaos.control.payment_mode")
+STANDARD_PLUGINS = (
+    "chaos.injector",
+    "chaos.control.agent",
+    "chaos.control.payment_mode",
+    "chaos.variants",
+)
 """What every worker of a lab installs, whatever else its plug-ins are."""
 
 StopMode = Literal["fast", "immediate"]
@@ -221,7 +227,7 @@ class WorkerPart(Command):
         plan, at = self._plan, self._addresses
         dsn = at.dsn
         if plan.postgres_kind == "embedded":
-            dsn = dsn.replace("//symphony@", f"//symphony_{self.role}@")
+            dsn = dsn.replace("//symphony@", f"//{login_of(self.role)}@")
         worker = {
             "lab": "true",
             "namespace": plan.namespace,

@@ -106,7 +106,7 @@ class SimApp:
         self.consumer: SimConsumer
 
     def service(self, _service: Any) -> None:
-        """Only agents are simulated: no operator asks for jobs here."""
+        """Only agents are simulated: no operator asks for jobs here, no control topic is set."""
 
     async def lease(self) -> None:
         """W5 of the consumer."""

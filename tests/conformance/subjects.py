@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 import psycopg2
 from aiokafka.structs import ConsumerRecord
 
@@ -35,7 +36,13 @@ from app.messages import (
     emit,
 )
 from app.messages.envelope import register
-from app.topics import CATALOGUE, DEAD_LETTER_TOPICS, RETRY_TIERS, TopicSpec
+from app.topics import (
+    CATALOGUE,
+    DEAD_LETTER_TOPICS,
+    PAYMENT_REQUESTED_CANARY,
+    RETRY_TIERS,
+    TopicSpec,
+)
 from chaos.ledger import probe_subject
 
 for _body in (ProbeIn, ProbeOut):
@@ -212,6 +219,18 @@ PAYMENT = Subject(
     ),
     undone=lambda fact: fact[0] in ("REFUNDED", "CANCELLED"),
 )
+# With no configuration it takes up whatever it finds (tests/integration/test_canary.py: the rest).
+PAYMENT_CANARY = replace(
+    PAYMENT,
+    name="payment-canary",
+    role="payment-canary",
+    topics=(PAYMENT_REQUESTED_CANARY.name,),
+    failed=lambda output: msgspec.structs.replace(output, topic=PAYMENT_REQUESTED_CANARY.name),
+    points=HANDLER_POINTS,
+    whole_path=False,
+    undo=None,
+    others=("canary.config", "canary.acks"),
+)
 INVENTORY = Subject(
     name="inventory",
     role="inventory",
@@ -281,7 +300,7 @@ ORCHESTRATOR = Subject(
     effect_key="order_id::text",
     tables={"sagas": lambda key, _: (key.encode(), None)},
     points=("orchestrator.before_write", *HANDLER_POINTS, "orchestrator.before_restore"),
-    others=("order.status_changed",),
+    others=("order.status_changed", "canary.config", "canary.acks"),
     ticked=(2, "PAYMENT_PENDING", 2),
 )  # fmt: skip
 
@@ -373,6 +392,7 @@ SUBJECTS = {
     for one in (
         PROBE,
         PAYMENT,
+        PAYMENT_CANARY,
         INVENTORY,
         SHIPPING,
         ORCHESTRATOR,

@@ -28,6 +28,7 @@ RUN_ELSEWHERE = {
     "symphony saga": "tests/integration/test_console.py",
     "symphony payments": "tests/integration/test_api_payments.py",
     "symphony review": "tests/integration/test_fraud_review.py",
+    "symphony canary": "tests/integration/test_canary.py",
     "symphony load": "tests/e2e/test_demo.py",
     "symphony audit": "tests/e2e/test_demo.py",
     "symphony demo": "tests/e2e/test_demo.py",

@@ -143,7 +143,7 @@ def test_postgresql_restarted_under_load(
 def test_a_worker_of_every_role_is_killed(platform: Platform) -> None:
     """kill -9 of one role after the other at random moments costs nothing but time."""
     luck = random.Random(SEED)
-    roles = [role for role, spec in ROLES.items() if not spec.lab_only]
+    roles = [role for role, spec in ROLES.items() if spec.standard]
     luck.shuffle(roles)
     with platform.traffic(SEED + 20) as traffic:
         for role in roles:

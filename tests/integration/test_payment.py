@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from agents.payment import Payments
 from app.delivery import Applied, Call, Reply, Retry
 from app.errors import GatewayUnavailable, Indefinite, Poison
 from app.gateway.breaker import Breaker
 from app.gateway.client import GatewayClient, Limits
 from app.ids import command_id
 from app.messages import PaymentRefund, PaymentRequested, decode
+from app.participants.payment import Payments
 from tests.integration.gateway_process import GatewayProcess
 from tests.integration.participants import (
     NOW,

@@ -9,6 +9,7 @@ import pytest
 
 from agents.orchestrator import Orchestrator
 from app.clock import SystemClock
+from app.control.canary import Split
 from app.delivery.effects import Effects, Finished
 from app.delivery.events import Event
 from app.messages import OrderCancel, OrderCreated, decode
@@ -41,7 +42,7 @@ class Worker:
         store.data |= table or {}
         store._key_partition |= dict.fromkeys(store.data, 0)
         settings = load_settings()
-        self.handler = Orchestrator(settings, SimpleNamespace(data=store))  # type: ignore[arg-type]
+        self.handler = Orchestrator(settings, SimpleNamespace(data=store), Split())  # type: ignore[arg-type]
         self.handler.recovered([0])
         app: Any = SimpleNamespace(db=database, clock=SystemClock(), settings=settings)
         patience: Any = Patient()

@@ -100,7 +100,7 @@ def test_every_end_of_a_process_is_simulated() -> None:
 def test_the_product_that_runs_is_the_product() -> None:
     """Every role that consumes is run by its own `register`; nothing of it is copied."""
     assert set(CONSUMING) | {"relay"} == {
-        name for name, role in ROLES.items() if role.produces and not role.lab_only
+        name for name, role in ROLES.items() if role.produces and role.standard
     }
     simulate(plan_of(1))
     for role in CONSUMING:

@@ -41,7 +41,7 @@ def refund_lost(planting: Planting) -> None:
         del self, request
         return Refunded()
 
-    planting.replace(import_module("agents.payment").Payments, "_refund", refund)
+    planting.replace(import_module("app.participants.payment").Payments, "_refund", refund)
 
 
 @plant("key-not-cancelled")
@@ -51,7 +51,7 @@ def key_not_cancelled(planting: Planting) -> None:
     async def refund(self: Any, request: Any) -> Any:
         return NothingCaptured() if request.cancel_first else await refunded(self, request)
 
-    payments = import_module("agents.payment").Payments
+    payments = import_module("app.participants.payment").Payments
     refunded = payments._refund
     planting.replace(payments, "_refund", refund)
 

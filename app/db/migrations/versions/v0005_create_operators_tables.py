@@ -291,4 +291,12 @@ def upgrade() -> None:
         sa.Column("arm", sa.Text(), server_default=sa.text("'stable'"), nullable=False),
         schema="payments",
     )
+    op.create_index(
+        "ix_payment_attempt_created_at",
+        "payment_attempt",
+        ["created_at"],
+        unique=False,
+        schema="payments",
+        postgresql_using="brin",
+    )
     op.execute("insert into ops.chaos_switch default values")

@@ -1,0 +1,1 @@
+"""Handlers of participants that more than one role runs."""
