@@ -10,6 +10,7 @@ from app.observability.health import metrics_view
 from web.api import (
     canary,
     contract,
+    dlq,
     health,
     operations,
     orders,
@@ -34,6 +35,7 @@ API = (
     products,
     sagas,
     operations,
+    dlq,
     health,
     contract,
 )

@@ -187,8 +187,9 @@ def create(
     total: int,
     rate_per_s: int,
     now: datetime,
+    detail: Mapping[str, Any] | None = None,
 ) -> None:
-    """Queue the rows of a new job and of its audit."""
+    """Queue the rows of a new job and of its audit, which gets `detail` as well."""
     tx.later(
         _CREATE,
         id=job_id,
@@ -200,16 +201,21 @@ def create(
         reason=_clean(request.reason),
         now=now,
     )
-    detail = {"job": job_id, "letters": total, "ids": len(work.ids or ()), "force": work.force}
+    said: dict[str, Any] = {
+        "job": job_id,
+        "letters": total,
+        "ids": len(work.ids or ()),
+        "force": work.force,
+    }
     if work.fingerprint:
-        detail["fingerprint"] = work.fingerprint
+        said["fingerprint"] = work.fingerprint
     audit_log.record(
         tx,
         actor=request.actor,
         action=f"dead_letter.{kind}",
         target=work.topic or "all",
         reason=request.reason,
-        detail=detail,
+        detail={**said, **(detail or {})},
         request_id=request.request_id,
     )
 

@@ -158,7 +158,7 @@ class Selection:
             "topic": self.topic,
             "partition": -1 if self.partition is None else self.partition,
             "from_offset": 0 if self.from_offset is None else self.from_offset,
-            "to_offset": 2**63 - 1 if self.to_offset is None else self.to_offset,
+            "to_offset": -1 if self.to_offset is None else self.to_offset,
             "fingerprint": self.fingerprint,
         }
 
@@ -190,12 +190,14 @@ _COLUMNS = (
     " job_id, settled_by, settle_reason, settled_at"
 )
 _D_COLUMNS = ", ".join(f"d.{name.strip()}" for name in _COLUMNS.split(","))
+# Parameters become literals, so what is not asked for is folded away and needs no look at the row.
 _SELECTED = """
         (:topic = '' or topic = :topic)
     and (not :by_id or id = any(:ids::uuid[]))
     and (:fingerprint = '' or fingerprint = :fingerprint)
     and (:partition < 0 or partition = :partition)
-    and "offset" between :from_offset and :to_offset
+    and (:from_offset = 0 or "offset" >= :from_offset)
+    and (:to_offset < 0 or "offset" <= :to_offset)
 """
 _GET = statement(f"select {_COLUMNS} from ops.dead_letter where id = :id")
 _OLDER = (

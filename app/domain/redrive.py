@@ -60,9 +60,11 @@ class Facts(NamedTuple):
 
 
 class Resent(NamedTuple):
-    """A command that may be sent again in an edited form: its own id."""
+    """A command that may be sent again in place of an unusable copy: its own id, and a body with a
+    deadline from now."""
 
     command_id: str
+    body: Body
 
 
 def verdict(
@@ -103,7 +105,7 @@ def as_command(
         return Verdict(REFUSED, f"its order waits for {command.topic}")
     if _without_deadline(command.body) != _without_deadline(body):
         return Verdict(REFUSED, "it differs from what its saga commands")
-    return Resent(command.command_id)
+    return Resent(command.command_id, command.body)
 
 
 def _by_saga(letter: Facts, saga: Saga | None, now: datetime, policy: Policy) -> Verdict:
