@@ -45,7 +45,7 @@ class RelayService(mode.Service):
         """Start publishing; broker and database were there when the worker started."""
         app = self._app
         self._outlet = KafkaOutlet(app.settings, app.settings.worker_id)
-        self._relay = Relay(app.settings, app.db, self._outlet, app.clock)
+        self._relay = Relay(app.settings, app.db, self._outlet, app.clock, app.taps)
         self._task = asyncio.create_task(self._run(self._relay), name="relay")
 
     async def on_stop(self) -> None:

@@ -125,30 +125,47 @@ POINTS: Mapping[str, Point] = MappingProxyType({point.name: point for point in _
 POINTS_WITH_EVENTS = frozenset(name for name, point in POINTS.items() if point.events)
 """Where a fault can be aimed at the key of an event."""
 
-_actions: dict[str, Action] = {}
+_actions: dict[str, tuple[Action, ...]] = {}
 
 
 async def failpoint(name: str, events: Sequence[Any] = ()) -> None:
-    """Run the action installed at `name`; free (one dictionary test) when none is installed."""
-    if _actions and (action := _actions.get(name)) is not None:
-        await action(Hit(name, events))
+    """Run the actions at `name` in turn; free (one dictionary test) when none is installed."""
+    if _actions and (actions := _actions.get(name)) is not None:
+        for action in actions:
+            await action(Hit(name, events))
 
 
 def install(name: str, action: Action) -> None:
     """Put `action` at `name`, replacing what was there. Raises KeyError for an unknown point."""
+    _actions.pop(name, None)
+    add(name, action)
+
+
+def add(name: str, action: Action) -> None:
+    """Put `action` behind what is at `name` already. Raises KeyError for an unknown point."""
     if name not in POINTS:
         raise KeyError(f"unknown failpoint {name!r}; known: {', '.join(sorted(POINTS))}")
-    _actions[name] = action
+    _actions[name] = (*_actions.get(name, ()), action)
+
+
+def discard(name: str, action: Action) -> None:
+    """Take this one `action` away from `name`; nothing happens when it is not there."""
+    left = tuple(one for one in _actions.get(name, ()) if one != action)
+    if left:
+        _actions[name] = left
+    else:
+        _actions.pop(name, None)
 
 
 def remove(name: str) -> None:
-    """Take the action at `name` away; nothing happens when there is none."""
+    """Take every action at `name` away; nothing happens when there is none."""
     _actions.pop(name, None)
 
 
 def action_at(name: str) -> Action | None:
-    """The action installed at `name` now."""
-    return _actions.get(name)
+    """The first action installed at `name` now."""
+    actions = _actions.get(name)
+    return actions[0] if actions else None
 
 
 def installed() -> tuple[str, ...]:

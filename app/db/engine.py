@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from app.settings import Settings
+    from app.taps import Taps
 
 __all__ = [
     "Database",
@@ -54,10 +55,13 @@ class Transaction:
     transaction is made again, not guessing, when that write raises RowsMissed.
     """
 
-    __slots__ = ("_begun", "_connection", "_failed", "_finished", "_queued", "guessing")
+    __slots__ = ("_begun", "_connection", "_failed", "_finished", "_queued", "_taps", "guessing")
 
-    def __init__(self, connection: Connection, *, guessing: bool = False) -> None:
+    def __init__(
+        self, connection: Connection, *, guessing: bool = False, taps: Taps | None = None
+    ) -> None:
         self._connection = connection
+        self._taps = taps
         self.guessing = guessing
         self._queued: list[bytes] = []
         self._begun = False
@@ -130,6 +134,8 @@ class Transaction:
             batch.insert(0, b"BEGIN")
             self._begun = True
         self._failed = True
+        if self._taps is not None and self._taps.statements:
+            await self._taps.on_statement()
         await self._connection.run(b";\n".join(batch))
         self._failed = False
 
@@ -201,19 +207,23 @@ class Listener:
 class Database:
     """A bounded pool of connections; open one per process and event loop."""
 
-    def __init__(self, limits: Limits, connections_max: int) -> None:
+    def __init__(self, limits: Limits, connections_max: int, taps: Taps | None = None) -> None:
         self._limits = limits
+        self._taps = taps
         self._free_slots = asyncio.Semaphore(connections_max)
         self._idle: deque[Connection] = deque()
         self._closed = False
 
     @classmethod
-    async def open(cls, settings: Settings, *, application_name: str) -> Database:
+    async def open(
+        cls, settings: Settings, *, application_name: str, taps: Taps | None = None
+    ) -> Database:
         """Return a facade configured from `settings`; connects lazily, so never fails on outage.
 
-        `application_name` names the worker in pg_stat_activity.
+        `application_name` names the worker in pg_stat_activity. `taps` stand before each statement.
         """
-        return cls(Limits.from_settings(settings, application_name), settings.db_pool_max)
+        limits = Limits.from_settings(settings, application_name)
+        return cls(limits, settings.db_pool_max, taps)
 
     async def close(self) -> None:
         """Close idle connections and refuse new transactions; busy ones close when returned."""
@@ -244,7 +254,7 @@ class Database:
         """
         connection = await self._acquire()
         try:
-            async with Transaction(connection, guessing=guessing) as tx:
+            async with Transaction(connection, guessing=guessing, taps=self._taps) as tx:
                 yield tx
         finally:
             self._release(connection)

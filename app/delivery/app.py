@@ -19,6 +19,7 @@ from app.delivery.table_store import SCHEME
 from app.observability import metrics
 from app.roles import Role
 from app.settings import Settings
+from app.taps import Taps
 from app.topics import FETCH_BYTES_MAX
 
 if TYPE_CHECKING:
@@ -42,9 +43,10 @@ class Transport(driver.Transport):
 class App(faust.App):
     """One role of the platform.
 
-    `web_extensions` are what plug-ins add to the web role's application. `settings`, `db` and
-    `clock` are for the role's code. `db` is opened by the worker
-    before Faust starts; the role's agents are declared with `app.delivery.consume`.
+    `web_extensions` are what plug-ins add to the web role's application, `taps` where they stand
+    between the worker and its servers. `settings`, `db` and `clock` are for the role's code. `db`
+    is opened by the worker before Faust starts; the role's agents are declared with
+    `app.delivery.consume`.
     """
 
     consumer: Consumer
@@ -55,6 +57,7 @@ class App(faust.App):
         self.settings = settings
         self.role = role
         self.clock = clock or SystemClock()
+        self.taps = Taps()
         self.batch_topics: set[str] = set()
         self.runners: list[StepRunner] = []
         self.web_extensions: list[Callable[[web.Application], None]] = []

@@ -189,7 +189,11 @@ class Consumer(driver.Consumer):
             tp
             for tp in active
             if not self.is_batch(tp)
-            or (self.released and busy[self._channel(tp)] < POLLS_AHEAD_MAX)
+            or (
+                self.released
+                and busy[self._channel(tp)] < POLLS_AHEAD_MAX
+                and tp.topic not in self.app.taps.paused
+            )
         )
         return wanted, len(wanted) == len(active) and self.released
 

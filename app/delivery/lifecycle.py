@@ -95,7 +95,7 @@ class Lifecycle:
         exits.configure(data_dir, settings.worker_id, settings.incarnation)
         await self._health.start()
         self._wait("PostgreSQL")
-        app.db = await Database.open(settings, application_name=settings.worker_id)
+        app.db = await Database.open(settings, application_name=settings.worker_id, taps=app.taps)
         while not await self._database_answers():
             await asyncio.sleep(LOOK_S)
         if app.consumes or app.role.produces:

@@ -65,13 +65,14 @@ class Reporter:
         return PartitionReport(tp.topic, tp.partition, done, committed, end, lag, round(age_s, 3))
 
     def status(self) -> dict[str, Any]:
-        """JSON-encodable: consumer, state, hold_reason, state_age_s, partitions."""
+        """JSON-encodable: consumer, state, hold_reason, state_age_s, paused topics, partitions."""
         view = self._state.view()
         return {
             "consumer": self._name,
             "state": view.state,
             "hold_reason": view.reason,
             "state_age_s": round(view.age_s, 3),
+            "paused": sorted(self._topics & self._app.taps.paused),
             "partitions": [one._asdict() for one in self.partitions()],
         }
 

@@ -122,6 +122,8 @@ class Step:
             await self.patience.pause((first - now).total_seconds())
 
     async def _run_records(self, records: Sequence[ConsumerRecord]) -> None:
+        if self._app.taps.incoming:
+            records = await self._app.taps.on_read(self._spec.name, records)
         began = perf_counter()
         now = self._app.clock.now()
         events: list[Event]
@@ -180,13 +182,14 @@ class Step:
         self.state.restart()
 
     async def _add_outputs(self, outputs: Outputs, finished: Iterable[Finished]) -> int:
-        count = 0
+        count, taps = 0, self._app.taps
         for one in finished:
             for out in one.outputs:
                 partition = out.partition
                 if partition is None and out.key == one.key:
                     partition = one.partition
-                await outputs.add(out.topic, partition, out.key, out.value, out.headers)
+                for sent in await taps.on_send(out) if taps.outgoing else (out,):
+                    await outputs.add(sent.topic, partition, sent.key, sent.value, sent.headers)
                 count += 1
         return count
 

@@ -2,8 +2,9 @@
 
 A plain thread, because Faust's timers start only after recovery and stop with the loop. It ends
 the process when the event loop is silent, when a rebalance or recovery makes no progress, or when
-a partition has records and its watermark stands still. A held batch (the world is down) and one
-that waits until it is due are exempt: the outage budget bounds the former, its due time the latter.
+a partition has records and its watermark stands still. A held batch (the world is down), one that
+waits until it is due and a topic that is paused are exempt: the outage budget bounds the first, its
+due time the second, whoever paused it the third.
 """
 
 from __future__ import annotations
@@ -128,6 +129,8 @@ class Watchdog(threading.Thread):
         return None
 
     def _exempt(self, tp: TP) -> bool:
+        if tp.topic in self._app.taps.paused:
+            return True
         for runner in self._app.runners:
             if tp.topic in runner.spec.topics:
                 state = runner.step.state.view().state

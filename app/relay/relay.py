@@ -22,6 +22,7 @@ from app.observability import metrics
 from app.observability.logging import get_log
 from app.relay.ownership import Ownership
 from app.relay.rounds import Rounds
+from app.taps import Taps
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -47,6 +48,7 @@ class Relay:
         db: Database,
         outlet: Outlet,
         clock: Clock,
+        taps: Taps | None = None,
     ) -> None:
         self._settings = settings
         self._db = db
@@ -55,7 +57,7 @@ class Relay:
         self._poll_s = settings.relay_poll_ms / 1000
         self._batch_max = settings.relay_batch_max
         self._ownership = Ownership(db, settings.worker_id, settings.relay_lease_ttl_s)
-        self._rounds = Rounds(db, self._ownership, outlet, clock, self._batch_max)
+        self._rounds = Rounds(db, self._ownership, outlet, clock, self._batch_max, taps or Taps())
         self._stopping = asyncio.Event()
 
     async def run(self) -> None:

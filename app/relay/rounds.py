@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from app.db.outbox import OutboxRow
     from app.relay.ownership import Ownership
     from app.relay.publisher import Outlet
+    from app.taps import Taps
 
 log = get_log(__name__)
 
@@ -41,12 +42,14 @@ class Rounds:
         outlet: Outlet,
         clock: Clock,
         batch_max: int,
+        taps: Taps,
     ) -> None:
         self._db = db
         self._ownership = ownership
         self._outlet = outlet
         self._clock = clock
         self._batch_max = batch_max
+        self._taps = taps
         self._refusals = Refusals()
 
     async def run(self) -> int:
@@ -91,8 +94,9 @@ class Rounds:
         out = self._outlet.open()
         try:
             for row in rows:
-                record = row.output
-                await out.add(record.topic, None, record.key, record.value, record.headers)
+                taps = self._taps
+                for record in await taps.on_send(row.output) if taps.outgoing else (row.output,):
+                    await out.add(record.topic, None, record.key, record.value, record.headers)
             await failpoint("relay.before_flush")
             await out.flush()
         except (KafkaError, ValueError, TypeError) as error:

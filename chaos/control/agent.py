@@ -26,6 +26,7 @@ from app.observability import metrics
 from app.observability.logging import get_log
 from app.topics import CHAOS_ACKS, CHAOS_INJECTED, CHAOS_RULES
 from chaos.control.in_force import InForce
+from chaos.faults import on_http
 from chaos.faults.kinds import KINDS
 
 if TYPE_CHECKING:
@@ -164,6 +165,7 @@ def install(app: App) -> None:
     """Run an agent beside the worker's services, and show it in the worker's status."""
     agent = Agent(app)
     app.service(agent)
+    on_http.install(app)
     probe = app.lifecycle.probe
     status = probe.status
 

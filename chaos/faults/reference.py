@@ -6,8 +6,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
+
 from app.failpoints import POINTS
+from app.roles import ROLES
 from chaos.faults import REGISTRY as INSIDE
+from chaos.faults.kinds import KINDS, UNSAFE_TO_LOSE, Kind
 from chaos.nemesis.faults import ALL, Fault
 
 _HEAD = """\
@@ -82,10 +86,37 @@ For example `delivery.after_commit=crash;nth=3` or `payment.before_call=delay:25
 Several rules stand one a line, or separated by commas.
 """
 
+_RULES = """\
+## Chaos rules: fault kinds
+
+A chaos rule puts one of these in force in every worker that it is about, within a second, until it
+is taken back or its time is over. It names a share `p` of what passes; who is struck is decided by
+a hash of seed, rule and message, so the same seed has the same victims, and a message that comes
+again (retried, re-driven, sent again) is decided anew. All times, sizes and shares are bounded.
+When a rule ends, what it holds goes on at once and what it has taken is given back.
+
+*Loses* marks kinds by which a delivery may be lost. The orchestrator sends a command again that is
+not answered, and a participant repeats its result, so on their topics nothing is lost for good.
+Nobody sends these again, and a rule on them is refused unless it says `unsafe`:
+"""
+_AFTER_RULES = """\
+`drop` writes every delivery that it loses to `losses/` in the lab's directory before it does.
+`crash` counts on disk how often it has ended a worker: `times` or once, whatever the successor
+reads. `corrupt` damages what is sent for the first time only: its reader dead-letters the record,
+and the message itself comes with the next re-drive. A topic that `pause` holds is named in the
+worker's /status, and its watchdog does not take it for a stuck one. `db_error` is held or repeated
+like a real outage, and never counts as an event's failure. `error` and `timeout` are: the batch is
+split until the struck message stands alone, and that one goes to a retry tier or, after the last
+one, to the dead letters. An answer of the API that was struck has the header `X-Chaos-Rule`; what
+ends or watches faults (`/api/chaos`, `/api/gameday`, health, metrics) is never struck.
+"""
+
 
 def page() -> str:
     """The whole page."""
-    lines = [_HEAD, *_faults(ALL), "", _AFTER, _POINTS, *_actions(), "", *_points()]
+    unsafe = ", ".join(f"`{name}`" for name in sorted(UNSAFE_TO_LOSE)) + "."
+    rules = [_RULES, unsafe, "", *_kinds(list(KINDS.values())), "", _AFTER_RULES]
+    lines = [_HEAD, *_faults(ALL), "", _AFTER, *rules, _POINTS, *_actions(), "", *_points()]
     return "\n".join(lines) + "\n"
 
 
@@ -103,6 +134,23 @@ def _faults(kinds: Sequence[type[Fault]]) -> list[str]:
         for one in kinds
     ]
     return _table(["fault", "what", "at", "lasts", "parameters", "recovery from", "needs"], rows)
+
+
+def _kinds(kinds: Sequence[Kind]) -> list[str]:
+    every = frozenset().union(*(one.roles for one in kinds))
+    rows = [
+        [
+            f"`{one.name}`" + (" (loses)" if one.loses else ""),
+            one.meaning,
+            "all" if one.roles == every else ", ".join(name for name in ROLES if name in one.roles),
+            ", ".join(f"`{name}`" for name in sorted(one.scope)),
+            ", ".join(
+                f"`{field.name}` {field.default}" for field in msgspec.structs.fields(one.params)
+            ),
+        ]
+        for one in kinds
+    ]
+    return _table(["kind", "what", "roles", "narrowed by", "parameters"], rows)
 
 
 def _actions() -> list[str]:

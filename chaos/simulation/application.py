@@ -12,6 +12,7 @@ import faust.stores.memory
 from app.db.engine import Database
 from app.delivery.killer import Group as RecordGroup
 from app.roles import role_named
+from app.taps import Taps
 from app.topics import changelog_of
 from chaos.simulation.log import Producer
 
@@ -91,6 +92,7 @@ class SimApp:
         self.clock = world.clock
         self.killer = NoJournal()
         self.async_exit_stack = AsyncExitStack()
+        self.taps = Taps()
         self.batch_topics: set[str] = set()
         self.runners: list[Any] = []
         self.tables: list[SimTable] = []

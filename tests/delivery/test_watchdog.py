@@ -12,6 +12,7 @@ from app.delivery import watchdog
 from app.delivery.positions import Positions
 from app.delivery.state import BatchState, StateView
 from app.delivery.watchdog import Progress, Watchdog
+from app.taps import Taps
 
 pytestmark = pytest.mark.unit
 
@@ -59,6 +60,7 @@ class World:
             consumer=self.consumer,
             consumer_generation_id=1,
             runners=[runner],
+            taps=Taps(),
             settings=SimpleNamespace(
                 watchdog_no_progress_s=LIMIT_S,
                 watchdog_loop_silent_s=SILENT_S,
@@ -144,6 +146,16 @@ def test_a_first_look_long_after_it_was_made_ends_nothing(
 def test_a_watermark_that_stands_ends_the_worker(world: World) -> None:
     """Records are there and nothing moves for longer than the limit."""
     world.consumer.ends[A] = 9
+    assert world.after(LIMIT_S) is None
+    assert world.after(3) == "orders-0: watermark 5 stands below 9"
+
+
+def test_a_paused_topic_may_stand(world: World) -> None:
+    """Whoever paused it bounds it; afterwards it counts from new."""
+    world.consumer.ends[A] = 9
+    world.app.taps.pause("rule", ["orders"])
+    assert world.after(3 * LIMIT_S) is None
+    world.app.taps.resume("rule")
     assert world.after(LIMIT_S) is None
     assert world.after(3) == "orders-0: watermark 5 stands below 9"
 
