@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from app.delivery import consume
 from app.gateway.client import GatewayClient
 from app.participants.payment import Payments
+from app.redrive.automatic import AutoRedrive
 from app.topics import PAYMENT_REFUND, PAYMENT_REQUESTED
 from tables import payment_idempotency
 
@@ -18,7 +19,12 @@ NAME = "payment"
 
 def register(app: App) -> None:
     """Declare the agent and its table; the gateway's connections close with the application."""
-    gateway = GatewayClient.from_settings(app.settings)
+    told = None
+    if app.settings.payment_auto_redrive:
+        redrives = AutoRedrive(app, NAME)
+        app.service(redrives)
+        told = redrives.changed
+    gateway = GatewayClient.from_settings(app.settings, told)
     app.async_exit_stack.push_async_callback(gateway.close)
     consume(
         app,

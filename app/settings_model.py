@@ -233,6 +233,12 @@ class Settings(BaseSettings):
     payment_auto_redrive_rate_per_s: int = _setting(
         "gateway", 20, "1/s", "dead letters redriven by themselves at most", ge=1, le=1000
     )
+    payment_auto_redrive_delay_s: float = _setting(
+        "gateway", 3, "s", "pause between the closing and each of a few looks for letters", gt=0
+    )
+    payment_auto_redrive_letters_max: int = _setting(
+        "gateway", 5000, "count", "dead letters of one such job, the oldest", ge=1, le=50_000
+    )
     payment_variant: Literal["stable", "slow", "faulty", "declining"] = _setting(
         "gateway",
         "stable",

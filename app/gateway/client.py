@@ -83,10 +83,12 @@ def backoff_s(attempt: int, uniform: float) -> float:
     return min(_BACKOFF_MAX_S, _BACKOFF_S * 2.0 ** (attempt - 1)) * uniform
 
 
-def observed_breaker(settings: Settings) -> Breaker:
-    """Return a breaker as the settings want it, whose state is in the metrics."""
+def observed_breaker(settings: Settings, told: Callable[[State], None] | None = None) -> Breaker:
+    """Return a breaker as the settings want it, whose state is in the metrics and `told`."""
 
     def changed(state: State) -> None:
+        if told is not None:
+            told(state)
         metrics.BREAKER_TRANSITIONS.child("gateway", state.value).inc()
         for other in State:
             metrics.BREAKER_STATE.child("gateway", other.value).set(1 if other is state else 0)
@@ -121,9 +123,12 @@ class GatewayClient:
         self._session: aiohttp.ClientSession | None = None
 
     @classmethod
-    def from_settings(cls, settings: Settings) -> GatewayClient:
-        """Return a client of the gateway that the settings name."""
-        return cls(settings.gateway_url, Limits.from_settings(settings), observed_breaker(settings))
+    def from_settings(
+        cls, settings: Settings, told: Callable[[State], None] | None = None
+    ) -> GatewayClient:
+        """Return a client of the gateway that the settings name; `told` hears of its breaker."""
+        breaker = observed_breaker(settings, told)
+        return cls(settings.gateway_url, Limits.from_settings(settings), breaker)
 
     @property
     def breaker(self) -> Breaker:
