@@ -99,6 +99,14 @@ ROLES: Mapping[str, Role] = MappingProxyType(
                 fetch_pace_ms=500,
             ),
             Role(
+                "gameday",
+                ("chaos.gameday.role",),
+                "executes queued GameDays",
+                consumes=False,
+                produces=False,
+                lab_only=True,
+            ),
+            Role(
                 "probe",
                 ("agents.probe",),
                 "numbered events through all six steps, for the rebalance ledger",

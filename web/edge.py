@@ -29,8 +29,10 @@ METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OP
 log = get_log(__name__)
 
 _PERMISSIONS: Final = "camera=(), display-capture=(), geolocation=(), microphone=(), payment=()"
+POLICY: Final = "Content-Security-Policy"
+"""The one header that a view may set otherwise: a page that was made elsewhere."""
 SECURITY_HEADERS: Final = {
-    "Content-Security-Policy": (
+    POLICY: (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
         "connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
     ),
@@ -54,7 +56,8 @@ async def edge(request: web.Request, handler: Handler) -> web.StreamResponse:
             response = await handler(request)
     except Exception as error:
         response = failure(request, problem_of(error, identity), identity)
-    response.headers.update(SECURITY_HEADERS)
+    policy = response.headers.get(POLICY, SECURITY_HEADERS[POLICY])
+    response.headers.update({**SECURITY_HEADERS, POLICY: policy})
     response.headers["X-Request-ID"] = identity
     response.headers.setdefault("Cache-Control", "no-store")
     observe(request, response.status, time.monotonic() - started)

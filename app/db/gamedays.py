@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
     from app.db.engine import Database, Transaction
 
-LEASE_S = 30.0
+LEASE_S = 15.0
+CLAIM_S = 120.0
+"""How long whoever claimed a run may take until its process renews the lease."""
 OPEN_LOCK = 0x67616D65
 """The advisory lock under which a run is opened."""
 
@@ -78,7 +80,7 @@ END = statement(
     " journal = :journal::jsonb, report = :report, ended_at = now(), lease_until = null"
     " where id = :id"
 )
-_LOST = statement(
+LOST = statement(
     "update ops.gameday_run set status = 'ENDED', verdict = 'inconclusive', error = :error,"
     " ended_at = now(), lease_until = null where id = :id and status <> 'ENDED'"
 )
@@ -126,13 +128,13 @@ async def queue(
 async def claim(db: Database, owner: str) -> tuple[str, str, dict[str, Any]] | None:
     """Take the oldest queued run: id, experiment, options; None when there is none."""
     await db.fetch(EXPIRE)
-    rows = await db.fetch(CLAIM, owner=owner, lease_s=LEASE_S)
+    rows = await db.fetch(CLAIM, owner=owner, lease_s=CLAIM_S)
     return (str(rows[0][0]), rows[0][1], rows[0][2]) if rows else None
 
 
 async def lost(db: Database, run_id: str, error: str) -> None:
     """End a run whose process is gone; one that has a verdict keeps it."""
-    await db.execute(_LOST, id=run_id, error=error)
+    await db.execute(LOST, id=run_id, error=error)
 
 
 async def abort(tx: Transaction, run_id: str) -> bool:

@@ -104,6 +104,10 @@ class Book:
         )
         return bool(rows and rows[0][0])
 
+    def lost(self, run_id: str, error: str) -> None:
+        """End a run that never came to a verdict."""
+        self._rows(gamedays.LOST, id=run_id, error=error)
+
     def end(
         self, run_id: str, verdict: str, error: str, journal: Mapping[str, Any], page: bytes
     ) -> None:

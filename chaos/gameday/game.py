@@ -153,6 +153,7 @@ class Game:
         self._leave()
         self.phases.append(Phase(name, self.now_s))
         self._say(f"{self.now_s:6.1f} s  {name}")
+        self.recorder.tell(name, self.samples[-1] if self.samples else {})
 
     def _leave(self) -> None:
         if self.phases and self.phases[-1].ended_s is None:

@@ -30,6 +30,7 @@ STANDARD_PLUGINS = (
     "chaos.injector",
     "chaos.control.agent",
     "chaos.control.payment_mode",
+    "chaos.gameday.plugin",
     "chaos.variants",
 )
 """What every worker of a lab installs, whatever else its plug-ins are."""
