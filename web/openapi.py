@@ -19,7 +19,7 @@ from msgspec import Meta
 
 from app.observability.health import package_version
 from web.problems import RETRY_AFTER_S, ProblemDetails
-from web.routes import Param, Route
+from web.routes import OneOf, Param, Route
 
 JSON: Final = "application/json"
 PROBLEM_JSON: Final = "application/problem+json"
@@ -187,7 +187,11 @@ class _Writer:
         }
 
     def _content(self, body: Any, examples: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-        content: dict[str, Any] = {"schema": self._schemas[id(body)]}
+        if isinstance(body, OneOf):
+            schema: dict[str, Any] = {"anyOf": [self._schemas[id(one)] for one in body.types]}
+        else:
+            schema = self._schemas[id(body)]
+        content: dict[str, Any] = {"schema": schema}
         named = {name: {"value": msgspec.to_builtins(value)} for name, value in examples}
         if named:
             content["examples"] = named
@@ -208,7 +212,8 @@ def _types(routes: Sequence[Route]) -> list[Any]:
         found += [param.type for param in route.reply_headers]
         found += [one for one in (route.body, route.reply) if one is not None]
         found += [reply for _, reply in route.also if reply is not None]
-    return list({id(one): one for one in found}.values())
+    flat = [one for it in found for one in (it.types if isinstance(it, OneOf) else (it,))]
+    return list({id(one): one for one in flat}.values())
 
 
 def _parameters(route: Route) -> list[tuple[Param, str]]:

@@ -27,6 +27,12 @@ class Param(NamedTuple):
     required: bool = False
 
 
+class OneOf(NamedTuple):
+    """JSON of one of several types, for `body` and `reply`; msgspec reads no union of objects."""
+
+    types: tuple[Any, ...]
+
+
 class Route(NamedTuple):
     """One operation. `body` and `reply` are msgspec types, None when there is no such JSON.
 

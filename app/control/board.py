@@ -20,6 +20,7 @@ from aiokafka.errors import KafkaError
 
 from app.clock import Clock, SystemClock
 from app.control.acks import Ack, encode
+from app.errors import BrokerOutage
 from app.observability.logging import get_log
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ FETCH_WAIT_MS = 500
 RETRY_S = 0.5
 RETRY_MAX_S = 5.0
 STOP_S = 2.0
+LOOK_S = 0.005
 
 
 class Board(mode.Service):
@@ -63,6 +65,7 @@ class Board(mode.Service):
         self._tasks: list[asyncio.Task[None]] = []
         self._due = asyncio.Event()
         self._producer: AIOKafkaProducer | None = None
+        self._consumer: AIOKafkaConsumer | None = None
         self._refused: dict[str, str] = {}
         self.version = 0
         self.caught_up = asyncio.Event()
@@ -84,6 +87,24 @@ class Board(mode.Service):
     def renew(self) -> None:
         """Acknowledge again soon, because what `note` says has changed."""
         self._due.set()
+
+    async def catch_up(self, timeout_s: float) -> None:
+        """Return when all is applied that stands in the topic now; BrokerOutage after `timeout_s`.
+
+        For who changes the topic and must know what it says.
+        """
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self.caught_up.wait()
+                while (consumer := self._consumer) is None:
+                    await asyncio.sleep(LOOK_S)
+                end = (await consumer.end_offsets([self._partition]))[self._partition]
+                while self.version < end:
+                    await asyncio.sleep(LOOK_S)
+        except (KafkaError, OSError, TimeoutError) as error:
+            raise BrokerOutage(
+                f"{self._partition.topic} cannot be read now: {_reason(error)}"
+            ) from error
 
     async def publish(
         self, topic: str, key: bytes, value: bytes, headers: list[tuple[str, bytes]]
@@ -140,12 +161,14 @@ class Board(mode.Service):
                 self.version = 0
             consumer.seek(place, self.version)
             self._reached(end)
+            self._consumer = consumer
             while True:
                 batches = await consumer.getmany(timeout_ms=2 * FETCH_WAIT_MS)
                 for record in batches.get(place, ()):
                     self._take(record.key, record.value, record.offset + 1)
                 self._reached(end)
         finally:
+            self._consumer = None
             with contextlib.suppress(TimeoutError, KafkaError):
                 await asyncio.wait_for(consumer.stop(), STOP_S)
 

@@ -58,6 +58,7 @@ class Publisher:
         self._producer: AIOKafkaProducer | None = None
         self._reader: asyncio.Task[None] | None = None
         self._heard = asyncio.Condition()
+        self._latest = asyncio.Event()
         self._acks: dict[str, Ack] = {}
 
     async def publish(self, key: str, value: bytes | None) -> int:
@@ -96,10 +97,17 @@ class Publisher:
         oldest_s = self._clock.now().timestamp() - HEARTBEATS * self._settings.control_heartbeat_s
         return {w: ack for w, ack in self._acks.items() if ack.at.timestamp() >= oldest_s}
 
-    async def listen(self) -> None:
-        """Follow the acknowledgements from now on; returns at once, and may be called again."""
+    async def listen(self, wait_s: float = 0.0) -> None:
+        """Follow the acknowledgements from now on; may be called again.
+
+        Waits at most `wait_s` until the latest ones are read.
+        """
         if self._reader is None or self._reader.done():
+            self._latest.clear()
             self._reader = asyncio.create_task(self._follow(), name=f"{self._acks_place.topic}")
+        if wait_s:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._latest.wait(), wait_s)
 
     async def close(self) -> None:
         """Let Kafka go."""
@@ -159,10 +167,14 @@ class Publisher:
             end = (await consumer.end_offsets([place]))[place]
             found = (await consumer.offsets_for_times({place: int(since_s * 1000)}))[place]
             consumer.seek(place, end if found is None else found.offset)
+            read = end if found is None else found.offset
             while True:
+                if read >= end:
+                    self._latest.set()
                 batches = await consumer.getmany(timeout_ms=2 * FETCH_WAIT_MS)
                 for record in batches.get(place, ()):
                     self._hear(record.value)
+                    read = record.offset + 1
                 if batches:
                     async with self._heard:
                         self._heard.notify_all()

@@ -23,6 +23,9 @@ class Switch(NamedTuple):
 
 _EPOCH = statement("select epoch from ops.chaos_switch")
 _READ = statement("select epoch, thrown_by, reason, thrown_at from ops.chaos_switch")
+_SERIALISE = statement("select pg_advisory_xact_lock(:number)")
+_CHANGES = 7_305_001
+"""Any number that nothing else locks."""
 _THROW = statement(
     "update ops.chaos_switch set epoch = epoch + 1, thrown_by = :by, reason = :reason,"
     " thrown_at = now() returning epoch, thrown_by, reason, thrown_at"
@@ -39,6 +42,11 @@ async def read(tx: Transaction) -> Switch:
     """Return the switch."""
     rows = await tx.fetch(_READ)
     return Switch(*rows[0]) if rows else Switch(0, "", "", None)
+
+
+async def serialise(tx: Transaction) -> None:
+    """Let no other change of chaos rules happen until `tx` ends; the switch itself never waits."""
+    await tx.fetch(_SERIALISE, number=_CHANGES)
 
 
 async def throw(tx: Transaction, by: str, reason: str) -> Switch:

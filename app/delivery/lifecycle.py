@@ -25,6 +25,7 @@ from app.errors import DatabaseOutage, TransientDatabase
 from app.failpoints import failpoint
 from app.observability.health import HealthServer, Verdict
 from app.observability.logging import get_log
+from app.taps import exempt
 
 if TYPE_CHECKING:
     from app.delivery.app import App
@@ -138,7 +139,8 @@ class Lifecycle:
         while True:
             await asyncio.sleep(settings.worker_seen_interval_s)
             try:
-                await see_run(self._app.db, run_id(settings))
+                with exempt():
+                    await see_run(self._app.db, run_id(settings))
             except (DatabaseOutage, TransientDatabase) as error:
                 log.debug("worker.not_seen", reason=str(error))
 

@@ -31,6 +31,7 @@ from chaos.faults.kinds import KINDS
 
 if TYPE_CHECKING:
     from app.delivery import App
+    from app.topics import TopicSpec
     from chaos.control.rule import Rule
     from chaos.faults.kinds import Kind
 
@@ -43,16 +44,23 @@ PLACES_MAX = 200
 
 
 class Agent(mode.Service):
-    """Runs between the worker's start and stop. `rules` is what it has in force."""
+    """Runs between the worker's start and stop. `rules` is what it has in force, `topics` are those
+    of the rules and of their acknowledgements."""
 
-    def __init__(self, app: App, kinds: Mapping[str, Kind] = KINDS) -> None:
+    def __init__(
+        self,
+        app: App,
+        kinds: Mapping[str, Kind] = KINDS,
+        topics: tuple[TopicSpec, TopicSpec] = (CHAOS_RULES, CHAOS_ACKS),
+    ) -> None:
         super().__init__()
         self._app = app
+        self.topics = topics
         self.rules = InForce(app, kinds, _call_later)
         self.board = Board(
             app.settings,
-            topic=CHAOS_RULES,
-            acks=CHAOS_ACKS,
+            topic=topics[0],
+            acks=topics[1],
             apply=self.rules.apply,
             note=self.rules.note,
         )
@@ -173,3 +181,7 @@ def install(app: App) -> None:
         return {**status(), "chaos": agent.status()}
 
     probe.status = said  # type: ignore[method-assign]
+    if app.role.name == "web":
+        from chaos.control import web
+
+        web.install(app, agent)

@@ -68,6 +68,7 @@ class InForce:
         self._held: dict[str, Held] = {}
         self._ended: list[Held] = []
         self._known: dict[str, Rule] = {}
+        self._keys: set[str] = set()
         self.configs: dict[str, bytes] = {}
         self.epoch = 0
 
@@ -78,6 +79,7 @@ class InForce:
             if value is not None:
                 self.configs[key] = value
             return ""
+        self._keys.discard(key) if value is None else self._keys.add(key)
         self._drop(key, "replaced" if value is not None else "deleted")
         self._known.pop(key, None)
         if value is None:
@@ -121,6 +123,10 @@ class InForce:
         """The published rules that have not ended, for whomever."""
         self._known = {i: rule for i, rule in self._known.items() if self._left_s(rule) > 0}
         return dict(self._known)
+
+    def stale(self) -> list[str]:
+        """Keys that stand in the topic and mean nothing any more."""
+        return sorted(self._keys - self.known().keys())
 
     def note(self) -> dict[str, Any]:
         """What acknowledgements and /status say: the rules in force here and their hits."""

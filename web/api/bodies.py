@@ -38,7 +38,7 @@ AmountIn = Annotated[
     ),
 ]
 """Money as people write it, a number or text; kept as it came, so that no digit is lost."""
-Body = TypeVar("Body", bound=Struct)
+Body = TypeVar("Body")
 
 _KEY: Final = re.compile(r"[\x21-\x7e]{1,200}")
 _POINTER: Final = re.compile(r" - at `(.+?)`$")
