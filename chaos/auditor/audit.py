@@ -111,10 +111,19 @@ def facts(store: Store) -> dict[str, Any]:
         ),
         "timed_out": store.number("select count(*) from order_state where reason = 'timeout'"),
         "parked": store.number("select count(*) from order_state where status = 'PARKED'"),
+        "waivers": _waivers(store),
         "dead_letters": store.number("select count(*) from letter"),
         "dead_letter_list": [dict(zip(names, row, strict=True)) for row in letters],
         "outcomes": _outcomes(store),
     }
+
+
+def _waivers(store: Store) -> list[dict[str, Any]]:
+    """What operators gave up, and so excused: which order, which command, who, why."""
+    rows = store.rows(
+        f"select order_id::varchar, what, who, why from waiver order by at_s limit {LETTERS_SHOWN}"
+    )
+    return [dict(zip(("order", "skipped", "who", "why"), row, strict=True)) for row in rows]
 
 
 def _outcomes(store: Store) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ FINAL = ("COMPLETED", "CANCELLED", "REJECTED")
 PARKED = "PARKED"
 
 CREATED, CANCEL, STATUS_CHANGED = "order.created", "order.cancel", "order.status_changed"
+OPERATE = "order.operate"
 BARRIER_TYPE = "barrier.v1"
 
 #: Consumer to the topics it reads; its group is `<namespace>-<role>`.
@@ -20,6 +21,7 @@ CONSUMERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "orchestrator": (
             CREATED,
             CANCEL,
+            OPERATE,
             "order.reviewed",
             "payment.result",
             "inventory.result",
@@ -76,6 +78,7 @@ EDGES = frozenset(
         ("COMMIT_PENDING", "PARKED"),
         ("COMPENSATING", "CANCELLED"),
         ("COMPENSATING", "PARKED"),
+        ("PARKED", "PAYMENT_PENDING"),
         ("PARKED", "INVENTORY_PENDING"),
         ("PARKED", "SHIPPING_PENDING"),
         ("PARKED", "COMMIT_PENDING"),
@@ -84,6 +87,20 @@ EDGES = frozenset(
         ("PARKED", "COMPENSATING"),
     }
 )
+
+#: What an operator did to a saga, in its history, and the act that must stand behind it; "": any.
+OPERATIONS: Mapping[str, str] = MappingProxyType(
+    {
+        "operator_retried": "saga.retry",
+        "operator_resumed": "saga.resume",
+        "operator_compensated": "saga.compensate",
+        "operator_skipped": "saga.skip",
+        "operator_refused": "",
+    }
+)
+SKIPPED, TURNED_BACK = "operator_skipped", "operator_compensated"
+#: What may be skipped: compensations, and the step after the pivot.
+SKIPPABLE = ("refund", "release", "cancel", "commit")
 
 #: How an order of each class of the load must end: status and reason.
 EXPECTED_ENDS: Mapping[str, tuple[str, str]] = MappingProxyType(

@@ -51,6 +51,9 @@ _QUERIES: Mapping[str, str] = {
     " from ops.outbox_parked",
     "letter_index": 'select topic, partition, "offset", origin_topic, origin_partition,'
     " origin_offset, consumer from ops.dead_letter",
+    "act": "select case when detail->>'event_id' ~ '^[0-9a-f-]{36}$' then detail->>'event_id' end"
+    " as event_id, action, actor, target, reason, extract(epoch from at)::float8 as at_s"
+    " from ops.audit_log",
     "inbox": 'select consumer, event_id::text, status, attempt, topic, partition, "offset",'
     " extract(epoch from at)::float8 as at_s, outputs from ops.inbox",
 }

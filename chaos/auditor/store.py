@@ -47,6 +47,8 @@ TABLES: dict[str, str] = {
     "outbox": "event_id uuid, topic varchar, order_id varchar, parked boolean",
     "letter_index": 'topic varchar, partition integer, "offset" bigint, origin_topic varchar,'
     " origin_partition integer, origin_offset bigint, consumer varchar",
+    "act": "event_id uuid, action varchar, actor varchar, target varchar, reason varchar,"
+    " at_s double",
     "gateway": "line bigint, op varchar, order_id uuid, order_text varchar, key varchar,"
     " amount_minor bigint, currency varchar, outcome varchar, replied boolean, attempt integer,"
     " body_hash varchar, at_s double, charge_key varchar, detail varchar",
@@ -63,6 +65,7 @@ TABLES: dict[str, str] = {
     " seed bigint, lease_s double, detail varchar",
     "consumes": "consumer varchar, topic varchar, raw boolean",
     "edge": "source varchar, target varchar",
+    "operation": "event varchar, action varchar",
     "expected_end": "class varchar, rank integer, status varchar, reason varchar",
 }
 

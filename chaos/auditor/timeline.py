@@ -21,6 +21,10 @@ select at_s, 'history', 'v' || version || ' ' || case when event = '' then 'api'
        || ' -> ' || status || case when reason = '' then '' else ' (' || reason || ')' end
   from history where order_id = $order
 union all
+select at_s, 'audit log', action || ' by ' || actor
+       || case when reason = '' then '' else ': ' || reason end
+  from act where target = $order
+union all
 select updated_s, 'saga', 'is ' || state || ' v' || version
        || case when terminal then ', settled' else ', something outstanding' end
   from saga where order_id = $order

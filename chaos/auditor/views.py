@@ -9,11 +9,14 @@ from chaos.auditor.platform import (
     EDGES,
     EXPECTED_ENDS,
     INDEX_CONSUMER,
+    OPERATE,
+    OPERATIONS,
     RAW_CONSUMERS,
+    SKIPPED,
 )
 from chaos.auditor.store import Store
 
-KNOWLEDGE = ("consumes", "edge", "expected_end")
+KNOWLEDGE = ("consumes", "edge", "operation", "expected_end")
 """Tables that hold no book but what the auditor expects."""
 
 _VIEWS = f"""
@@ -59,6 +62,28 @@ select *, lag(status, 1, '') over (partition by order_id order by id) as came_fr
        lag(version, 1, 0) over (partition by order_id order by id) as version_before
   from history where event <> '';
 
+-- What operators did to a saga, with the act in the audit log that stands behind it.
+create view operated as
+select h.id, h.order_id, h.event, regexp_extract(h.reason, '^([a-z]+) by ', 1) as what,
+       a.actor as who, a.reason as why, h.at_s
+  from history h join operation o on o.event = h.event
+  join act a on a.event_id = try_cast(h.cause_id as uuid)
+   and try_cast(a.target as uuid) = h.order_id
+   and (a.action = o.action or (o.action = '' and a.action like 'saga.%'));
+
+-- A command that an operator gave up, asked for in all three places: excuses what follows from it.
+create view waiver as
+select distinct order_id, what, who, why, at_s from operated w
+ where event = '{SKIPPED}' and why <> '' and exists (select 1 from fact f
+       join history h on h.id = w.id and f.event_id = try_cast(h.cause_id as uuid)
+        and f.order_id = w.order_id where f.topic = '{OPERATE}');
+
+-- A refund given up although the provider has given the money back: PostgreSQL cannot know.
+create view given_back as
+select a.order_id from attempt a semi join waiver w on w.order_id = a.order_id and w.what = 'refund'
+  left join money m on m.order_id = a.order_id
+ where a.status = 'REFUNDING' and coalesce(m.captured_minor - m.refunded_minor, 0) = 0;
+
 create view working_copy as
 select tbl, key, arg_max(body_hash, "offset") as body_hash
   from (select tbl, partition, key, "offset", coalesce(body_hash, '') as body_hash from changelog)
@@ -79,6 +104,7 @@ def prepare(store: Store) -> None:
     ]
     store.insert("consumes", listed)
     store.insert("edge", [{"source": a, "target": b} for a, b in sorted(EDGES)])
+    store.insert("operation", [{"event": e, "action": a} for e, a in OPERATIONS.items()])
     store.insert(
         "expected_end",
         [

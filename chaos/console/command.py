@@ -1,10 +1,12 @@
-"""The commands `symphony order create|show|ls|cancel` and `symphony saga show|watch`."""
+"""The commands `symphony order create|show|ls|cancel` and `symphony saga show|watch`.
+
+Those of an operator stand in `chaos.console.operations`.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from secrets import token_hex
 from typing import Annotated, Any
 from urllib.parse import urlencode
@@ -13,19 +15,14 @@ import msgspec
 import typer
 
 from app.cli import EXIT_FAILED, Failure, Json, print_json, print_table
-from chaos.console import canary, payments, review
+from chaos.console import canary, operations, payments, review
 from chaos.console.api import Api, ApiError
+from chaos.console.options import LabDir, OrderId, Url, api_of, clock, history_line, history_row
 from chaos.console.recorded import place_recorded
 from chaos.workload.target import running_lab
 
 WATCH_PAUSE_S = 0.2
 NOT_FOUND = 404
-
-Url = Annotated[str, typer.Option(help="The API; default: the running lab's.")]
-LabDir = Annotated[
-    Path | None, typer.Option("--lab-dir", help="Directory of the lab; default setting lab_dir.")
-]
-OrderId = Annotated[str, typer.Argument(help="The id of an order.")]
 
 order = typer.Typer(no_args_is_help=True, help="Orders of the running lab.")
 saga = typer.Typer(no_args_is_help=True, help="Sagas of the running lab.")
@@ -33,6 +30,7 @@ saga = typer.Typer(no_args_is_help=True, help="Sagas of the running lab.")
 
 def register(root: typer.Typer) -> None:
     """Add the commands of the console: order, saga, payments, canary and review."""
+    operations.register(saga)
     root.add_typer(order, name="order")
     root.add_typer(saga, name="saga")
     for module in (payments, canary, review):
@@ -76,7 +74,7 @@ def create(
 @order.command("show")
 def show(order_id: OrderId, url: Url = "", as_json: Json = False, lab_dir: LabDir = None) -> None:
     """Print an order with its lines and its history."""
-    found = _api(url, lab_dir).get(f"/api/orders/{order_id}")
+    found = api_of(url, lab_dir).get(f"/api/orders/{order_id}")
     if as_json:
         print_json(found)
         return
@@ -90,7 +88,7 @@ def show(order_id: OrderId, url: Url = "", as_json: Json = False, lab_dir: LabDi
         ]
     )
     typer.echo("")
-    print_table([_history_row(one) for one in found["history"]])
+    print_table([history_row(one) for one in found["history"]])
 
 
 @order.command("ls")
@@ -102,7 +100,7 @@ def ls(
     lab_dir: LabDir = None,
 ) -> None:
     """List the newest orders."""
-    found = _newest(_api(url, lab_dir), limit, status)
+    found = _newest(api_of(url, lab_dir), limit, status)
     if as_json:
         print_json(found)
         return
@@ -113,7 +111,7 @@ def ls(
                 "customer": one["customerId"],
                 "total": f"{one['total']} {one['currency']}",
                 "status": _state(one, "status"),
-                "created": _clock(one["createdAt"]),
+                "created": clock(one["createdAt"]),
             }
             for one in found
         ]
@@ -133,7 +131,7 @@ def cancel(
     lab_dir: LabDir = None,
 ) -> None:
     """Ask for the cancellation of an order; the saga decides whether it is in time."""
-    reply = _api(url, lab_dir).post(f"/api/orders/{order_id}/cancel", {"reason": reason})
+    reply = api_of(url, lab_dir).post(f"/api/orders/{order_id}/cancel", {"reason": reason})
     if as_json:
         print_json(reply)
     else:
@@ -146,7 +144,7 @@ def saga_show(
     order_id: OrderId, url: Url = "", as_json: Json = False, lab_dir: LabDir = None
 ) -> None:
     """Print where a saga stands, step by step."""
-    found = _api(url, lab_dir).get(f"/api/sagas/{order_id}")
+    found = api_of(url, lab_dir).get(f"/api/sagas/{order_id}")
     if as_json:
         print_json(found)
     else:
@@ -165,12 +163,12 @@ def saga_watch(
 
     Exit codes: 0 it is final, 1 it was not in time.
     """
-    api = _api(url, lab_dir)
+    api = api_of(url, lab_dir)
     last: dict[str, Any] = {}
     told = 0
     for last in _looks(api, order_id, timeout):
         for entry in last["history"][told:]:
-            typer.echo(_line(entry) if as_json else _told(entry))
+            typer.echo(_line(entry) if as_json else history_line(entry))
         told = len(last["history"])
     if as_json and last:
         typer.echo(_line(last))
@@ -232,7 +230,7 @@ def _print_saga(found: dict[str, Any]) -> None:
         ]
     )
     typer.echo("")
-    print_table([_history_row(one) for one in found["history"]])
+    print_table([history_row(one) for one in found["history"]])
 
 
 def _item(text: str) -> dict[str, Any]:
@@ -242,33 +240,9 @@ def _item(text: str) -> dict[str, Any]:
     return {"productId": sku, "quantity": int(quantity or 1)}
 
 
-def _history_row(entry: dict[str, Any]) -> dict[str, str]:
-    return {
-        "at": _clock(entry["at"]),
-        "event": entry["event"],
-        "state": entry["status"],
-        "reason": entry["reason"],
-    }
-
-
-def _told(entry: dict[str, Any]) -> str:
-    """One line of a watched history, in columns that need not know the lines to come."""
-    row = _history_row(entry)
-    return f"{row['at']}  {row['event']:<18}  {row['state']:<17}  {row['reason']}".rstrip()
-
-
 def _state(found: dict[str, Any], name: str) -> str:
     return f"{found[name]} ({found['reason']})" if found["reason"] else str(found[name])
 
 
-def _clock(at: str) -> str:
-    """The time of day of an ISO 8601 instant, to the millisecond."""
-    return at.partition("T")[2][:12].rstrip("Z")
-
-
 def _line(document: Any) -> str:
     return msgspec.json.encode(document).decode()
-
-
-def _api(url: str, lab_dir: Path | None) -> Api:
-    return Api(url or running_lab(lab_dir).url)

@@ -18,6 +18,23 @@ class Defect(NamedTuple):
     sql: str
 
 
+def operated(order: str, event: str, action: str, told: str, reason: str = "by letter") -> str:
+    """SQL by which an operator has acted on `order`: history, audit log, topic and inbox say so."""
+    act = f"md5('act of ' || ${order}::varchar)::uuid"
+    return (
+        f"insert into act by name select {act} as event_id, '{action}' as action, 'eve' as actor,"
+        f" ${order}::varchar as target, '{reason}' as reason, 1.0 as at_s;"
+        "insert into history by name select (select max(id) from history) + 1 as id,"
+        f" order_id, version, '{event}' as event, state as status, '{told}' as reason,"
+        f" {act}::varchar as cause_id, 1.0 as at_s from saga where order_id = ${order};"
+        "insert into record by name select * replace ('order.operate' as topic,"
+        f" {act} as event_id, 'order.operate.v1' as type, '' as causation) from record"
+        f" where order_id = ${order} and topic = 'order.created';"
+        f"insert into inbox by name select * replace ({act} as event_id) from inbox"
+        " where consumer = 'orchestrator' limit 1"
+    )
+
+
 GHOST = "00000000-0000-0000-0000-00000000dead"
 
 DEFECTS = (
@@ -86,6 +103,17 @@ DEFECTS = (
            "update saga set version = 1 where order_id = $happy"),
     Defect("older version written later", ("O5",),
            "update history set version = 0 where order_id = $happy and status = 'COMPLETED'"),
+    Defect("operator's line that nobody asked for", ("O5",),
+           "insert into history by name select max(id) + 1 as id, $happy as order_id,"
+           " 99 as version, 'operator_retried' as event, 'COMPLETED' as status,"
+           " 'charge by eve' as reason, uuid()::varchar as cause_id from history;"
+           "update saga set version = 99 where order_id = $happy"),
+    Defect("operator did something else than asked", ("O5",),
+           operated("happy", "operator_skipped", "saga.retry", "commit by eve: by letter")),
+    Defect("forward command skipped", ("O5",),
+           operated("happy", "operator_skipped", "saga.skip", "charge by eve: by letter")),
+    Defect("operator's action lost", ("X1",),
+           f"insert into act values ('{GHOST}', 'saga.retry', 'eve', $happy::varchar, '', 1.0)"),
     Defect("saga without an order", ("O5",),
            f"insert into saga by name select * replace ('{GHOST}'::uuid as order_id) from saga"
            " where order_id = $happy; insert into history by name select * replace"
@@ -262,4 +290,62 @@ DEFECTS = (
            "update action set phase = 'not_undone', detail = 'toxic: refused'"
            " where phase = 'ended'"),
     Defect("fault never looked at", ("A1",), "delete from action where phase = 'proved'"),
+)  # fmt: skip
+
+REFUND_LOST = ("delete from gateway where order_id = $refused and op = 'refund';"
+               "update attempt set status = 'REFUNDING' where order_id = $refused;")  # fmt: skip
+STOCK_KEPT = (
+    "update reservation set status = 'HELD' where order_id = $refused;"
+    "update stock set held = held + l.quantity, available = available - l.quantity"
+    " from reservation_line l where l.order_id = $refused and l.sku = stock.sku;"
+)
+NOT_CONSUMED = (
+    "update reservation set status = 'HELD' where order_id = $happy;"
+    "update stock set held = held + l.quantity, consumed = consumed - l.quantity"
+    " from reservation_line l where l.order_id = $happy and l.sku = stock.sku;"
+)
+SHIPPED = "update shipment set status = 'SHIPPED' where order_id = $refused;"
+
+
+def skipped(order: str, operation: str, reason: str = "by letter") -> str:
+    """SQL by which an operator has given a command up."""
+    return operated(order, "operator_skipped", "saga.skip", f"{operation} by eve: {reason}", reason)
+
+
+#: What is excused by which waiver, and what each of them does not excuse.
+WAIVED = (
+    Defect("refund skipped", (), REFUND_LOST + skipped("refused", "refund")),
+    Defect("refund skipped that had happened", (),
+           "update attempt set status = 'REFUNDING' where order_id = $refused;"
+           + skipped("refused", "refund")),
+    Defect("release skipped", (), STOCK_KEPT + skipped("refused", "release")),
+    Defect("shipping's cancel skipped", (), SHIPPED + skipped("refused", "cancel")),
+    Defect("commit skipped", (), NOT_CONSUMED + skipped("happy", "commit")),
+    Defect("turned back by an operator", (),
+           "update request set expected = 'happy' where order_id = $refused;"
+           "update saga set reason = 'operator' where order_id = $refused;"
+           + operated("refused", "operator_compensated", "saga.compensate", "ship by eve")),
+    Defect("another command of it skipped", ("P3", "P4"),
+           REFUND_LOST + skipped("refused", "release")),
+    Defect("another order's refund skipped", ("P3", "P4"),
+           REFUND_LOST + skipped("sold_out", "refund")),
+    Defect("skipped without a reason", ("P3", "P4"),
+           REFUND_LOST + skipped("refused", "refund", "")),
+    Defect("skip that is in no topic", ("P3", "P4", "X1"),
+           REFUND_LOST + skipped("refused", "refund")
+           + ";delete from record where topic = 'order.operate'"),
+    Defect("skip that is in no audit log", ("O5", "P3", "P4"),
+           REFUND_LOST + skipped("refused", "refund") + ";delete from act"),
+    Defect("refunded twice and skipped", ("P3", "P4", "P5", "P6", "P7"),
+           "insert into gateway by name select * replace (line + 1000 as line, 'random' as key)"
+           " from gateway where order_id = $refused and op = 'refund';"
+           + skipped("refused", "refund")),
+    Defect("consumed by a cancelled order, release skipped", ("S1", "S3"),
+           "update reservation set status = 'COMMITTED' where order_id = $refused;"
+           + skipped("refused", "release")),
+    Defect("never shipped, its cancel skipped", ("H1",),
+           "delete from shipment where order_id = $happy;" + skipped("happy", "cancel")),
+    Defect("no operator turned it back", ("O7",),
+           "update request set expected = 'happy' where order_id = $refused;"
+           "update saga set reason = 'operator' where order_id = $refused"),
 )  # fmt: skip

@@ -8,10 +8,12 @@ import pytest
 
 from chaos.auditor import views
 from chaos.auditor.invariants import CATALOGUE, Book, Kind
+from chaos.auditor.report.page import page
+from chaos.auditor.report.text import sentence, text
 from chaos.auditor.store import Store
 from chaos.auditor.verdict import State
-from tests.auditor.books import fill, orders, plant, verdict_of
-from tests.auditor.planted import DEFECTS, Defect
+from tests.auditor.books import document_of, fill, orders, plant, verdict_of
+from tests.auditor.planted import DEFECTS, WAIVED, Defect
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +57,24 @@ def test_a_planted_defect_is_caught_by_its_invariant_and_no_other(
     found = violated(books)
     assert set(found) == set(defect.caught_by)
     assert found[defect.caught_by[0]]
+
+
+@pytest.mark.parametrize("defect", WAIVED, ids=lambda defect: defect.name.replace(" ", "-"))
+def test_a_waiver_excuses_what_it_explains_and_nothing_else(books: Store, defect: Defect) -> None:
+    """An operator answers for one command of one order; what else is wrong is still found."""
+    plant(books, defect.sql)
+    assert set(violated(books)) == set(defect.caught_by)
+
+
+def test_a_waiver_is_named_with_who_and_why(books: Store) -> None:
+    """The verdict holds, and says what it holds in spite of."""
+    plant(books, WAIVED[0].sql)
+    told = document_of(books)
+    waiver = {"order": orders()["refused"], "skipped": "refund", "who": "eve", "why": "by letter"}
+    assert (told["result"], told["waivers"]) == ("holds", [waiver])
+    assert ", 1 command given up by operators: " in sentence(told)
+    for form in (text(told), page(told)):
+        assert all(word in form for word in waiver.values())
 
 
 def test_every_invariant_is_broken_by_some_defect() -> None:

@@ -12,6 +12,7 @@ from typer.testing import CliRunner, Result
 from app.errors import SymphonyError
 from chaos.console.command import register
 from tests.integration.api_client import api, move_saga, query
+from tests.integration.test_api_operations import ORDER_ID, PARKED_CHARGE, creation, store
 
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio]
 
@@ -106,3 +107,26 @@ async def test_an_api_that_is_away_is_named() -> None:
     failed = await symphony("order", "ls", "--url", "http://127.0.0.1:1")
     assert isinstance(failed.exception, SymphonyError)
     assert "http://127.0.0.1:1 does not answer" in failed.exception.detail
+
+
+async def test_an_operator_acts_from_the_console(database: str) -> None:
+    """What waits is listed with what can be done; an action says what to look at next."""
+    saga = store(database, creation(), PARKED_CHARGE)
+    async with api(database) as client:
+        url = ("--url", str(client.make_url("")))
+        parked = await symphony("saga", "parked", *url)
+        assert ORDER_ID in parked.output
+        assert "retry, compensate, resume" in parked.output
+        asked = await symphony("saga", "retry", ORDER_ID, "--reason", "it is back", *url)
+        assert f"retry requested at version {saga.version}" in asked.output
+        rows = query(database, "select actor, action, reason from ops.audit_log")
+        assert rows == [("console", "saga.retry", "it is back")]
+        refused = await symphony("saga", "skip", ORDER_ID, "--reason", "x", *url)
+        assert isinstance(refused.exception, SymphonyError)
+        assert "retry it, or compensate" in str(refused.exception)
+        stale = await symphony("saga", "resume", ORDER_ID, "--version", "1", *url)
+        assert "stale_version" in str(stale.exception)
+        waited = await symphony("saga", "retry", ORDER_ID, "--wait", "0.1", *url)
+        assert "not decided within 0.1 s" in str(waited.exception)
+        missing = await symphony("saga", "skip", ORDER_ID, *url)
+        assert missing.exit_code == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from chaos.auditor.invariants.invariant import Book, Invariant, Kind
+from chaos.auditor.platform import SKIPPABLE, SKIPPED, TURNED_BACK
 
 _ACCEPTED = """
 select order_id, expected from request where kind = 'create' and outcome = 'ok'
@@ -13,11 +14,14 @@ select k.order_id, r.expected from request r join idempotency k using (key)
 
 #: First requests for an order, and the same again under the same key.
 _ORDERED = "kind in ('create', 'repeat')"
-#: A timeout, and a decline that the gateway drew for itself, excuse an order from its class.
+#: A timeout, a decline that the gateway drew for itself, and an operator who turned it back excuse
+#: an order from its class.
 _JUDGED = f"""
 ({_ACCEPTED}) a join order_state o using (order_id)
   join expected_end e on e.class = a.expected
  where o.final and o.reason <> 'timeout'
+   and not (o.reason = 'operator' and o.order_id in
+        (select order_id from operated where event = '{TURNED_BACK}'))
    and not (o.reason = 'payment_declined' and e.class <> 'declined' and o.order_id in
         (select order_id from gateway where outcome = 'declined'))
 """
@@ -110,7 +114,7 @@ INVARIANTS = (
         "a history is a path of the saga, ends once, in the order's state",
         (Book.POSTGRES,),
         "select count(*) from step",
-        """
+        f"""
         select order_id::varchar, order_id, case
                when came_from in ('COMPLETED', 'CANCELLED', 'REJECTED')
                then 'went on after its end: ' || came_from || ' > ' || status
@@ -130,6 +134,14 @@ INVARIANTS = (
                (select order_id, arg_max(status, id) as last, max(version) as version
                   from step group by order_id) h using (order_id)
          where h.last is null or h.last <> s.state or h.version > s.version
+        union all
+        select h.order_id::varchar, h.order_id, h.event || ' (' || h.reason || '), but no operator'
+               || ' asked for it'
+          from history h join operation o on o.event = h.event
+         where h.id not in (select id from operated)
+        union all
+        select order_id::varchar, order_id, 'skipped ' || what || ', which nobody may skip'
+          from operated where event = '{SKIPPED}' and what not in {SKIPPABLE}
         union all
         select order_id::varchar, order_id, 'a saga without an order'
           from saga anti join orders using (order_id) where terminal

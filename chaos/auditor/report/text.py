@@ -35,6 +35,8 @@ def text(document: Document) -> str:
     ]
     parts = [columns(rows)]
     parts += [_witnesses(one) for one in document["invariants"] if one["violations"]]
+    if document["waivers"]:
+        parts.append(_waivers(document))
     if document["dead_letters"]:
         parts.append(_letters(document))
     return "\n".join(parts)
@@ -53,6 +55,9 @@ def sentence(document: Document) -> str:
     told = f"{document['orders']:,} orders"
     if document["faults"]:
         told += f" under {document['faults']:,} fault{'s' * (document['faults'] != 1)}"
+    if document["waivers"]:
+        count = len(document["waivers"])
+        told += f", {count:,} command{'s' * (count != 1)} given up by operators"
     return f"HOLDS: {told}: at-least-once delivery, effects once, audited"
 
 
@@ -95,6 +100,16 @@ def clock(at_s: float) -> str:
     if not at_s:
         return " " * 12
     return datetime.fromtimestamp(at_s, UTC).strftime("%H:%M:%S.%f")[:-3]
+
+
+def _waivers(document: Document) -> str:
+    """What an operator excused, and who answers for it."""
+    lines = ["\n  waived by operators:"]
+    lines += [
+        f"    {one['skipped']} of order {one['order']}, by {one['who']}: {one['why']}"
+        for one in document["waivers"]
+    ]
+    return "\n".join(lines)
 
 
 def _letters(document: Document) -> str:
