@@ -180,6 +180,14 @@ class Settings(BaseSettings):
         "delivery", 4, "count", "tries of one record before it is dead-lettered", ge=1, le=100
     )
 
+    dead_letters_max: int = _setting(
+        "delivery", 1000, "count", "dead letters of one consumer within the window; more stop it",
+        ge=1, le=100_000,
+    )  # fmt: skip
+    dead_letters_window_s: float = _setting(
+        "delivery", 60, "s", "the window in which dead letters are counted", gt=0
+    )
+
     step_deadline_s: float = _setting(
         "saga", 10, "s", "a step without a reply for longer is re-driven", production=600, gt=0
     )

@@ -11,6 +11,7 @@ from web.api import (
     canary,
     contract,
     dlq,
+    floods,
     health,
     operations,
     orders,
@@ -36,6 +37,7 @@ API = (
     sagas,
     operations,
     dlq,
+    floods,
     health,
     contract,
 )

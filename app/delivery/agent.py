@@ -89,6 +89,7 @@ class StepRunner:
         if self._prepared == epoch:
             return
         mine = [tp for tp in consumer.positions.done if tp.topic in self.spec.topics]
+        await self.step.flood.prepare()
         await self._app.killer.prepare(self.spec.name, epoch, mine, self.step.patience)
         await self._ticker.recovered(sorted({tp.partition for tp in mine}))
         self._prepared = epoch

@@ -11,6 +11,7 @@ from faust.transport.drivers import aiokafka as driver
 from app.clock import Clock, SystemClock
 from app.db.engine import Database
 from app.delivery.consumer import Consumer
+from app.delivery.flood import FloodBook
 from app.delivery.killer import KillerJournal, run_id
 from app.delivery.lifecycle import Lifecycle
 from app.delivery.outputs import BatchProducer
@@ -60,6 +61,7 @@ class App(faust.App):
         self.taps = Taps()
         self.batch_topics: set[str] = set()
         self.runners: list[StepRunner] = []
+        self.floods = FloodBook(self)
         self.web_extensions: list[Callable[[web.Application], None]] = []
         self.lifecycle = Lifecycle(self)
         super().__init__(f"{settings.namespace}-{role.name}", **_faust_settings(settings))

@@ -34,6 +34,7 @@ from app.delivery.events import (
     Write,
 )
 from app.delivery.failures import ToTier, as_symphony_error, next_move
+from app.delivery.flood import FloodGate
 from app.delivery.patience import Patience
 from app.delivery.precedence import Precedence
 from app.errors import DatabaseOutage, Indefinite, RowsMissed, SymphonyError, TransientDatabase
@@ -99,11 +100,14 @@ async def _by_handler(work: Awaitable[T]) -> T:
 class Effects:
     """Applies batches of one consumer through its handler."""
 
-    def __init__(self, app: App, name: str, handler: Any, patience: Patience) -> None:
+    def __init__(
+        self, app: App, name: str, handler: Any, patience: Patience, flood: FloodGate
+    ) -> None:
         self._app = app
         self._name = name
         self._handler = handler
         self._patience = patience
+        self._flood = flood
         self._precedence = Precedence(handler)
         self._guess_fresh = False
 
@@ -255,7 +259,10 @@ class Effects:
         return Finished(event.partition, event.key, event.event_id, outputs, done=False)
 
     def _move_on(self, event: Event, error: SymphonyError) -> tuple[Status, tuple[Output, ...]]:
-        """Build the records that move a failed event to a tier or to its dead letters."""
+        """Build the records that move a failed event to a tier or to its dead letters.
+
+        Raises Flooded when it would be one dead letter too many.
+        """
         settings, now = self._app.settings, self._app.clock.now()
         move = next_move(
             error,
@@ -278,6 +285,7 @@ class Effects:
             metrics.RETRIED.child(self._name, f"{move.delay_s}s").inc()
             extra = notices.retrying(event, error, due_at, now) if notices else ()
             return Status.RETRYING, (record, *extra)
+        self._flood.admit((event.topic, event.partition, event.offset))
         metrics.DEAD_LETTERED.child(self._name, error.code).inc()
         letter = deadletter.dead_letter(
             event.record,

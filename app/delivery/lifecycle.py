@@ -57,6 +57,9 @@ class WorkerProbe:
         app = self._app
         if app.consumes and (app._consumer is None or not app.consumer.released):
             return Verdict(False, "joining the consumer group or recovering tables")
+        for runner in app.runners:
+            if runner.step.flood.stopped:
+                return Verdict(False, _flooded(runner.spec.name, runner.step.flood.stopped))
         return Verdict(True)
 
     def status(self) -> dict[str, Any]:
@@ -77,6 +80,13 @@ class WorkerProbe:
             said["lease_age_s"] = round(consumer.lease_age_s(), 3)
             said["guard"] = dict(consumer.positions.stat)
         return said
+
+
+def _flooded(consumer: str, why: str) -> str:
+    return (
+        f"consumer {consumer} is stopped by a flood of dead letters ({why});"
+        f" when the cause is mended: symphony dlq release {consumer}"
+    )
 
 
 class Lifecycle:

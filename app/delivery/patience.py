@@ -15,6 +15,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, TypeVar
 
 from app.delivery.exits import Reason, end_process
+from app.delivery.flood import Flooded
 from app.delivery.state import BatchState, StateTracker
 from app.errors import DatabaseOutage, TransientDatabase
 from app.failpoints import failpoint
@@ -43,7 +44,8 @@ class Patience:
         self._state = state
 
     async def run(self, attempt: Callable[[], Awaitable[T]]) -> T:
-        """Await `attempt()` until it neither meets an outage nor contention.
+        """Await `attempt()` until it neither meets an outage nor contention; one dead letter too
+        many is held until an operator acts, however long.
 
         Raises what else it raises, and Abandoned on a revocation. `attempt` must be repeatable.
         """
@@ -61,6 +63,10 @@ class Patience:
                     metrics.HOLDS.child(self._name, "database").inc()
                 self._state.enter(BatchState.HELD, "database")
                 why = error
+            except Flooded as flooded:
+                await flooded.hold(self.pause)
+                began, tries = monotonic(), 0
+                continue
             else:
                 if tries:
                     self._state.enter(BatchState.WORKING)

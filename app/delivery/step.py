@@ -23,6 +23,7 @@ from app.delivery.decoding import bury, decode_records, raw_events
 from app.delivery.deduplicate import first_deliveries
 from app.delivery.effects import CallingEffects, Effects, Finished
 from app.delivery.events import CallingHandler, DueHandler, Event, TableObserver, Write
+from app.delivery.flood import FloodGate
 from app.delivery.idempotency import IdempotencyTable
 from app.delivery.killer import Group
 from app.delivery.outputs import Outputs
@@ -58,8 +59,9 @@ class Step:
         self._spec = spec
         self.state = StateTracker()
         self.patience = Patience(app, spec.name, self.state)
+        self.flood = FloodGate(app, spec.name, self.state)
         effects = CallingEffects if isinstance(spec.handler, CallingHandler) else Effects
-        self._effects = effects(app, spec.name, spec.handler, self.patience)
+        self._effects = effects(app, spec.name, spec.handler, self.patience, self.flood)
         self._due = spec.handler if isinstance(spec.handler, DueHandler) else None
         self._observer = spec.handler if isinstance(spec.handler, TableObserver) else None
         others = {table for table in spec.tables.values() if table is not spec.idempotency}
@@ -75,6 +77,7 @@ class Step:
         Raises Abandoned when a revocation ended a held or waiting step.
         """
         self.state.enter(BatchState.WORKING)
+        await self.flood.begin_step(self.patience.pause)
         await failpoint("delivery.before_step")
         by_tp = message.value
         metrics.BATCH_RECORDS.child(self._spec.name).observe(sum(map(len, by_tp.values())))
@@ -94,9 +97,17 @@ class Step:
     async def _run_group(self, group: Group) -> None:
         async with self._app.killer.watch(self._spec.name, group):
             if group.killer is not None:
-                await self.publish(self._bury_killer(group.records))
+                await self._publish_letters(self._bury_killer(group.records))
             else:
                 await self._run_records(group.records)
+
+    async def _publish_letters(self, letters: Sequence[Finished]) -> None:
+        await self._admit(letters)
+        await self.publish(letters)
+
+    async def _admit(self, letters: Sequence[Finished]) -> None:
+        """Hold before a dead letter too many; these are known by their records' positions."""
+        await self.flood.admit_all([one.event_id for one in letters], self.patience.pause)
 
     async def _run_when_due(self, handler: DueHandler, group: Group) -> None:
         """Run records as their time comes; the rest waits, without a transaction.
@@ -132,6 +143,8 @@ class Step:
             events, finished = raw_events(records), []
         else:
             events, finished = decode_records(records, role=self._spec.name, now=now)
+        if finished:
+            await self._admit(finished)
         events, repeated = first_deliveries(events)
         if repeated:
             metrics.DUPLICATES.child(self._spec.name, "batch").inc(repeated)

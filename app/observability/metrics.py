@@ -10,7 +10,7 @@ from __future__ import annotations
 from app.observability.families import counter, gauge, histogram
 
 BATCH_STATES = ("idle", "working", "held", "waiting")
-HOLD_REASONS = ("database", "broker", "lease", "gateway")
+HOLD_REASONS = ("database", "broker", "lease", "gateway", "flood")
 BREAKER_STATES = ("closed", "open", "half_open")
 
 SECONDS_SHORT = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -75,6 +75,11 @@ DEAD_LETTERED = counter(
     "Records moved to a dead-letter topic, by error class.",
     "consumer",
     "error",
+)
+DLQ_FLOOD = gauge(
+    "symphony_dlq_flood",
+    "1 while a consumer is stopped by too many dead letters; an operator must release it.",
+    "consumer",
 )
 RETRIED = counter(
     "symphony_delivery_retried_total", "Events moved to a retry tier.", "consumer", "tier"

@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import typer
 
+from chaos.console import floods
+
+dlq = typer.Typer(no_args_is_help=True, help="Dead letters of the running lab.")
+floods.register(dlq)
+
 
 def register(root: typer.Typer) -> None:
-    """Add the commands to `root`."""
+    """Add `symphony dlq`."""
+    root.add_typer(dlq, name="dlq")

@@ -77,6 +77,17 @@ class NoJournal:
         yield
 
 
+class NoFloods:
+    """In place of ops.flood: a simulated consumer makes fewer dead letters than stop it."""
+
+    async def find(self, consumer: str) -> None:
+        """It is not stopped."""
+
+    async def open(self, consumer: str, dead_letters: int, detail: str) -> None:
+        """Nobody could release it."""
+        raise AssertionError(f"{consumer} made {dead_letters} dead letters: {detail}")
+
+
 class SimApp:
     """What a role's code and the delivery core use of `app.delivery.app.App`."""
 
@@ -91,6 +102,7 @@ class SimApp:
         self.role = role_named(worker.role)
         self.clock = world.clock
         self.killer = NoJournal()
+        self.floods = NoFloods()
         self.async_exit_stack = AsyncExitStack()
         self.taps = Taps()
         self.batch_topics: set[str] = set()

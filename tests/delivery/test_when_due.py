@@ -49,7 +49,11 @@ class Waiting:
         self.open_while_waiting = False
         self._open = 0
         self._revoked_after_s = revoked_after_s
-        app: Any = SimpleNamespace(clock=self.clock, killer=self, settings=None)
+        app: Any = SimpleNamespace(
+            clock=self.clock,
+            killer=self,
+            settings=SimpleNamespace(dead_letters_max=1, dead_letters_window_s=1.0),
+        )
         spec = ConsumerSpec("tier", ("retry.5s",), Tier(due_s), None, {}, raw=True)
         self.step = Step(app, spec)
         self.step._run_records = self._run  # type: ignore[method-assign,assignment]

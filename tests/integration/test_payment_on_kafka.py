@@ -6,6 +6,7 @@ parked; the gateway recovers, an operator sends them back, and each order is cha
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -15,6 +16,8 @@ from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.error import HTTPError
+from urllib.request import urlopen
 from uuid import uuid4
 
 import pytest
@@ -27,6 +30,7 @@ from app.errors import GatewayUnavailable
 from app.messages import Cause, Decoded, Output, PaymentRequested, deadletter, decode, emit
 from app.topics import CATALOGUE, PAYMENT_REQUESTED, changelog_of
 from chaos.lab.broker import Broker
+from chaos.lab.process import free_port
 from tests.integration.gateway_process import GatewayProcess
 from tests.integration.participants import order, rows
 from tests.waiting import wait_until
@@ -133,11 +137,11 @@ class Workers:
         self._incarnations = 0
         self.running: dict[str, subprocess.Popen[bytes]] = {}
 
-    def start(self, role: str) -> None:
+    def start(self, role: str, **changes: str) -> None:
         self._incarnations += 1
         incarnation = f"i{self._incarnations}"
         own = {"ROLE": role, "WORKER_ID": f"{role}-1", "INCARNATION": incarnation}
-        settings = {**self._settings, **own, "DATA_DIR": str(self._directory / "data")}
+        settings = {**self._settings, **own, **changes, "DATA_DIR": str(self._directory / "data")}
         variables = {f"SYMPHONY_{name}": value for name, value in settings.items()}
         with (self._directory / f"{role}-{incarnation}.log").open("wb") as log:
             self.running[role] = subprocess.Popen(
@@ -284,6 +288,77 @@ def test_worker_killed_between_charges_and_replies(
     assert gateway.lines(outcome="replayed"), "no key was used twice: nothing was proven"
     sql = "select status, count(*) from payments.payment_attempt group by status"
     assert rows(database, sql) == [("CHARGED", len(orders))]
+
+
+def test_a_flood_stops_the_consumer_until_it_is_released(
+    topics: Topics, gateway: GatewayProcess, workers: Workers, database: str
+) -> None:
+    """Past the limit no record is dead-lettered: the consumer stands, says why, stands again after
+    a kill, and goes on where it stood when an operator releases it."""
+    port = free_port()
+    limits = {"DEAD_LETTERS_MAX": "5", "HEALTH_PORT": str(port)}
+    workers.kill("payment")
+    workers.start("payment", **limits)
+    poison(topics, 3)
+    letters(topics, 3)
+    poison(topics, 20)
+    good = order()
+    request_payment(topics, [good])
+    wait_until(lambda: stopped(port), timeout_s=90, what="the flood stops the consumer")
+    wait_until(
+        lambda: (
+            rows(database, "select consumer, released_at from ops.flood") == [("payment", None)]
+        ),
+        timeout_s=30,
+        what="the row that outlives the worker",
+    )
+    workers.kill("payment")
+    workers.start("payment", **limits)
+    wait_until(lambda: stopped(port), timeout_s=90, what="its successor stands at once")
+    topics.read()
+    assert 3 <= len({_origin(one) for one in topics.letters}) <= 5, "none beyond the limit"
+    assert gateway.lines(op="charge") == []
+    rows(database, "update ops.flood set released_at = now(), released_by = 'ada' returning 1")
+    letters(topics, 23)
+    charges_made(gateway, 1)
+    assert [line["order_id"] for line in gateway.lines(op="charge")] == [good]
+
+
+def poison(topics: Topics, count: int) -> None:
+    """Records that nobody can read, one by one on one partition."""
+    for _ in range(count):
+        topics.send(Output(PAYMENT_REQUESTED.name, b"junk", b"junk", [], 0))
+    topics.flush()
+
+
+def letters(topics: Topics, count: int) -> None:
+    """Wait for dead letters of `count` different records; a kill may repeat one."""
+
+    def enough() -> bool:
+        topics.read()
+        return len({_origin(one) for one in topics.letters}) == count
+
+    wait_until(enough, timeout_s=90, what=f"{count} dead letters")
+
+
+def _origin(letter: ConsumerRecord) -> tuple[int, int]:
+    failure = deadletter.read_failure(letter.headers)
+    return failure.original_partition, failure.original_offset
+
+
+def stopped(port: int) -> bool:
+    """Whether the worker on `port` holds its batch for a flood and says what to do."""
+    try:
+        with urlopen(f"http://127.0.0.1:{port}/status", timeout=10) as answer:
+            (said,) = json.loads(answer.read())["consumers"]
+        if (said["state"], said["hold_reason"]) != ("held", "flood"):
+            return False
+        urlopen(f"http://127.0.0.1:{port}/readyz", timeout=10).close()
+    except HTTPError as error:
+        return b"symphony dlq release payment" in error.read()
+    except (OSError, KeyError, ValueError):
+        return False
+    return False
 
 
 TIER_OF = {"retry.1s": 1.0, "retry.5s": 5.0, "retry.30s": 9.0}

@@ -12,6 +12,8 @@ from app.clock import SystemClock
 from app.control.canary import Split
 from app.delivery.effects import Effects, Finished
 from app.delivery.events import Event
+from app.delivery.flood import FloodGate
+from app.delivery.state import StateTracker
 from app.messages import OrderCancel, OrderCreated, decode
 from app.messages.orders import Item
 from app.settings import load_settings
@@ -46,7 +48,8 @@ class Worker:
         self.handler.recovered([0])
         app: Any = SimpleNamespace(db=database, clock=SystemClock(), settings=settings)
         patience: Any = Patient()
-        self.effects = Effects(app, "orchestrator", self.handler, patience)
+        flood = FloodGate(app, "orchestrator", StateTracker())
+        self.effects = Effects(app, "orchestrator", self.handler, patience, flood)
 
     async def apply(self, *events: Event) -> list[Finished]:
         finished = await self.effects.apply(events)
