@@ -297,6 +297,9 @@ class Settings(BaseSettings):
     )
     api_writers: int = _setting("api", 2, "count", "transactions at the same time", ge=1, le=64)
     api_queue_max: int = _setting("api", 2000, "count", "waiting writes, more get 503", ge=1)
+    api_concurrency_max: int = _setting(
+        "api", 200, "count", "requests at once besides new orders, more get 503", ge=1
+    )
     api_request_timeout_s: float = _setting("api", 5, "s", "one request", gt=0)
     api_idempotency_retention_h: int = _setting(
         "api", 168, "h", "an Idempotency-Key is remembered for", ge=1

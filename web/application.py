@@ -7,7 +7,9 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from aiohttp import web
 
 from app.observability.health import metrics_view
+from web.admission import ADMISSION, Admission, admit
 from web.api import (
+    aliases,
     canary,
     contract,
     dlq,
@@ -30,6 +32,7 @@ Extension = Callable[[web.Application], None]
 
 API = (
     orders,
+    aliases,
     reviews,
     payments,
     canary,
@@ -56,7 +59,7 @@ def build(context: Context, extensions: Sequence[Extension] = ()) -> web.Applica
     `extensions` add what a laboratory serves beside the product.
     """
     application = web.Application(
-        middlewares=[edge], client_max_size=context.settings.api_body_max_bytes
+        middlewares=[edge, admit], client_max_size=context.settings.api_body_max_bytes
     )
     application[CONTEXT] = context
     application[ERROR_PAGE] = pages.error_page
@@ -64,6 +67,7 @@ def build(context: Context, extensions: Sequence[Extension] = ()) -> web.Applica
     application.cleanup_ctx.append(_writers)
     application[ROUTES] = []
     application[contract.DOCUMENTS] = {}
+    application[ADMISSION] = Admission(context.settings.api_concurrency_max)
     add_routes(application, declared_routes())
     application.router.add_get("/metrics", metrics_view)
     _page_routes(application)
@@ -81,7 +85,6 @@ async def _writers(application: web.Application) -> AsyncIterator[None]:
 def _page_routes(application: web.Application) -> None:
     router = application.router
     router.add_get("/", pages.index)
-    router.add_get("/orders", pages.index)
     router.add_get("/orders/{order_id}", pages.order)
     router.add_get("/ops/fragments/orders", pages.orders_fragment)
     router.add_get("/ops/fragments/orders/{order_id}", pages.order_fragment)

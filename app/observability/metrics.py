@@ -230,6 +230,11 @@ API_ORDERS = counter(
     "outcome",
 )
 API_QUEUE = gauge("symphony_api_queue_orders", "Orders waiting for a writer.")
+API_REFUSED = counter(
+    "symphony_api_refused_total",
+    "Requests refused because too many were there: orders (waiting), others (running).",
+    "kind",
+)
 API_BATCH = histogram(
     "symphony_api_batch_orders", "Orders that shared one transaction.", buckets=RECORDS
 )

@@ -7,6 +7,7 @@ is exact minor units. Unknown members are refused. It knows nothing of prices in
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from hashlib import blake2b
 from typing import Annotated, Final, TypeVar
 
@@ -101,6 +102,15 @@ async def read_order(request: web.Request, items_max: int) -> OrderRequest:
     """Return the order a request asks for; raises Problem 400, 413, 415 or 422."""
     body = decode(_ORDER, await read_json(request))
     return _check(body, items_max)
+
+
+def order_of_query(query: Mapping[str, str]) -> OrderRequest:
+    """Return the amount-only order of a query string; raises Problem 400 or 422."""
+    if "amount" not in query or "customerId" not in query:
+        raise Problem(400, "bad_parameter", "amount and customerId are needed.")
+    names = {"customerId": "customerId", "amount": "total", "shippingAddress": "shippingAddress"}
+    body = {member: query[name] for name, member in names.items() if name in query}
+    return _check(decode(_ORDER, msgspec.json.encode(body)), items_max=0)
 
 
 async def read_cancel(request: web.Request) -> CancelIn:

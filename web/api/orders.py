@@ -17,7 +17,14 @@ from app.messages import Cause
 from app.observability import metrics
 from app.observability.health import json_response
 from app.topics import ORDER_CANCEL
-from web.api.bodies import CancelIn, OrderIn, idempotency_key, read_cancel, read_order
+from web.api.bodies import (
+    CancelIn,
+    OrderIn,
+    OrderRequest,
+    idempotency_key,
+    read_cancel,
+    read_order,
+)
 from web.api.drafts import Draft, OrderReply, cancel_event, new_order_id
 from web.api.filters import CUSTOMER_MAX, choice, choice_of, instant, instant_of, text_of
 from web.api.money import format_minor
@@ -88,18 +95,20 @@ class CancelOut(msgspec.Struct, frozen=True, rename="camel"):
 
 async def place(request: web.Request) -> web.Response:
     """POST /api/orders: 202 once the order is durable."""
-    return await _place(request, 202)
+    wanted = await read_order(request, request.app[CONTEXT].settings.api_items_max)
+    return await store_order(request, wanted, 202)
 
 
 async def place_created(request: web.Request) -> web.Response:
     """POST /orders, the alias of older clients: the same, answered with 201."""
-    return await _place(request, 201)
+    wanted = await read_order(request, request.app[CONTEXT].settings.api_items_max)
+    return await store_order(request, wanted, 201)
 
 
-async def _place(request: web.Request, status: int) -> web.Response:
+async def store_order(request: web.Request, wanted: OrderRequest, status: int) -> web.Response:
+    """Answer with `status` once what is `wanted` is durable, or was so before under its key."""
     context = request.app[CONTEXT]
     key = idempotency_key(request)
-    wanted = await read_order(request, context.settings.api_items_max)
     now = context.clock.now()
     draft = Draft(
         order_id=new_order_id(now),
@@ -214,7 +223,7 @@ def _line_out(line: order_reads.LineRow, currency: str) -> LineOut:
     return LineOut(line.product_id, line.quantity, price, line.unit_price_minor)
 
 
-_LIST = (
+LIST_PARAMS: Final = (
     LIMIT,
     BEFORE,
     choice("status", STATUSES, "only orders of this status"),
@@ -226,7 +235,7 @@ _LIST = (
     instant("from", "only orders placed then or later"),
     instant("to", "only orders placed before then"),
 )
-_PLACED = (
+PLACED_HEADERS: Final = (
     Param("Location", str, "where the order is read"),
     Param("Idempotency-Replayed", Literal["true"], "an earlier request placed this order"),
 )
@@ -245,15 +254,17 @@ _BODY_PROBLEMS = (400, 413, 415, 422)
 ROUTES: Final = (
     Route(
         "POST", "/api/orders", place, "Place an order", OrderReply, OrderIn, status=202,
-        problems=_BODY_PROBLEMS, headers=(IDEMPOTENCY_KEY,), reply_headers=_PLACED,
+        problems=_BODY_PROBLEMS, headers=(IDEMPOTENCY_KEY,), reply_headers=PLACED_HEADERS,
         examples=_EXAMPLES,
     ),
     Route(
         "POST", "/orders", place_created, "Place an order (alias)", OrderReply, OrderIn, status=201,
-        problems=_BODY_PROBLEMS, headers=(IDEMPOTENCY_KEY,), reply_headers=_PLACED,
+        problems=_BODY_PROBLEMS, headers=(IDEMPOTENCY_KEY,), reply_headers=PLACED_HEADERS,
         examples=_EXAMPLES,
     ),
-    Route("GET", "/api/orders", recent, "List orders", OrdersOut, params=_LIST, problems=(400,)),
+    Route(
+        "GET", "/api/orders", recent, "List orders", OrdersOut, params=LIST_PARAMS, problems=(400,),
+    ),
     Route("GET", "/api/orders/{order_id}", show, "Read an order", OrderOut),
     Route(
         "POST", "/api/orders/{order_id}/cancel", cancel, "Ask for an order's cancellation",

@@ -89,6 +89,7 @@ class OrderWriter:
         try:
             self._queue.put_nowait(Waiting(draft, done))
         except asyncio.QueueFull:
+            metrics.API_REFUSED.child("orders").inc()
             raise unavailable("overloaded", "Too many orders are waiting; try again.") from None
         return await done
 
