@@ -318,7 +318,9 @@ _EMPTY = statement(
            settle_reason = case when d.status = 'OPEN' then :reason else d.settle_reason end,
            settled_at = case when d.status = 'OPEN' then :now else d.settled_at end,
            status = case when d.status = 'OPEN' then 'PURGED' else d.status end,
-           headers = '[]', raw_headers = '', key = null, value = null
+           headers = '[]', raw_headers = '', value = null,
+           key = case when encode(d.key, 'escape') ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'
+                      then d.key end
       from picked where d.id = picked.id
     returning d."offset", d.status = 'PURGED' and d.job_id = :job_id::uuid
     """
@@ -506,8 +508,8 @@ async def empty(
     now: datetime,
     limit: int,
 ) -> tuple[int, int, int]:
-    """Drop key, value and headers of letters after `place` and below offset `before` of its
-    partition; open ones become PURGED.
+    """Drop value and headers, and a key that is no id, of letters after `place` and below offset
+    `before` of its partition; open ones become PURGED.
 
     Return how many were emptied, how many of them became PURGED, and the last offset.
     """

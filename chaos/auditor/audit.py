@@ -93,7 +93,7 @@ def facts(store: Store) -> dict[str, Any]:
     """What is worth showing beside the verdict."""
     letters = store.rows(
         'select topic, partition, "offset", key, origin_topic, retry_role, error from letter'
-        f" order by at_s limit {LETTERS_SHOWN}"
+        f" where not deleted order by at_s limit {LETTERS_SHOWN}"
     )
     names = ("topic", "partition", "offset", "key", "origin", "consumer", "error")
     return {
@@ -111,8 +111,12 @@ def facts(store: Store) -> dict[str, Any]:
         ),
         "timed_out": store.number("select count(*) from order_state where reason = 'timeout'"),
         "parked": store.number("select count(*) from order_state where status = 'PARKED'"),
+<<<<<<< HEAD
         "waivers": _waivers(store),
         "dead_letters": store.number("select count(*) from letter"),
+=======
+        "dead_letters": store.number("select count(*) from letter where not deleted"),
+>>>>>>> 795588a (Work with dead letters from the command line; let the auditor tell a purge and an edit from a loss)
         "dead_letter_list": [dict(zip(names, row, strict=True)) for row in letters],
         "outcomes": _outcomes(store),
     }

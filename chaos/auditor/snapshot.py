@@ -50,10 +50,17 @@ _QUERIES: Mapping[str, str] = {
     " from ops.outbox union all select event_id::text, topic, aggregate_id, true"
     " from ops.outbox_parked",
     "letter_index": 'select topic, partition, "offset", origin_topic, origin_partition,'
+<<<<<<< HEAD
     " origin_offset, consumer from ops.dead_letter",
     "act": "select case when detail->>'event_id' ~ '^[0-9a-f-]{36}$' then detail->>'event_id' end"
     " as event_id, action, actor, target, reason, extract(epoch from at)::float8 as at_s"
     " from ops.audit_log",
+=======
+    " origin_offset, consumer, event_id, key as order_id,"
+    " extract(epoch from at)::float8 as at_s from ops.dead_letter",
+    "edited": "select detail ->> 'event_id' as event_id from ops.audit_log"
+    " where action = 'dead_letter.edit'",
+>>>>>>> 795588a (Work with dead letters from the command line; let the auditor tell a purge and an edit from a loss)
     "inbox": 'select consumer, event_id::text, status, attempt, topic, partition, "offset",'
     " extract(epoch from at)::float8 as at_s, outputs from ops.inbox",
 }
@@ -76,7 +83,7 @@ def read_snapshot(dsn: str, store: Store, progress: Callable[[str], None]) -> No
 def _copy(rows: Iterator[dict[str, Any]], store: Store, table: str) -> int:
     if table == "inbox":
         return _copy_inbox(rows, store)
-    shape = {"orders": _order, "saga": _saga}.get(table)
+    shape = {"orders": _order, "saga": _saga, "letter_index": _letter}.get(table)
     return store.insert(table, map(shape, rows) if shape else rows)
 
 
@@ -108,6 +115,13 @@ def _order(row: dict[str, Any]) -> dict[str, Any]:
 
 def _saga(row: dict[str, Any]) -> dict[str, Any]:
     row["body_hash"] = digest(row.pop("body"))
+    return row
+
+
+def _letter(row: dict[str, Any]) -> dict[str, Any]:
+    """An index entry, with the ids that its junk may hide."""
+    row["event_id"] = _uuid(row["event_id"].encode())
+    row["order_id"] = _uuid(bytes(row["order_id"] or b""))
     return row
 
 

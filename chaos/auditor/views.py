@@ -40,7 +40,15 @@ select order_text, any_value(order_id) as order_id,
        count(distinct currency) as currencies, any_value(currency) as currency
   from moved group by order_text;
 
-create view letter as select * from record where topic like '%{DEAD_LETTER_SUFFIX}';
+-- Dead letters that a purge, or the topic's retention, has deleted: the index still tells of them.
+create view letter as
+select *, false as deleted from record where topic like '%{DEAD_LETTER_SUFFIX}'
+union all by name
+select n.topic, n.partition, n."offset", n.at_s, coalesce(n.order_id::varchar, '') as key,
+       n.order_id, n.event_id, n.consumer as retry_role, n.origin_topic, n.origin_partition,
+       n.origin_offset, 'deleted' as error, true as deleted
+  from letter_index n join log_end e on e.topic = n.topic and e.partition = n.partition
+ where n."offset" < e.first_offset;
 
 -- Events as consumers must have taken them in, barriers included.
 create view delivered as

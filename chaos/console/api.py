@@ -42,9 +42,9 @@ class Api:
         """Return the answer of PUT `path`; raises ApiError."""
         return self._send(self._request("PUT", path, body, None))
 
-    def delete(self, path: str) -> Any:
+    def delete(self, path: str, headers: dict[str, str] | None = None) -> Any:
         """Return the answer of DELETE `path`; raises ApiError."""
-        return self._send(self._request("DELETE", path, None, None))
+        return self._send(self._request("DELETE", path, None, headers))
 
     def _request(
         self, method: str, path: str, body: Any, headers: dict[str, str] | None

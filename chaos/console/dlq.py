@@ -1,15 +1,399 @@
-"""The commands `symphony dlq`."""
+"""The commands `symphony dlq ls|groups|show|replay|edit|discard|purge|jobs|cancel`."""
 
 from __future__ import annotations
 
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import quote, urlencode
+
 import typer
 
+from app.cli import EXIT_FAILED, Failure, Json, print_json, print_table
 from chaos.console import floods
+from chaos.console.api import Api
+from chaos.workload.target import running_lab
 
-dlq = typer.Typer(no_args_is_help=True, help="Dead letters of the running lab.")
+FOLLOW_PAUSE_S = 0.5
+ENDED = ("DONE", "CANCELLED", "FAILED")
+PROGRESS_WIDTH = 60
+
+Url = Annotated[str, typer.Option(help="The API; default: the running lab's.")]
+LabDir = Annotated[
+    Path | None, typer.Option("--lab-dir", help="Directory of the lab; default setting lab_dir.")
+]
+Topic = Annotated[
+    str, typer.Argument(help="A dead-letter topic, payment.requested.dlt, or the topic itself.")
+]
+OptionalTopic = Annotated[str, typer.Argument(help="Only this dead-letter topic; default: all.")]
+Operator = Annotated[str, typer.Option("--operator", help="Who acts, for the audit log.")]
+Reason = Annotated[str, typer.Option(help="Why, for the audit log.")]
+Ids = Annotated[list[str] | None, typer.Option("--id", help="This letter; may be repeated.")]
+Group = Annotated[str, typer.Option("--fingerprint", help="Only letters of this group.")]
+Follow = Annotated[bool, typer.Option("--follow", help="Show the progress until the job ends.")]
+
+dlq = typer.Typer(no_args_is_help=True, help="Dead letters: look, send back, put away, delete.")
 floods.register(dlq)
 
 
 def register(root: typer.Typer) -> None:
     """Add `symphony dlq`."""
     root.add_typer(dlq, name="dlq")
+
+
+@dlq.command("ls")
+def ls(
+    topic: OptionalTopic = "",
+    limit: Annotated[int, typer.Option(min=1, max=100, help="How many, newest first.")] = 20,
+    status: Annotated[str, typer.Option(help="open, redriven, discarded, purged.")] = "",
+    fingerprint: Group = "",
+    url: Url = "",
+    as_json: Json = False,
+    lab_dir: LabDir = None,
+) -> None:
+    """Count dead letters by topic, or list those of one topic."""
+    api = _api(url, lab_dir)
+    if not topic:
+        found = api.get("/api/dlq/topics")
+        if as_json:
+            print_json(found)
+        else:
+            print_table([_topic_row(one) for one in found["topics"]])
+            typer.echo(f"{found['open']} open")
+        return
+    asked = {"n": limit, "status": status, "fingerprint": fingerprint}
+    query = urlencode({name: value for name, value in asked.items() if value})
+    found = api.get(f"/api/dlq/{quote(topic, safe='')}/peek?{query}")
+    if as_json:
+        print_json(found)
+        return
+    print_table([_letter_row(one) for one in found["letters"]])
+    if not found["letters"]:
+        typer.echo("no dead letters there")
+
+
+@dlq.command("groups")
+def groups(
+    topic: OptionalTopic = "",
+    url: Url = "",
+    as_json: Json = False,
+    lab_dir: LabDir = None,
+) -> None:
+    """List dead letters by cause: who failed, on what, how."""
+    query = f"?{urlencode({'topic': topic})}" if topic else ""
+    found = _api(url, lab_dir).get(f"/api/dlq/groups{query}")
+    if as_json:
+        print_json(found)
+        return
+    print_table(
+        [
+            {
+                "fingerprint": one["fingerprint"],
+                "topic": one["topic"],
+                "open": one["open"],
+                "of": one["letters"],
+                "consumer": one["consumer"],
+                "error": f"{one['errorClass']}: {one['message']}"[:80],
+            }
+            for one in found["groups"]
+        ]
+    )
+    if not found["groups"]:
+        typer.echo("no dead letters")
+
+
+@dlq.command("show")
+def show(
+    letter_id: Annotated[str, typer.Argument(help="The id of a dead letter.")],
+    url: Url = "",
+    as_json: Json = False,
+    lab_dir: LabDir = None,
+) -> None:
+    """Print one dead letter whole: origin, error, headers, payload, and what a replay would do."""
+    found = _api(url, lab_dir).get(f"/api/dlq/letters/{quote(letter_id, safe='')}")
+    if as_json:
+        print_json(found)
+        return
+    typer.echo(f"{found['topic']}[{found['partition']}]@{found['offset']}: {found['status']}")
+    typer.echo(f"from {found['originTopic']}[{found['originPartition']}]@{found['originOffset']},"
+               f" parked by {found['consumer']} after {found['attempts']} attempts,"
+               f" redriven {found['redrives']} times")  # fmt: skip
+    typer.echo(f"{found['errorClass']}: {found['errorMessage']}")
+    if found["note"]:
+        typer.echo(f"note: {found['note']}")
+    if found["verdict"]:
+        typer.echo(f"a replay would: {_said(found['verdict'])}")
+    typer.echo(f"key {found['key']}\n")
+    for header in found["headers"]:
+        typer.echo(f"  {header['name']}: {header.get('text', header.get('hex', 'null'))}")
+    typer.echo("")
+    typer.echo(_payload(found["payload"]))
+
+
+@dlq.command("replay")
+def replay(
+    topic: OptionalTopic = "",
+    *,
+    letter_id: Ids = None,
+    fingerprint: Group = "",
+    from_offset: Annotated[int | None, typer.Option(min=0, help="First offset.")] = None,
+    to_offset: Annotated[int | None, typer.Option(min=0, help="Last offset.")] = None,
+    partition: Annotated[int | None, typer.Option(min=0, help="Only of this partition.")] = None,
+    dry_run: Annotated[bool, typer.Option(help="Say what would happen; change nothing.")] = False,
+    rate: Annotated[int | None, typer.Option(min=1, help="Letters per second at most.")] = None,
+    reason: Reason = "",
+    follow: Follow = False,
+    operator: Operator = "operator",
+    url: Url = "",
+    as_json: Json = False,
+    lab_dir: LabDir = None,
+) -> None:
+    """Send dead letters back: of one topic (all, some, a range, a group), or of all topics.
+
+    Exit codes with --follow: 0 all were sent or were done already, 1 some were refused or the job
+    failed.
+    """
+    ranged = from_offset is not None or to_offset is not None or partition is not None
+    if not topic and (letter_id or ranged):
+        raise Failure("name the topic whose letters are meant")
+    if ranged and (letter_id or fingerprint):
+        raise Failure("give offsets, or --id, or --fingerprint")
+    body: dict[str, Any] = {"dryRun": dry_run, "reason": reason}
+    if rate is not None:
+        body["ratePerS"] = rate
+    if fingerprint:
+        body["fingerprint"] = fingerprint
+    if letter_id:
+        body["ids"] = letter_id
+    path = "/api/dlq/replay-all"
+    if topic:
+        path = f"/api/dlq/{quote(topic, safe='')}/replay"
+    if ranged:
+        path += "-range"
+        body |= {"fromOffset": from_offset or 0, "toOffset": _last(to_offset)}
+        if partition is not None:
+            body["partition"] = partition
+    api = _api(url, lab_dir)
+    reply = api.post(path, body, {"X-Operator": operator})
+    if dry_run:
+        _print_dry_run(reply, as_json=as_json)
+    else:
+        _tell(api, reply, follow=follow, as_json=as_json)
+
+
+@dlq.command("edit")
+def edit(
+    letter_id: Annotated[str, typer.Argument(help="The id of a dead letter.")],
+    payload: Annotated[str, typer.Argument(help="The new content, JSON; - reads it from stdin.")],
+    reason: Reason = "",
+    follow: Follow = False,
+    operator: Operator = "operator",
+    url: Url = "",
+    as_json: Json = False,
+    lab_dir: LabDir = None,
+) -> None:
+    """Publish another content in the place of a dead letter."""
+    text = sys.stdin.read() if payload == "-" else payload
+    try:
+        content = json.loads(text)
+    except ValueError as error:
+        raise Failure(f"the payload is not JSON: {error}") from None
+    api = _api(url, lab_dir)
+    path = f"/api/dlq/letters/{quote(letter_id, safe='')}/edit"
+    reply = api.post(path, {"payload": content, "reason": reason}, {"X-Operator": operator})
+    _tell(api, reply, follow=follow, as_json=as_json)
+
+
+@dlq.command("discard")
+def discard(
+    topic: Topic,
+    reason: Annotated[str, typer.Option(help="Why; must be given.")],
+    letter_id: Ids = None,
+    fingerprint: Group = "",
+    follow: Follow = False,
+    operator: Operator = "operator",
+    url: Url = "",
+    as_json: Json = False,
+    lab_dir: LabDir = None,
+) -> None:
+    """Put dead letters of a topic away for a reason: some, a group, or all that are open."""
+    body: dict[str, Any] = {"reason": reason}
+    if letter_id:
+        body["ids"] = letter_id
+    if fingerprint:
+        body["fingerprint"] = fingerprint
+    api = _api(url, lab_dir)
+    path = f"/api/dlq/{quote(topic, safe='')}/discard"
+    _tell(api, api.post(path, body, {"X-Operator": operator}), follow=follow, as_json=as_json)
+
+
+@dlq.command("purge")
+def purge(
+    topic: Topic,
+    force: Annotated[bool, typer.Option(help="Open letters of running orders as well.")] = False,
+    reason: Reason = "",
+    follow: Follow = False,
+    operator: Operator = "operator",
+    url: Url = "",
+    as_json: Json = False,
+    lab_dir: LabDir = None,
+) -> None:
+    """Delete the records of a dead-letter topic from Kafka, for good."""
+    asked = {"force": "true" if force else "", "reason": reason}
+    query = urlencode({name: value for name, value in asked.items() if value})
+    api = _api(url, lab_dir)
+    path = f"/api/dlq/{quote(topic, safe='')}{'?' if query else ''}{query}"
+    reply = api.delete(path, {"X-Operator": operator})
+    _tell(api, reply, follow=follow, as_json=as_json)
+
+
+@dlq.command("jobs")
+def jobs(
+    job_id: Annotated[str, typer.Argument(help="Only this job, whole.")] = "",
+    limit: Annotated[int, typer.Option(min=1, max=100, help="How many, newest first.")] = 20,
+    follow: Follow = False,
+    url: Url = "",
+    as_json: Json = False,
+    lab_dir: LabDir = None,
+) -> None:
+    """List jobs on dead letters, or show or follow one."""
+    api = _api(url, lab_dir)
+    if job_id:
+        found = api.get(f"/api/dlq/jobs/{quote(job_id, safe='')}")
+        _tell(api, found, follow=follow, as_json=as_json)
+        return
+    found = api.get(f"/api/dlq/jobs?limit={limit}")
+    if as_json:
+        print_json(found)
+        return
+    print_table(
+        [
+            {
+                "job": one["id"],
+                "kind": one["kind"],
+                "of": one["topic"] or one["fingerprint"] or "all",
+                "status": one["status"],
+                "done": f"{one['done']}/{one['total']}",
+                "refused": one["refused"],
+                "by": one["requestedBy"],
+            }
+            for one in found["jobs"]
+        ]
+    )
+    if not found["jobs"]:
+        typer.echo("no jobs yet")
+
+
+@dlq.command("cancel")
+def cancel(
+    job_id: Annotated[str, typer.Argument(help="The id of a job.")],
+    operator: Operator = "operator",
+    url: Url = "",
+    as_json: Json = False,
+    lab_dir: LabDir = None,
+) -> None:
+    """Stop a job after the letters under way; what it has not sent stays open."""
+    path = f"/api/dlq/jobs/{quote(job_id, safe='')}/cancel"
+    reply = _api(url, lab_dir).post(path, {}, {"X-Operator": operator})
+    if as_json:
+        print_json(reply)
+    else:
+        typer.echo(f"job {reply['id']} stops: {reply['done']} of {reply['total']} done")
+
+
+def _tell(api: Api, job: dict[str, Any], *, follow: bool, as_json: bool) -> None:
+    """Print a job, after following it when that is wanted; exit 1 when not all was well."""
+    if follow:
+        job = _followed(api, job)
+    if as_json:
+        print_json(job)
+    else:
+        typer.echo(_job_line(job))
+        for what, count in sorted(job["tally"].items(), key=lambda one: -one[1]):
+            typer.echo(f"  {count:>6}  {what}")
+        if not follow and job["status"] not in ENDED:
+            typer.echo(f"follow it: symphony dlq jobs {job['id']} --follow")
+    if follow and (job["status"] != "DONE" or job["refused"]):
+        raise typer.Exit(EXIT_FAILED)
+
+
+def _followed(api: Api, job: dict[str, Any]) -> dict[str, Any]:
+    """Look at a job until it has ended; progress goes to standard error."""
+    terminal = sys.stderr.isatty()
+    told = ""
+    while True:
+        line = _job_line(job)
+        if terminal:
+            typer.echo(f"\r{line:<{PROGRESS_WIDTH}}", err=True, nl=False)
+        elif line != told:
+            typer.echo(line, err=True)
+        told = line
+        if job["status"] in ENDED:
+            if terminal:
+                typer.echo("", err=True)
+            return job
+        time.sleep(FOLLOW_PAUSE_S)
+        job = api.get(f"/api/dlq/jobs/{job['id']}")
+
+
+def _job_line(job: dict[str, Any]) -> str:
+    refused = f", {job['refused']} refused" if job["refused"] else ""
+    why = f": {job['error']}" if job["error"] else ""
+    return (f"{job['kind']} {job['id']} is {job['status']}{why}:"
+            f" {job['done']} of {job['total']} done{refused}")  # fmt: skip
+
+
+def _print_dry_run(reply: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        print_json(reply)
+        return
+    print_table(
+        [
+            {
+                "letter": one["id"],
+                "place": f"{one['topic']}[{one['partition']}]@{one['offset']}",
+                "would": _said(one),
+            }
+            for one in reply["letters"]
+        ]
+    )
+    counts = ", ".join(f"{count} {answer}" for answer, count in sorted(reply["tally"].items()))
+    typer.echo(f"{reply['examined']} of {reply['matched']} looked at: {counts}; nothing changed")
+
+
+def _topic_row(one: dict[str, Any]) -> dict[str, Any]:
+    names = ("topic", "open", "claimed", "redriven", "discarded", "purged")
+    return {name: one[name] for name in names}
+
+
+def _letter_row(one: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "letter": one["id"],
+        "place": f"{one['partition']}@{one['offset']}",
+        "status": one["status"],
+        "key": (one["key"] or "")[:36],
+        "error": f"{one['errorClass']}: {one['errorMessage']}"[:60],
+    }
+
+
+def _said(verdict: dict[str, Any]) -> str:
+    return f"{verdict['answer'].replace('_', ' ')} ({verdict['reason']})"
+
+
+def _payload(payload: dict[str, Any] | None) -> str:
+    if payload is None:
+        return "(null)"
+    if "json" in payload:
+        return json.dumps(payload["json"], indent=2)
+    more = f"\n... {payload['bytes']} bytes in all" if payload.get("truncated") else ""
+    return str(payload.get("text", payload.get("hexdump", ""))) + more
+
+
+def _last(offset: int | None) -> int:
+    return 2**63 - 1 if offset is None else offset
+
+
+def _api(url: str, lab_dir: Path | None) -> Api:
+    return Api(url or running_lab(lab_dir).url)

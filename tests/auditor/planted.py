@@ -268,11 +268,16 @@ DEFECTS = (
     Defect("dead letter not indexed", ("D1",),
            "delete from letter_index where topic = 'payment.requested.dlt'"),
     Defect("dead letter forged in the index", ("D1",),
-           "insert into letter_index values ('x.dlt', 0, 0, 'x', 0, 0, 'payment')"),
+           "insert into letter_index by name select 'x.dlt' as topic, 0 as partition, 0 as"
+           " \"offset\", 'x' as origin_topic, 0 as origin_partition, 0 as origin_offset,"
+           " 'payment' as consumer"),
     Defect("dead letter of no record", ("D1", "E1", "E2", "X2"),
            "update record set origin_offset = 99999 where topic = 'order.created.dlt'"),
     Defect("dead letter dropped", ("D2", "X1", "D1", "O4"),
            "delete from record where topic = 'payment.requested.dlt' and order_id = $parked"),
+    Defect("dead letters deleted behind the index's back", ("D2", "E1", "E2", "O4", "X1", "X2"),
+           "update log_end set first_offset = before_offset where topic like '%.dlt';"
+           "delete from record where topic like '%.dlt'; delete from letter_index"),
     Defect("dead-lettered and done", ("D2",),
            "update inbox set status = 0 where status = 3"),
     # tables, faults

@@ -48,6 +48,35 @@ def test_consistent_books_hold_and_every_invariant_examined_something(books: Sto
     assert {verdict.of(kind) for kind in Kind} == {"holds"}
 
 
+def test_a_purge_is_no_loss(books: Store) -> None:
+    """What the index tells of and the topic no longer holds was deleted, not lost."""
+    plant(
+        books,
+        "update letter_index n set event_id = r.event_id, order_id = r.order_id, at_s = r.at_s"
+        " from record r where r.topic = n.topic and r.partition = n.partition"
+        ' and r."offset" = n."offset";'
+        "update log_end set first_offset = before_offset where topic like '%.dlt';"
+        "delete from record where topic like '%.dlt'",
+    )
+    assert violated(books) == {}
+
+
+def test_an_edited_letter_is_no_phantom(books: Store) -> None:
+    """What an operator published in a letter's place is known by the audit log, and only by it."""
+    plant(
+        books,
+        "insert into record by name select * replace ('00000000-0000-0000-0000-00000000ed17'::uuid"
+        ' as event_id, "offset" + 100000 as "offset") from record'
+        " where topic = 'order.cancel' and type = 'order.cancel.v1' limit 1;"
+        "insert into inbox by name select * replace ('00000000-0000-0000-0000-00000000ed17'::uuid"
+        " as event_id) from inbox where topic = 'order.cancel' limit 1;"
+        "update log_end set before_offset = 999999 where topic = 'order.cancel'",
+    )
+    assert set(violated(books)) == {"X2"}
+    plant(books, "insert into edited values ('00000000-0000-0000-0000-00000000ed17')")
+    assert violated(books) == {}
+
+
 @pytest.mark.parametrize("defect", DEFECTS, ids=lambda defect: defect.name.replace(" ", "-"))
 def test_a_planted_defect_is_caught_by_its_invariant_and_no_other(
     books: Store, defect: Defect

@@ -27,9 +27,10 @@ INVARIANTS = (
         select l.topic || '[' || l.partition || ']@' || l."offset", l.order_id,
                'comes from ' || l.origin_topic || '[' || l.origin_partition || ']@'
                || l.origin_offset || ', where no such record is'
-          from letter l where not exists (select 1 from record r where r.topic = l.origin_topic
-               and r.partition = l.origin_partition and r."offset" = l.origin_offset
-               and r.body_hash = l.body_hash)
+          from letter l where not l.deleted and not exists
+               (select 1 from record r where r.topic = l.origin_topic
+                   and r.partition = l.origin_partition and r."offset" = l.origin_offset
+                   and r.body_hash = l.body_hash)
         """,
         at_rest=True,
         optional=True,

@@ -12,6 +12,7 @@ union all select o.cancel_event from orders o semi join history h
        on h.order_id = o.order_id and h.event = '' and h.status = 'cancel_requested'
 union all select event_id from act where event_id is not null
 union all select event_id from stored_output
+union all select event_id from edited
 """
 #: Whatever comes from people, through the API: its cause is a request.
 _ASKED = ("order.created", "order.cancel", "order.operate")
@@ -70,6 +71,8 @@ INVARIANTS = (
          where {_MOVED_ON}
            and not exists (select 1 from record r
                where r.topic = s.topic and r.event_id is not distinct from s.event_id)
+           and not exists (select 1 from letter l where l.deleted
+               and l.topic = s.topic and l.event_id is not distinct from s.event_id)
         """,
     ),
     Invariant(
