@@ -111,12 +111,8 @@ def facts(store: Store) -> dict[str, Any]:
         ),
         "timed_out": store.number("select count(*) from order_state where reason = 'timeout'"),
         "parked": store.number("select count(*) from order_state where status = 'PARKED'"),
-<<<<<<< HEAD
         "waivers": _waivers(store),
-        "dead_letters": store.number("select count(*) from letter"),
-=======
         "dead_letters": store.number("select count(*) from letter where not deleted"),
->>>>>>> 795588a (Work with dead letters from the command line; let the auditor tell a purge and an edit from a loss)
         "dead_letter_list": [dict(zip(names, row, strict=True)) for row in letters],
         "outcomes": _outcomes(store),
     }

@@ -50,17 +50,11 @@ _QUERIES: Mapping[str, str] = {
     " from ops.outbox union all select event_id::text, topic, aggregate_id, true"
     " from ops.outbox_parked",
     "letter_index": 'select topic, partition, "offset", origin_topic, origin_partition,'
-<<<<<<< HEAD
-    " origin_offset, consumer from ops.dead_letter",
+    " origin_offset, consumer, event_id, key as order_id,"
+    " extract(epoch from at)::float8 as at_s from ops.dead_letter",
     "act": "select case when detail->>'event_id' ~ '^[0-9a-f-]{36}$' then detail->>'event_id' end"
     " as event_id, action, actor, target, reason, extract(epoch from at)::float8 as at_s"
     " from ops.audit_log",
-=======
-    " origin_offset, consumer, event_id, key as order_id,"
-    " extract(epoch from at)::float8 as at_s from ops.dead_letter",
-    "edited": "select detail ->> 'event_id' as event_id from ops.audit_log"
-    " where action = 'dead_letter.edit'",
->>>>>>> 795588a (Work with dead letters from the command line; let the auditor tell a purge and an edit from a loss)
     "inbox": 'select consumer, event_id::text, status, attempt, topic, partition, "offset",'
     " extract(epoch from at)::float8 as at_s, outputs from ops.inbox",
 }

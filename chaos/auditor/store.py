@@ -46,15 +46,10 @@ TABLES: dict[str, str] = {
     " event_id uuid, body_hash varchar",
     "outbox": "event_id uuid, topic varchar, order_id varchar, parked boolean",
     "letter_index": 'topic varchar, partition integer, "offset" bigint, origin_topic varchar,'
-<<<<<<< HEAD
-    " origin_partition integer, origin_offset bigint, consumer varchar",
-    "act": "event_id uuid, action varchar, actor varchar, target varchar, reason varchar,"
-    " at_s double",
-=======
     " origin_partition integer, origin_offset bigint, consumer varchar, event_id uuid,"
     " order_id uuid, at_s double",
-    "edited": "event_id uuid",
->>>>>>> 795588a (Work with dead letters from the command line; let the auditor tell a purge and an edit from a loss)
+    "act": "event_id uuid, action varchar, actor varchar, target varchar, reason varchar,"
+    " at_s double",
     "gateway": "line bigint, op varchar, order_id uuid, order_text varchar, key varchar,"
     " amount_minor bigint, currency varchar, outcome varchar, replied boolean, attempt integer,"
     " body_hash varchar, at_s double, charge_key varchar, detail varchar",

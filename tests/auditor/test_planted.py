@@ -73,7 +73,11 @@ def test_an_edited_letter_is_no_phantom(books: Store) -> None:
         "update log_end set before_offset = 999999 where topic = 'order.cancel'",
     )
     assert set(violated(books)) == {"X2"}
-    plant(books, "insert into edited values ('00000000-0000-0000-0000-00000000ed17')")
+    plant(
+        books,
+        "insert into act by name select '00000000-0000-0000-0000-00000000ed17'::uuid as"
+        " event_id, 'dead_letter.edit' as action",
+    )
     assert violated(books) == {}
 
 

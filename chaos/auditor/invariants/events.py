@@ -12,7 +12,6 @@ union all select o.cancel_event from orders o semi join history h
        on h.order_id = o.order_id and h.event = '' and h.status = 'cancel_requested'
 union all select event_id from act where event_id is not null
 union all select event_id from stored_output
-union all select event_id from edited
 """
 #: Whatever comes from people, through the API: its cause is a request.
 _ASKED = ("order.created", "order.cancel", "order.operate")
