@@ -2,8 +2,8 @@
 
 Exit codes: 0 done; 1 it failed, one line on standard error says why and what to do; 2 wrong usage
 or settings, nothing was started; 3 a check found a difference; 70 a worker ended itself (so that
-its supervisor starts it anew); 130 interrupted. Data go to standard output, with --json as one
-JSON document; everything else to standard error.
+its supervisor starts it anew), 75 it stopped to be started again at once; 130 interrupted. Data go
+to standard output, with --json as one JSON document; everything else to standard error.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ root = typer.Typer(
     name="symphony",
     help="Chaos Symphony: an order platform and the laboratory that proves it survives faults.",
     epilog="Exit codes: 0 done, 1 failed, 2 wrong usage or settings, 3 a check found a difference,"
-    " 70 a worker ended itself, 130 interrupted.",
+    " 70 a worker ended itself, 75 a worker stopped to start again, 130 interrupted.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,

@@ -157,6 +157,9 @@ class Settings(BaseSettings):
     tick_interval_s: float = _setting(
         "delivery", 1, "s", "how often due work of a partition is looked for", gt=0
     )
+    rewind_timeout_s: float = _setting(
+        "delivery", 120, "s", "a rewind fails when its group is not empty by then", gt=0
+    )
     killer_ends_max: int = _setting(
         "delivery", 3, "count", "a record that ends its worker so often is dead-lettered", ge=2
     )

@@ -8,6 +8,7 @@ import faust
 import mode
 import mode.loop
 
+from app.delivery import exits
 from app.factory import create_app
 from app.monolith import MONOLITH, Monolith
 from app.observability.logging import configure, logging_config
@@ -17,7 +18,8 @@ from app.settings import Settings
 def run(settings: Settings) -> None:
     """Run the role of `settings`, or all of them, until SIGTERM or SIGINT; never returns.
 
-    Exit codes: 0 stopped in good order, 70 the worker ended itself (reason on standard error).
+    Exit codes: 0 stopped in good order, 70 the worker ended itself (reason on standard error), 75
+    stopped in good order to read again, once started anew.
     """
     mode.loop.use("uvloop")
     configure(settings)
@@ -33,4 +35,9 @@ def run(settings: Settings) -> None:
     else:
         worker = faust.Worker(create_app(settings), **options)
         worker.spinner = None  # its cursor codes do not belong into a log
-    raise worker.execute_from_commandline()
+    try:
+        worker.execute_from_commandline()
+    except SystemExit as ended:
+        if ended.code:
+            raise
+    raise SystemExit(exits.stop_code())

@@ -19,6 +19,7 @@ from web.api import (
     orders,
     payments,
     products,
+    replay,
     reviews,
     sagas,
 )
@@ -41,6 +42,7 @@ API = (
     operations,
     dlq,
     floods,
+    replay,
     health,
     contract,
 )

@@ -17,6 +17,9 @@ from typing import NoReturn
 
 EXIT_CODE = 70
 """sysexits EX_SOFTWARE: the supervisor starts a new incarnation."""
+EXIT_REWIND = 75
+"""sysexits EX_TEMPFAIL: stopped in good order to read again from an earlier position; whoever keeps
+the worker starts it anew at once and holds nothing against it."""
 
 
 class Reason(StrEnum):
@@ -29,12 +32,32 @@ class Reason(StrEnum):
     OUTAGE = "outage"
     STORE = "store"
     STOPPED = "stopped"
+    REWIND = "rewind"
     UNCLEAN = "unclean"
 
 
 _markers: dict[Path, str] = {}
 """Where this process leaves its reason, and the incarnation it speaks of: one worker, or one for
 each role of a monolith."""
+
+
+_wanted: list[Reason] = []
+"""Why this process is to stop in good order, when it is not somebody else's wish."""
+
+
+def stop_for(reason: Reason) -> None:
+    """Say why this process, which is about to stop in good order, does so."""
+    _wanted[:] = [reason]
+
+
+def stop_reason() -> Reason:
+    """Why this process stops, or would, in good order."""
+    return _wanted[0] if _wanted else Reason.STOPPED
+
+
+def stop_code() -> int:
+    """The exit code of this process when it has stopped in good order."""
+    return EXIT_REWIND if stop_reason() is Reason.REWIND else 0
 
 
 def configure(data_dir: Path, worker_id: str, incarnation: str) -> None:

@@ -21,7 +21,7 @@ from faust.types import TP
 from app.db import journal
 from app.db.journal import Suspect
 from app.delivery.batch import BatchMessage
-from app.delivery.exits import Reason, read_reason
+from app.delivery.exits import Reason, read_reason, stop_reason
 from app.delivery.patience import Patience
 from app.failpoints import failpoint
 
@@ -167,4 +167,4 @@ async def open_run(app: App, data_dir: Path) -> None:
 async def close_run(app: App) -> None:
     """This incarnation stops in good order."""
     async with app.db.transaction() as tx:
-        await journal.end_run(tx, run_id(app.settings), Reason.STOPPED, counted=False)
+        await journal.end_run(tx, run_id(app.settings), stop_reason(), counted=False)

@@ -18,8 +18,8 @@ from aiokafka.errors import KafkaError
 from app.db.engine import Database
 from app.db.journal import see_run
 from app.delivery import exits
-from app.delivery.exits import Reason
 from app.delivery.killer import close_run, open_run, run_id
+from app.delivery.rewind import Rewinder
 from app.delivery.watchdog import Watchdog
 from app.errors import DatabaseOutage, TransientDatabase
 from app.failpoints import failpoint
@@ -97,10 +97,12 @@ class Lifecycle:
         self.probe = WorkerProbe(app)
         self._health = HealthServer(app.settings, self.probe)
         self._watchdog = Watchdog(app) if app.consumes else None
+        self._rewinds: asyncio.Task[None] | None = None
         self._alive: asyncio.Task[None] | None = None
 
     async def before(self) -> None:
-        """Marker, health port, PostgreSQL, broker and topics; then the run is registered."""
+        """Marker, health port, PostgreSQL, broker and topics; a queued rewind is carried out before
+        anything is joined; then the run is registered."""
         app, settings = self._app, self._app.settings
         data_dir = Path(settings.data_dir)
         exits.configure(data_dir, settings.worker_id, settings.incarnation)
@@ -113,7 +115,12 @@ class Lifecycle:
             self._wait("the Kafka broker")
             await self._broker_answers()
         await failpoint("worker.before_start")
+        rewinder = Rewinder(app, self._wait)
+        if app.consumes:
+            await rewinder.before_joining()
         await open_run(app, data_dir)
+        if app.consumes:
+            self._rewinds = asyncio.create_task(rewinder.watch(), name="rewinds")
         self._alive = asyncio.create_task(self._say_alive(), name="signs of life")
         self.probe.waiting_for = ""
         # From here on, not from App.on_started: that waits for the first recovery to end.
@@ -130,7 +137,9 @@ class Lifecycle:
         """Faust's services have stopped in good order."""
         if self._watchdog is not None:
             self._watchdog.close()
-        exits.leave_reason(Reason.STOPPED, "stopped in good order")
+        if self._rewinds is not None:
+            self._rewinds.cancel()
+        exits.leave_reason(exits.stop_reason(), "stopped in good order")
         await failpoint("worker.before_stop")
         if self._alive is not None:
             self._alive.cancel()

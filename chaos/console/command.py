@@ -15,7 +15,7 @@ import msgspec
 import typer
 
 from app.cli import EXIT_FAILED, Failure, Json, print_json, print_table
-from chaos.console import canary, dlq, operations, payments, review
+from chaos.console import canary, dlq, operations, payments, replay, review
 from chaos.console.api import Api, ApiError
 from chaos.console.options import LabDir, OrderId, Url, api_of, clock, history_line, history_row
 from chaos.console.recorded import place_recorded
@@ -29,12 +29,11 @@ saga = typer.Typer(no_args_is_help=True, help="Sagas of the running lab.")
 
 
 def register(root: typer.Typer) -> None:
-    """Add the commands of the console: order, saga, payments, canary and review."""
+    """Add the commands of the console: order, saga and those of its modules."""
     operations.register(saga)
-    """Add the commands of the console: order, saga, payments, canary, review, dlq."""
     root.add_typer(order, name="order")
     root.add_typer(saga, name="saga")
-    for module in (payments, canary, review, dlq):
+    for module in (payments, canary, review, dlq, replay):
         module.register(root)
 
 

@@ -1,7 +1,8 @@
 """Keeping one part of the lab running: start, wait until ready, notice its end, start again.
 
-Guarantees: a wanted part is started again after every end, at once when it had run for a while and
-with growing pauses otherwise; `stop` returns only when no process of the part is left.
+Guarantees: a wanted part is started again after every end, at once when it had run for a while or
+asks for it, and with growing pauses otherwise; `stop` returns only when no process of the part is
+left.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ STEADY_S = 10.0
 FIRST_BACKOFF_S = 0.25
 EARLY_ENDS_MAX = 3
 EXIT_USAGE = 2
+EXIT_AGAIN = 75
+"""A worker that stopped in good order to be started again (app.delivery.exits.EXIT_REWIND)."""
 
 
 class State(StrEnum):
@@ -178,7 +181,7 @@ class Keeper:
         finally:
             probe.cancel()
             self._ready.clear()
-        steady = time.monotonic() - started >= STEADY_S
+        steady = returncode == EXIT_AGAIN or time.monotonic() - started >= STEADY_S
         self._short_lives = 0 if steady else self._short_lives + 1
         return returncode
 
@@ -199,6 +202,8 @@ class Keeper:
         (self._run_dir / f"{self.name}.json").unlink(missing_ok=True)
         self.last_exit = describe_exit(returncode)
         self.paused = False
+        if returncode == EXIT_AGAIN:
+            return
         if not self._was_ready and self._wanted.is_set():
             self._early_ends += 1
             if self._early_ends >= EARLY_ENDS_MAX or returncode == EXIT_USAGE:

@@ -30,6 +30,7 @@ RUN_ELSEWHERE = {
     "symphony review": "tests/integration/test_fraud_review.py",
     "symphony canary": "tests/integration/test_canary.py",
     "symphony dlq": "tests/integration/test_floods.py",
+    "symphony replay": "tests/integration/test_replay.py",
     "symphony load": "tests/e2e/test_demo.py",
     "symphony audit": "tests/e2e/test_demo.py",
     "symphony demo": "tests/e2e/test_demo.py",

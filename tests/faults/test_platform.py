@@ -42,6 +42,7 @@ RATE_PER_S = float(os.environ.get("FAULTS_RATE_PER_S", "60"))
 #: 60 by hand.
 BROKER_DOWN_S = float(os.environ.get("FAULTS_BROKER_DOWN_S", "15"))
 SCALED = ("orchestrator", "payment", "inventory", "shipping", "dlq", "relay")
+SAGA_ROLES = ("orchestrator", "payment", "inventory", "shipping")
 OWNERS = "select count(distinct owner) from ops.relay_lease where expires_at > now()"
 PARKED_BECAUSE = "select count(*) from orders.saga where state = 'PARKED' and reason = %s"
 RUNNING = (
@@ -117,6 +118,29 @@ def test_orders_are_accepted_while_the_broker_is_down(platform: Platform) -> Non
         )
         traffic.flow(60)
     platform.settle(traffic)
+
+
+def test_every_saga_role_reads_its_last_minutes_again(platform: Platform) -> None:
+    """Under load, and all at once: every worker stops in good order, comes back at once, reads what
+    it had finished once more, and every book says what it said."""
+    with platform.traffic(SEED + 5) as traffic:
+        traffic.flow(150)
+        wait_until(
+            lambda: platform.count("select count(*) from shipping.shipment") >= 60,
+            timeout_s=PATIENCE_S,
+            what="every role has something to read again",
+        )
+        asked = [platform.replay(role, "5m") for role in SAGA_ROLES]
+        ended = wait_until(
+            lambda: platform.replayed(asked), timeout_s=PATIENCE_S, what="every replay has ended"
+        )
+        assert [(one["status"], one["error"]) for one in ended] == [("DONE", None)] * len(asked)
+        assert all(one["records"] >= 50 for one in ended), ended
+        traffic.flow(100)
+    done = platform.settle(traffic)
+    assert done.document["repeated"] >= 150
+    for role in SAGA_ROLES:
+        assert platform.lab.process(f"{role}-1")["last_exit"] == "exited with 75"
 
 
 @pytest.mark.parametrize("mode", ["fast", "immediate"])

@@ -6,7 +6,7 @@ import json
 import socket
 import urllib.error
 import urllib.request
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from secrets import token_hex
@@ -19,6 +19,7 @@ import psycopg2
 from app.roles import ROLES
 from chaos import records
 from chaos.audit import Audited, run_audit
+from chaos.console.api import Api
 from chaos.demo.story import empty_classes
 from chaos.lab.client import Lab
 from chaos.lab.plan import LabFiles
@@ -149,6 +150,18 @@ class Platform:
         except urllib.error.HTTPError as error:
             with error:
                 return Answer(error.code, error.headers.get("Retry-After", ""), json.load(error))
+
+    def replay(self, role: str, duration: str) -> str:
+        """Have a role read again; returns the replay's id."""
+        api = Api(self.target.url)
+        body = {"consumerGroupId": role, "duration": duration}
+        return str(api.post("/api/replay", body)["id"])
+
+    def replayed(self, ids: Sequence[str]) -> list[dict[str, Any]]:
+        """These replays once all have ended; empty before."""
+        api = Api(self.target.url)
+        found = [api.get(f"/api/replay/{one}") for one in ids]
+        return found if all(one["status"] != "QUEUED" for one in found) else []
 
     def rows(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
         """Rows of a select."""

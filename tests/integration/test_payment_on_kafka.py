@@ -26,6 +26,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from app import ids
+from app.delivery.exits import EXIT_REWIND
 from app.errors import GatewayUnavailable
 from app.messages import Cause, Decoded, Output, PaymentRequested, deadletter, decode, emit
 from app.topics import CATALOGUE, PAYMENT_REQUESTED, changelog_of
@@ -359,6 +360,47 @@ def stopped(port: int) -> bool:
     except (OSError, KeyError, ValueError):
         return False
     return False
+
+
+def test_a_rewound_worker_reads_again_and_charges_nobody_twice(
+    topics: Topics, gateway: GatewayProcess, workers: Workers, database: str
+) -> None:
+    """Asked for a rewind the worker stops by itself in good order; its next incarnation sets the
+    offsets by time before it joins, answers everything again and changes nothing."""
+    early, late = [order() for _ in range(20)], [order() for _ in range(30)]
+    request_payment(topics, early)
+    charges_made(gateway, len(early))
+    (since,) = rows(database, "select now()")[0]
+    request_payment(topics, late)
+    charges_made(gateway, len(early + late))
+    answered(topics, dict.fromkeys([*early, *late], 1))
+    rows(
+        database,
+        "insert into ops.rewind (id, role, since, requested_by, created_at)"
+        f" values ('{uuid4()}', 'payment', '{since.isoformat()}', 'ada', now()) returning 1",
+    )
+    assert workers.running["payment"].wait(90) == EXIT_REWIND
+    assert rows(database, "select status from ops.rewind") == [("QUEUED",)]
+    reason = "select reason, counted from ops.worker_run where role = 'payment'"
+    assert rows(database, reason) == [("rewind", False)]
+    workers.start("payment")
+    answered(topics, {**dict.fromkeys(early, 1), **dict.fromkeys(late, 2)})
+    ((status, moved),) = rows(database, "select status, positions from ops.rewind")
+    assert status == "DONE"
+    assert sum(before - after for _, _, before, after in moved) == len(late)
+    charged = [line["order_id"] for line in gateway.lines(op="charge")]
+    assert sorted(charged) == sorted(early + late)
+
+
+def answered(topics: Topics, times: dict[str, int]) -> None:
+    """Wait until each order's charge was answered so often, always in the same words."""
+
+    def enough() -> bool:
+        topics.read()
+        return {one: len(topics.results[one]) for one in times} == times
+
+    wait_until(enough, timeout_s=90, what="every charge answered as often as it was read")
+    assert all(len({said.event_id for said in topics.results[one]}) == 1 for one in times)
 
 
 TIER_OF = {"retry.1s": 1.0, "retry.5s": 5.0, "retry.30s": 9.0}
