@@ -7,8 +7,8 @@ back at most `redrives_max` times by this way, however often it dies again.
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
-from uuid import uuid4
 
+from app import ids
 from app.db import dead_letter_jobs as jobs
 from app.db.dead_letter_jobs import Request, Work
 from app.db.statements import statement
@@ -79,7 +79,7 @@ async def queue(
         work = Work(ids=tuple(row[0] for row in found))
         jobs.create(
             tx,
-            str(uuid4()),
+            ids.uuid5(found[0][0], f"{ACTOR}:{now.timestamp()}"),
             "redrive",
             work,
             Request(ACTOR, reason),

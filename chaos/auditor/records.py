@@ -219,8 +219,12 @@ def read_records(topics: Topics, store: Store, progress: Callable[[str], None]) 
 
 def read_changelogs(topics: Topics, namespace: str, store: Store) -> None:
     """Read the changelogs of the tables that invariants look at."""
-    tables = [SAGA_TABLE, *IDEMPOTENCY_TABLES.items()]
-    names = {f"{namespace}-{role}-{table}-changelog": table for role, table in tables}
+    role, saga_table = SAGA_TABLE
+    names = {f"{namespace}-{role}-{saga_table}-changelog": saga_table} | {
+        # two roles may call theirs the same: named by consumer, as T1 asks
+        f"{namespace}-{role}-{table}-changelog": f"{role}_idempotency"
+        for role, table in IDEMPOTENCY_TABLES.items()
+    }
 
     def rows() -> Iterator[dict[str, Any]]:
         for message in topics.read(topics.spans(names)):

@@ -219,14 +219,15 @@ PAYMENT = Subject(
     ),
     undone=lambda fact: fact[0] in ("REFUNDED", "CANCELLED"),
 )
-# With no configuration it takes up whatever it finds (tests/integration/test_canary.py: the rest).
+# The handler is PAYMENT's. Without a configuration the canary takes up whatever it finds; the rest
+# is in tests/integration/test_canary.py.
 PAYMENT_CANARY = replace(
     PAYMENT,
     name="payment-canary",
     role="payment-canary",
     topics=(PAYMENT_REQUESTED_CANARY.name,),
     failed=lambda output: msgspec.structs.replace(output, topic=PAYMENT_REQUESTED_CANARY.name),
-    points=HANDLER_POINTS,
+    points=("delivery.after_commit", "delivery.after_outputs"),
     whole_path=False,
     undo=None,
     others=("canary.config", "canary.acks"),

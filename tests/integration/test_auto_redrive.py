@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
+from itertools import count
 from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
@@ -20,6 +22,7 @@ from tests.integration.participants import NOW, opened
 
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio]
 
+_SECONDS = count()
 JOBS = "select selection -> 'ids', rate_per_s, requested_by from ops.dead_letter_job"
 
 
@@ -41,7 +44,8 @@ def letter(dsn: str, **changes: Any) -> str:
 
 async def ask(db: Database, **changes: Any) -> int:
     limits: dict[str, Any] = {"redrives_max": 2, "letters_max": 100, "rate_per_s": 7, **changes}
-    return await auto_redrives.queue(db, "payment", CAUSES, reason="closed", now=NOW, **limits)
+    now = NOW + timedelta(seconds=next(_SECONDS))
+    return await auto_redrives.queue(db, "payment", CAUSES, reason="closed", now=now, **limits)
 
 
 async def test_only_letters_of_the_outage_are_sent_back(database: str) -> None:
