@@ -9,7 +9,6 @@ row, one that starts anew too, and holds before it does anything. An operator re
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Hashable, Iterable
-from time import monotonic
 from typing import TYPE_CHECKING
 
 from app.db import floods
@@ -100,7 +99,8 @@ class FloodGate:
         """Before anything of a batch is done: hold while the consumer is stopped, here or by
         another worker of it. Raises Abandoned on a revocation."""
         self._passing = False
-        if not self.stopped and monotonic() - self._looked_at > REFRESH_S:
+        now_s = self._app.clock.monotonic()
+        if not self.stopped and now_s - self._looked_at > REFRESH_S:
             await self._look()
         if self.stopped:
             await self.hold(pause)
@@ -149,7 +149,7 @@ class FloodGate:
 
     async def _look(self) -> None:
         """Learn of a stop from the row; a database that is away is met by the step itself."""
-        self._looked_at = monotonic()
+        self._looked_at = self._app.clock.monotonic()
         try:
             found = await self._app.floods.find(self._name)
         except (DatabaseOutage, TransientDatabase):

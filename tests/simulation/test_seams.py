@@ -29,6 +29,7 @@ NOT_RUN = {
     "app.delivery.killer",
     "app.delivery.lifecycle",
     "app.delivery.reporting",
+    "app.delivery.rewind",
     "app.delivery.table_store",
     "app.delivery.watchdog",
     "app.redrive.runner",
