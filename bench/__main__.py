@@ -18,6 +18,7 @@ SHORT = (
     ("dispatch", "--records", "20000", "--repeat", "1"),
     ("api", "--rate", "500", "--seconds", "5", "--keys"),
     ("orders", "--rates", "300,500", "--seconds", "8", "--warm-up", "4", "--drain", "2000"),
+    ("redrive", "--letters", "5000", "--redrive", "2000", "--pages", "20"),
     ("audit", "--orders", "2000"),
     ("rebalance", "--rounds", "2", "--stock", "", "--kills", "1"),
 )
