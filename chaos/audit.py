@@ -14,6 +14,7 @@ import typer
 
 from chaos.auditor.report.text import sentence, text
 from chaos.auditor.verdict import EXIT_CODES
+from chaos.faults.on_messages import LOSSES
 from chaos.lab.process import LabError
 from chaos.workload.target import Target, running_lab
 
@@ -172,6 +173,7 @@ def _command(target: Target, ledgers: Sequence[Path], deadline_s: float) -> list
     command += ["--dsn", target.dsn, "--bootstrap", target.bootstrap]
     command += ["--gateway-ledger", str(target.gateway_ledger)]
     command += ["--nemesis-ledger", str(target.nemesis_ledger)]
+    command += ["--losses", str(target.lab_dir / LOSSES)]
     for path in ledgers:
         command += ["--load-ledger", str(path)]
     return [*command, "--deadline", str(deadline_s)]

@@ -41,6 +41,10 @@ def main(
     nemesis_ledger: Annotated[
         Path | None, typer.Option(help="Ledger of injected faults; absent: there were none.")
     ] = None,
+    losses: Annotated[
+        Path | None,
+        typer.Option(help="Directory of what chaos rules lost on purpose; absent: nothing."),
+    ] = None,
     namespace: Annotated[str, typer.Option(help="Prefix of consumer groups.")] = "symphony",
     deadline_s: Annotated[
         float, typer.Option("--deadline", min=0, help="Longest wait for rest, seconds.")
@@ -62,7 +66,7 @@ def main(
 ) -> None:
     """Audit the books of one platform and say whether anything was lost, doubled or leaked."""
     sources = Sources(
-        dsn, bootstrap, namespace, tuple(load_ledger or ()), gateway_ledger, nemesis_ledger
+        dsn, bootstrap, namespace, tuple(load_ledger or ()), gateway_ledger, nemesis_ledger, losses
     )
     options = Options(deadline_s, barriers, memory_mb, work_dir)
     verdict = audit(sources, options, lambda line: typer.echo(f"  {line}", err=True))

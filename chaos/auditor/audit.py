@@ -62,6 +62,7 @@ def read_books(
 
     attempt(Book.LOAD, lambda: _read_requests(sources, store))
     attempt(Book.NEMESIS, lambda: _read_actions(sources, store))
+    attempt(Book.TOPICS, lambda: _read_losses(sources, store))
     attempt(Book.TOPICS, lambda: records.read_offsets(topics, sources.namespace, store))
     attempt(Book.POSTGRES, lambda: read_snapshot(sources.dsn, store, progress))
     attempt(Book.GATEWAY, lambda: _read_gateway(sources, store))
@@ -89,6 +90,12 @@ def _read_actions(sources: Sources, store: Store) -> None:
         ledgers.read_actions(sources.nemesis_ledger, store)
 
 
+def _read_losses(sources: Sources, store: Store) -> None:
+    """Read before the topics: a loss is written down before it happens."""
+    if sources.losses is not None and sources.losses.is_dir():
+        ledgers.read_losses(sources.losses, store)
+
+
 def facts(store: Store) -> dict[str, Any]:
     """What is worth showing beside the verdict."""
     letters = store.rows(
@@ -112,6 +119,7 @@ def facts(store: Store) -> dict[str, Any]:
         "timed_out": store.number("select count(*) from order_state where reason = 'timeout'"),
         "parked": store.number("select count(*) from order_state where status = 'PARKED'"),
         "waivers": _waivers(store),
+        "losses": store.number("select count(*) from loss"),
         "dead_letters": store.number("select count(*) from letter where not deleted"),
         "dead_letter_list": [dict(zip(names, row, strict=True)) for row in letters],
         "outcomes": _outcomes(store),

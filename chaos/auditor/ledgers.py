@@ -1,4 +1,5 @@
-"""Ledgers that the platform cannot write: of the load, of the payment gateway, of the nemesis.
+"""Ledgers that the platform cannot write: of the load, of the payment gateway, of the nemesis, and
+of what chaos rules lost on purpose.
 
 All are JSON lines. A torn last line (its writer was killed) is left out; any other unreadable line
 makes the ledger unreadable, because evidence with holes proves nothing.
@@ -45,6 +46,11 @@ def read_gateway(path: Path, store: Store) -> int:
 def read_actions(path: Path, store: Store) -> int:
     """Every phase of every fault of the nemesis. Raises UnreadableError."""
     return store.insert("action", _shaped(path, _action))
+
+
+def read_losses(directory: Path, store: Store) -> int:
+    """Every delivery that a chaos rule lost on purpose. Raises UnreadableError."""
+    return sum(store.insert("loss", _shaped(path, _loss)) for path in directory.glob("*.jsonl"))
 
 
 def _shaped(
@@ -104,6 +110,17 @@ def _action(_: int, line: dict[str, Any]) -> dict[str, Any]:
         "seed": int(line.get("seed", 0)),
         "lease_s": float(line.get("lease_s", 0.0)),
         "detail": str(line.get("detail", "")),
+    }
+
+
+def _loss(_: int, line: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "consumer": line["consumer"],
+        "topic": line["topic"],
+        "partition": int(line["partition"]),
+        "offset": int(line["offset"]),
+        "rule": line["rule"],
+        "at_s": float(line["at_s"]),
     }
 
 

@@ -19,3 +19,5 @@ class Sources(NamedTuple):
     load_ledgers: tuple[Path, ...]
     gateway_ledger: Path | None
     nemesis_ledger: Path | None
+    losses: Path | None = None
+    """Directory of what chaos rules lost on purpose; absent: nothing was."""

@@ -64,6 +64,8 @@ TABLES: dict[str, str] = {
     "log_end": "topic varchar, partition integer, first_offset bigint, before_offset bigint",
     "action": "action varchar, fault varchar, target varchar, phase varchar, at_s double,"
     " seed bigint, lease_s double, detail varchar",
+    "loss": 'consumer varchar, topic varchar, partition integer, "offset" bigint, rule varchar,'
+    " at_s double",
     "consumes": "consumer varchar, topic varchar, raw boolean",
     "edge": "source varchar, target varchar",
     "operation": "event varchar, action varchar",

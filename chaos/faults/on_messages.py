@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from chaos.control.hits import Hits
     from chaos.control.rule import Rule
 
+LOSSES = "losses"
+"""Below the lab's directory: what was lost on purpose, one file a worker; the auditor reads it."""
 FLIP = 0xFF
 """Flips every bit of a byte: of ASCII, as JSON begins, becomes what no UTF-8 text begins with."""
 
@@ -158,7 +160,7 @@ class Drop(_Incoming[LossParams]):
 def losses_of(lab_dir: Path, worker: str) -> Path:
     """Where a worker's deliberate losses stand, one JSON object a line: consumer, topic, partition,
     offset, rule, at_s."""
-    return lab_dir / "losses" / f"{worker}.jsonl"
+    return lab_dir / LOSSES / f"{worker}.jsonl"
 
 
 class CopiesParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -110,6 +110,18 @@ def test_a_waiver_is_named_with_who_and_why(books: Store) -> None:
         assert all(word in form for word in waiver.values())
 
 
+def test_what_a_chaos_rule_lost_is_no_silent_skip(books: Store) -> None:
+    """It is written down; a skip of another consumer, or of another record, is found as ever."""
+    skip = next(one for one in DEFECTS if one.name == "silent skip")
+    plant(books, skip.sql)
+    for consumer, expected in (("inventory", {"E1", "E2"}), ("orchestrator", set())):
+        books.execute(
+            f"insert into loss select '{consumer}', topic, partition, \"offset\", 'rule', at_s"
+            f" from record where topic = 'shipping.result' and order_id = '{orders()['happy']}'"
+        )
+        assert set(violated(books)) == expected
+
+
 def test_every_invariant_is_broken_by_some_defect() -> None:
     """An invariant that no defect breaks might be one that cannot fail."""
     intended = {defect.caught_by[0] for defect in DEFECTS}

@@ -26,6 +26,9 @@ select d.topic || '[' || d.partition || ']@' || d."offset", d.order_id,
    and not exists (select 1 from letter l
                     where l.origin_topic = d.topic and l.origin_partition = d.partition
                       and l.origin_offset = d."offset" and l.retry_role = d.consumer)
+   and not exists (select 1 from loss x
+                    where x.consumer = d.consumer and x.topic = d.topic
+                      and x.partition = d.partition and x."offset" = d."offset")
 """
 _EXAMINED = f"select count(*) from delivered d where d.type <> '{BARRIER_TYPE}'"
 _COMMITTED = """exists (select 1 from committed c where c.consumer = d.consumer
