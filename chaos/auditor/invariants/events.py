@@ -223,6 +223,8 @@ INVARIANTS = (
           from delivered d join inbox i using (consumer, event_id)
          where not d.readable and i.status = 0 and d.type <> '{BARRIER_TYPE}'
            and d.topic in (select topic from consumes where not raw)
+           and not exists (select 1 from record r
+                            where r.topic = d.topic and r.event_id = d.event_id and r.readable)
         """,
     ),
 )
