@@ -100,8 +100,8 @@ INVARIANTS = (
         "a shipment's cause chain holds the charge and the reservation",
         (Book.POSTGRES, Book.TOPICS),
         "select count(*) from shipment where status = 'SHIPPED'",
-        # A command that was damaged on its way was given all the same; the one that is sent again is
-        # caused by a timer. So commands are looked for among all records.
+        # A command that was damaged on its way was given all the same, and the one that is sent
+        # again is caused by a timer: commands are looked for among all records.
         """
         with chain as (
             select asked.order_id, bool_or(held.order_id is not null) as held,
