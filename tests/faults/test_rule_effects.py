@@ -288,12 +288,12 @@ def test_pause_and_reorder(world: World) -> None:
 
         stood = places()
         wait_until(
-            lambda: max(in_partitions(world.since(one, topic))) >= 4,
+            lambda: max(in_partitions(world.since(one, topic))) >= 7,
             timeout_s=PATIENCE_S,
             what="a backlog",
         )
         assert places() == stood
-    asked = [id_of(record) for record in backlog(world, one, topic)]
+    asked = list(dict.fromkeys(id_of(record) for record in backlog(world, one, topic)))
     wait_until(
         lambda: set(asked) <= set(answers(world, one)),
         timeout_s=PATIENCE_S,
@@ -301,6 +301,7 @@ def test_pause_and_reorder(world: World) -> None:
     )
     answered = [event for event in answers(world, one) if event in asked]
     assert sorted(answered) == sorted(asked)
+    assert answered != asked
 
 
 def in_partitions(found: list[Record]) -> list[int]:
@@ -497,7 +498,8 @@ def test_cpu_burn(world: World) -> None:
         wait_until(
             lambda: used_s() - used_before_s >= 1.0, timeout_s=PATIENCE_S, what="a second of CPU"
         )
-        assert time.monotonic() - began_s < 20.0
+        # idle it would take as many minutes
+        assert time.monotonic() - began_s < 60.0
     wait_until(
         lambda: process.num_threads() <= threads, timeout_s=PATIENCE_S, what="the thread ended"
     )
