@@ -19,6 +19,7 @@ from chaos.console import canary, dlq, operations, payments, replay, review
 from chaos.console.api import Api, ApiError
 from chaos.console.options import LabDir, OrderId, Url, api_of, clock, history_line, history_row
 from chaos.console.recorded import place_recorded
+from chaos.control import command as rules
 from chaos.workload.target import running_lab
 
 WATCH_PAUSE_S = 0.2
@@ -33,7 +34,7 @@ def register(root: typer.Typer) -> None:
     operations.register(saga)
     root.add_typer(order, name="order")
     root.add_typer(saga, name="saga")
-    for module in (payments, canary, review, dlq, replay):
+    for module in (payments, canary, review, dlq, replay, rules):
         module.register(root)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import time
@@ -10,10 +11,14 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+import typer
 from aiokafka import AIOKafkaConsumer
+from typer.testing import CliRunner, Result
 
 from app.db import audit_log
+from app.errors import SymphonyError
 from chaos.control.agent import Agent
+from chaos.control.command import register
 from chaos.lab.broker import Broker
 from tests.integration.api_client import problem
 from tests.integration.chaos_kit import LEASE, Stage, stage
@@ -23,6 +28,8 @@ pytestmark = [pytest.mark.integration, pytest.mark.asyncio]
 
 WAIT_S = 60
 TOPIC = "payment.requested"
+JSON = {"Content-Type": "application/json"}
+REFUND = {"fault": "delay", "scope": {"topic": "payment.refund"}, **LEASE}
 DELAY = {"fault": "delay", "scope": {"topic": TOPIC}, "p": 0.3, **LEASE}
 
 
@@ -40,6 +47,13 @@ async def made(one: Stage, body: Any, status: int = 201, path: str = "rules") ->
     assert answer.status == status, await answer.text()
     reply: dict[str, Any] = await answer.json()
     return reply
+
+
+async def symphony(*arguments: str) -> Result:
+    """Run `symphony chaos ...` in a thread, as the API lives in this loop."""
+    root = typer.Typer()
+    register(root)
+    return await asyncio.to_thread(lambda: CliRunner().invoke(root, ["chaos", *arguments]))
 
 
 def in_force(agent: Agent) -> set[str]:
@@ -125,10 +139,6 @@ async def test_what_is_wrong_changes_nothing(three: Stage) -> None:
     assert list(refused["refused"]) == ["payment-2"]
     await made(three, {**DELAY, "id": "first", "p": 0.9})
     assert in_force(three.agents["payment-1"]) == {"first"}
-
-
-JSON = {"Content-Type": "application/json"}
-REFUND = {"fault": "delay", "scope": {"topic": "payment.refund"}, **LEASE}
 
 
 async def test_enabled_is_never_said_of_a_worker_that_did_not_say_so(
@@ -278,3 +288,30 @@ async def test_the_chaos_of_the_api_strikes_real_requests(three: Stage) -> None:
     assert leak["workers"] == ["web-1"]
     slow = await (await client.get("/chaos/test/slow")).json()
     assert slow["waitedS"] >= 2
+
+
+async def test_the_commands_make_show_and_end_rules(three: Stage) -> None:
+    """on, ls, status, off and kill, in words and as JSON; a wrong rule is one line and exit 1."""
+    at = ("--url", str(three.client.make_url("")))
+    what = ("delay", "--topic", TOPIC, "-p", "0.3", "--min", "100ms", "--max", "1200ms")
+    lease = ("--for", "5m", "--reason", "rehearsal", "--id", "late")
+    told = await symphony("on", *what, *lease, "--role", "payment", *at)
+    assert told.exit_code == 0, told.output
+    assert "in force at payment-1, payment-2" in told.output
+    (rule,) = json.loads((await symphony("ls", "--json", *at)).output)
+    assert rule["params"] == {"min_ms": 100.0, "max_ms": 1200.0}
+    assert (rule["ttlS"], rule["reason"]) == (300.0, "rehearsal")
+    assert "topic=payment.requested" in (await symphony("ls", *at)).output
+    shown = (await symphony("status", *at)).output
+    assert "kill switch at 0" in shown
+    assert "late: delay, in force, 0 hits" in shown
+    assert "late: ended" in (await symphony("off", "late", "--reason", "enough", *at)).output
+    assert "no chaos rule" in (await symphony("ls", *at)).output
+    refused = await symphony("on", "explode", "--for", "5m", "--reason", "x", *at)
+    assert isinstance(refused.exception, SymphonyError)
+    assert "unknown fault 'explode'" in str(refused.exception)
+    wrong = await symphony("on", "delay", "--for", "5x", "--reason", "x", *at)
+    assert "a duration is expected" in str(wrong.exception)
+    assert "every rule made before has ended" in (await symphony("kill", *at)).output
+    assert "kill switch at 1" in (await symphony("status", *at)).output
+    assert "http_error" in (await symphony("kinds")).output
