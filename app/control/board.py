@@ -65,7 +65,6 @@ class Board(mode.Service):
         self._tasks: list[asyncio.Task[None]] = []
         self._due = asyncio.Event()
         self._producer: AIOKafkaProducer | None = None
-        self._consumer: AIOKafkaConsumer | None = None
         self._refused: dict[str, str] = {}
         self.version = 0
         self.caught_up = asyncio.Event()
@@ -88,23 +87,18 @@ class Board(mode.Service):
         """Acknowledge again soon, because what `note` says has changed."""
         self._due.set()
 
-    async def catch_up(self, timeout_s: float) -> None:
-        """Return when all is applied that stands in the topic now; BrokerOutage after `timeout_s`.
+    async def reach(self, version: int, timeout_s: float) -> None:
+        """Return when everything below `version` is applied; BrokerOutage after `timeout_s`.
 
-        For who changes the topic and must know what it says.
+        For who changes the topic and must know what it says (`Publisher.end`).
         """
         try:
             async with asyncio.timeout(timeout_s):
                 await self.caught_up.wait()
-                while (consumer := self._consumer) is None:
+                while self.version < version:
                     await asyncio.sleep(LOOK_S)
-                end = (await consumer.end_offsets([self._partition]))[self._partition]
-                while self.version < end:
-                    await asyncio.sleep(LOOK_S)
-        except (KafkaError, OSError, TimeoutError) as error:
-            raise BrokerOutage(
-                f"{self._partition.topic} cannot be read now: {_reason(error)}"
-            ) from error
+        except TimeoutError:
+            raise BrokerOutage(f"{self._partition.topic} cannot be read now") from None
 
     async def publish(
         self, topic: str, key: bytes, value: bytes, headers: list[tuple[str, bytes]]
@@ -161,14 +155,12 @@ class Board(mode.Service):
                 self.version = 0
             consumer.seek(place, self.version)
             self._reached(end)
-            self._consumer = consumer
             while True:
                 batches = await consumer.getmany(timeout_ms=2 * FETCH_WAIT_MS)
                 for record in batches.get(place, ()):
                     self._take(record.key, record.value, record.offset + 1)
                 self._reached(end)
         finally:
-            self._consumer = None
             with contextlib.suppress(TimeoutError, KafkaError):
                 await asyncio.wait_for(consumer.stop(), STOP_S)
 

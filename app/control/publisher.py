@@ -56,6 +56,7 @@ class Publisher:
         self._clock = clock or SystemClock()
         self._opening = asyncio.Lock()
         self._producer: AIOKafkaProducer | None = None
+        self._asker: AIOKafkaConsumer | None = None
         self._reader: asyncio.Task[None] | None = None
         self._heard = asyncio.Condition()
         self._latest = asyncio.Event()
@@ -78,6 +79,23 @@ class Publisher:
                 f"Kafka did not take a change of {self._topic}: {type(error).__name__} {error}"
             ) from error
         return int(written.offset) + 1
+
+    async def end(self) -> int:
+        """Return the version of the latest change there is, whoever made it; or BrokerOutage.
+
+        On a connection of its own: a broker answers one request of a connection after the other,
+        and a consumer's fetch is answered when something comes.
+        """
+        place = TopicPartition(self._topic, 0)
+        try:
+            async with asyncio.timeout(self._settings.control_timeout_s):
+                asker = await self._ask()
+                return int((await asker.end_offsets([place]))[place])
+        except (KafkaError, OSError, TimeoutError) as error:
+            await self._close_asker()
+            raise BrokerOutage(
+                f"Kafka does not tell the end of {self._topic}: {type(error).__name__} {error}"
+            ) from error
 
     async def await_acks(self, version: int, workers: Collection[str], timeout_s: float) -> Acked:
         """Wait until all `workers` have applied everything below `version`, at most `timeout_s`.
@@ -116,6 +134,7 @@ class Publisher:
             reader.cancel()
             await asyncio.wait([reader], timeout=STOP_S)
         await self._close_producer()
+        await self._close_asker()
 
     def _pending(self, version: int, workers: Collection[str]) -> tuple[str, ...]:
         return tuple(
@@ -142,6 +161,30 @@ class Publisher:
                     raise
                 self._producer = producer
             return self._producer
+
+    async def _ask(self) -> AIOKafkaConsumer:
+        async with self._opening:
+            if self._asker is None:
+                settings = self._settings
+                asker = AIOKafkaConsumer(
+                    bootstrap_servers=settings.broker_bootstrap,
+                    client_id=f"{settings.worker_id}-control-end",
+                    group_id=None,
+                    enable_auto_commit=False,
+                    metadata_max_age_ms=int(settings.metadata_max_age_s * 1000),
+                )
+                try:
+                    await asker.start()
+                except BaseException:
+                    await _stop(asker)
+                    raise
+                self._asker = asker
+            return self._asker
+
+    async def _close_asker(self) -> None:
+        asker, self._asker = self._asker, None
+        if asker is not None:
+            await _stop(asker)
 
     async def _close_producer(self) -> None:
         producer, self._producer = self._producer, None
@@ -193,6 +236,6 @@ class Publisher:
         self._acks[ack.worker] = ack
 
 
-async def _stop(producer: AIOKafkaProducer) -> None:
+async def _stop(client: AIOKafkaProducer | AIOKafkaConsumer) -> None:
     with contextlib.suppress(TimeoutError, KafkaError):
-        await asyncio.wait_for(producer.stop(), STOP_S)
+        await asyncio.wait_for(client.stop(), STOP_S)

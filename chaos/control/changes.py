@@ -126,7 +126,7 @@ class Changes:
         live = await self.workers()
         async with context.db.transaction() as tx:
             await chaos_switch.serialise(tx)
-            await self._agent.board.catch_up(context.settings.control_timeout_s)
+            await self._read_to_the_end()
             switch = await chaos_switch.read(tx)
             before = {
                 i: rule
@@ -159,6 +159,11 @@ class Changes:
             for w in self.meant(rule, live)
         }
         return _Done(published, deleted, before, version, sorted(meant), "; ".join(warnings))
+
+    async def _read_to_the_end(self) -> None:
+        """Know everything that stands in the topic now; raises BrokerOutage."""
+        end = await self.publisher.end()
+        await self._agent.board.reach(end, self._context.settings.control_timeout_s)
 
     def _checked(
         self,
@@ -285,7 +290,7 @@ class Changes:
                 self._context.db.transaction() as tx,
             ):
                 await chaos_switch.serialise(tx)
-                await self._agent.board.catch_up(self._context.settings.control_timeout_s)
+                await self._read_to_the_end()
                 for rule_id in self._agent.rules.stale()[:SWEEP_MAX]:
                     await self.publisher.publish(rule_id, None)
         except Exception as error:
