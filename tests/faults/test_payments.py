@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from app.settings import load_settings
-from chaos.console.api import Api
+from chaos.console.api import Api, ApiError
 from chaos.lab.cli import make_plan
 from chaos.lab.client import Lab
 from tests.faults.whole_lab import PATIENCE_S, Platform
@@ -45,13 +45,12 @@ machine."""
 
 @pytest.fixture(scope="module")
 def platform(servers_dir: Path) -> Iterator[Platform]:
-    """A lab with one worker of the canary, which runs the faulty version."""
+    """A lab whose canary, once it has workers, runs the faulty version."""
     kept = os.environ.get("PAYMENTS_LAB_DIR")
     lab_dir = Path(kept) if kept else servers_dir / "payments"
     lab_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
     settings = load_settings(lab_dir=lab_dir, lab_ready_timeout_s=240)
-    plan = make_plan(settings, workers={"payment-canary": "1"}, environment=ENVIRONMENT)
-    lab = Lab.up(plan, detach=False)
+    lab = Lab.up(make_plan(settings, environment=ENVIRONMENT), detach=False)
     try:
         yield Platform(lab, RATE_PER_S)
     finally:
@@ -99,6 +98,14 @@ def test_a_bad_canary_is_rolled_back_and_every_order_ends(platform: Platform) ->
     a bounded time, with its figures on record, and nobody paid twice or waits."""
     api = Api(platform.target.url)
     before = platform.dead_letters
+    with pytest.raises(ApiError, match="symphony scale payment-canary 1"):
+        api.put("/api/canary/config", {"percent": 30})
+    platform.lab.scale("payment-canary", 1)
+    wait_until(
+        lambda: api.get("/api/canary/config")["canaryWorkers"] == ["payment-canary-1"],
+        timeout_s=PATIENCE_S,
+        what="the canary worker is heard of",
+    )
     with platform.traffic(3) as traffic:
         traffic.flow(20)
         said = api.put("/api/canary/config", {"percent": 30, "reason": "try the faulty one"})

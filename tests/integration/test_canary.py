@@ -324,7 +324,7 @@ async def test_a_change_is_in_force_when_every_orchestrator_says_so(
 
         await until(heard, "both orchestrators are heard")
         refused = await stage.client.put("/api/canary/config", json={"percent": 5})
-        assert "symphony scale payment-canary=1" in (await problem(refused, 409))["detail"]
+        assert "symphony scale payment-canary 1" in (await problem(refused, 409))["detail"]
         assert (first.split.percent, query(database, "select 1 from ops.audit_log")) == (0, [])
         for body in (
             {}, {"percent": 101}, {"percent": -1}, {"percentage": 2}, {"percent": "5"},

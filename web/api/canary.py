@@ -119,7 +119,7 @@ async def change(request: web.Request) -> web.Response:
             409,
             "no_canary_worker",
             "No worker of role payment-canary was heard of: start one with"
-            " `symphony scale payment-canary=1` (or `symphony worker payment-canary`), then ask"
+            " `symphony scale payment-canary 1` (or `symphony worker payment-canary`), then ask"
             " again.",
         )
     auto = context.settings.canary_auto if wanted.auto is None else wanted.auto
