@@ -12,7 +12,7 @@ FINAL = ("COMPLETED", "CANCELLED", "REJECTED")
 PARKED = "PARKED"
 
 CREATED, CANCEL, STATUS_CHANGED = "order.created", "order.cancel", "order.status_changed"
-OPERATE = "order.operate"
+OPERATE, REVIEWED = "order.operate", "order.reviewed"
 BARRIER_TYPE = "barrier.v1"
 
 #: Consumer to the topics it reads; its group is `<namespace>-<role>`.
@@ -22,7 +22,7 @@ CONSUMERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
             CREATED,
             CANCEL,
             OPERATE,
-            "order.reviewed",
+            REVIEWED,
             "payment.result",
             "inventory.result",
             "shipping.result",

@@ -37,11 +37,15 @@ BARRIER_TIMEOUT_S = 30.0
 OLD_TRANSACTION_S = 5
 SHOWN_MAX = 4
 
+_WAITS_FOR_A_PERSON = """exists (select from orders.fraud_review f
+    where f.order_id = s.order_id and f.decision = '')"""
 _LOOK = f"""
 select (select count(*) from orders.orders),
        (select count(*) from orders.orders o left join orders.saga s on s.order_id = o.order_id
-         where coalesce(s.state, '') not in ('COMPLETED', 'CANCELLED', 'REJECTED', 'PARKED')),
-       (select count(*) from orders.saga where not terminal and state <> 'PARKED'),
+         where coalesce(s.state, '') not in ('COMPLETED', 'CANCELLED', 'REJECTED', 'PARKED')
+           and not (coalesce(s.state, '') = 'REVIEW' and {_WAITS_FOR_A_PERSON})),
+       (select count(*) from orders.saga s where not terminal and state <> 'PARKED'
+           and not (state = 'REVIEW' and {_WAITS_FOR_A_PERSON})),
        (select count(*) from ops.outbox),
        (select count(*) from ops.inbox),
        (select count(*) from pg_stat_activity where state <> 'idle' and backend_type =

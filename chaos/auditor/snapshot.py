@@ -17,7 +17,7 @@ import psycopg2.extras
 
 from chaos.auditor import identity
 from chaos.auditor.bodies import fingerprint
-from chaos.auditor.platform import CANCEL, CREATED
+from chaos.auditor.platform import CANCEL, CREATED, REVIEWED
 from chaos.auditor.sources import UnreadableError
 from chaos.auditor.store import Store
 
@@ -52,6 +52,7 @@ _QUERIES: Mapping[str, str] = {
     "letter_index": 'select topic, partition, "offset", origin_topic, origin_partition,'
     " origin_offset, consumer, event_id, key as order_id,"
     " extract(epoch from at)::float8 as at_s from ops.dead_letter",
+    "review": "select order_id::text, decision from orders.fraud_review",
     "act": "select case when detail->>'event_id' ~ '^[0-9a-f-]{36}$' then detail->>'event_id' end"
     " as event_id, action, actor, target, reason, extract(epoch from at)::float8 as at_s"
     " from ops.audit_log",
@@ -77,7 +78,12 @@ def read_snapshot(dsn: str, store: Store, progress: Callable[[str], None]) -> No
 def _copy(rows: Iterator[dict[str, Any]], store: Store, table: str) -> int:
     if table == "inbox":
         return _copy_inbox(rows, store)
-    shape = {"orders": _order, "saga": _saga, "letter_index": _letter}.get(table)
+    shape = {
+        "orders": _order,
+        "saga": _saga,
+        "review": _review,
+        "letter_index": _letter,
+    }.get(table)
     return store.insert(table, map(shape, rows) if shape else rows)
 
 
@@ -104,6 +110,12 @@ def _order(row: dict[str, Any]) -> dict[str, Any]:
     """An order, with the ids its creation and its cancellation must have."""
     row["created_event"] = identity.of_order(row["order_id"], CREATED)
     row["cancel_event"] = identity.of_order(row["order_id"], CANCEL)
+    return row
+
+
+def _review(row: dict[str, Any]) -> dict[str, Any]:
+    """A score, with the id that the event of its decision must have."""
+    row["reviewed_event"] = identity.of_order(row["order_id"], REVIEWED)
     return row
 
 

@@ -48,6 +48,7 @@ TABLES: dict[str, str] = {
     "letter_index": 'topic varchar, partition integer, "offset" bigint, origin_topic varchar,'
     " origin_partition integer, origin_offset bigint, consumer varchar, event_id uuid,"
     " order_id uuid, at_s double",
+    "review": "order_id uuid, decision varchar, reviewed_event uuid",
     "act": "event_id uuid, action varchar, actor varchar, target varchar, reason varchar,"
     " at_s double",
     "gateway": "line bigint, op varchar, order_id uuid, order_text varchar, key varchar,"

@@ -123,6 +123,15 @@ DEFECTS = (
     Defect("wrong end", ("O7",),
            "update request set expected = 'declined' where order_id = $happy"),
     # money
+    Defect("rejected by nobody", ("O8", "O5", "O7", "T1"),
+           "update saga set state = 'REJECTED', reason = 'fraud', body_hash = 'x'"
+           " where order_id = $declined"),
+    Defect("went on without a decision", ("O8",),
+           "insert into review select $happy, '', $happy"),
+    Defect("went on though rejected", ("O8", "X1"),
+           "insert into review select $happy, 'AUTO_REJECTED', $happy"),
+    Defect("decision lost", ("X1",),
+           "insert into review select $happy, 'APPROVED', $happy"),
     Defect("charged twice", ("P1", "P2", "P4", "P6", "P7"),
            "insert into gateway by name select * replace (line + 1000 as line, 'random' as key)"
            " from gateway where order_id = $happy and op = 'charge'"),

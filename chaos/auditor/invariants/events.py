@@ -11,10 +11,11 @@ select created_event as event_id from orders
 union all select o.cancel_event from orders o semi join history h
        on h.order_id = o.order_id and h.event = '' and h.status = 'cancel_requested'
 union all select event_id from act where event_id is not null
+union all select reviewed_event from review where decision <> ''
 union all select event_id from stored_output
 """
 #: Whatever comes from people, through the API: its cause is a request.
-_ASKED = ("order.created", "order.cancel", "order.operate")
+_ASKED = ("order.created", "order.cancel", "order.operate", "order.reviewed")
 _SKIPPED = """
 select d.topic || '[' || d.partition || ']@' || d."offset", d.order_id,
        d.consumer || ' never took it in: ' || coalesce(d.event_id::varchar, 'no event id')
@@ -60,6 +61,11 @@ INVARIANTS = (
            and not exists (select 1 from record r
                where r.topic = 'order.cancel' and r.event_id = o.cancel_event)
            and not exists (select 1 from outbox b where b.event_id = o.cancel_event)
+        union all
+        select v.order_id::varchar, v.order_id, 'its order.reviewed is not in the topic: lost'
+          from review v where v.decision <> '' and not exists (select 1 from record r
+               where r.topic = 'order.reviewed' and r.event_id = v.reviewed_event)
+           and not exists (select 1 from outbox b where b.event_id = v.reviewed_event)
         union all
         select a.target, try_cast(a.target as uuid), 'its order.operate is not in the topic: lost'
           from act a where a.action like 'saga.%'

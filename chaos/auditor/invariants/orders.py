@@ -97,7 +97,9 @@ INVARIANTS = (
                when not final then 'still ' || status || ': lost or stuck'
                else status || ', but a command is still outstanding' end
           from order_state o
-         where (status <> 'PARKED' and not (final and settled))
+         where (status <> 'PARKED' and not (final and settled)
+                and not (status = 'REVIEW' and exists
+                    (select 1 from review v where v.order_id = o.order_id and v.decision = '')))
             or (status = 'PARKED' and not exists
                 (select 1 from letter l where l.order_id = o.order_id))
         union all
@@ -180,6 +182,24 @@ INVARIANTS = (
                     where h.order_id = j.order_id and h.event = 'cancel_refused')
                when class = 'cancelled' and coalesce(cancel, 'fail') = 'fail' then true
                else (status, reason) <> (wanted, why) end
+        """,
+    ),
+    Invariant(
+        "O8",
+        "an order goes the way its review went, and none is rejected without one",
+        (Book.POSTGRES,),
+        "select count(*) from orders",
+        """
+        select o.order_id::varchar, o.order_id, 'is ' || o.status || ', but was '
+               || case when v.decision is null then 'never held for a review'
+                       when v.decision = '' then 'held, and nobody has decided'
+                       else v.decision end
+          from order_state o left join review v using (order_id)
+         where case
+               when v.decision is null then o.status in ('REVIEW', 'REJECTED')
+               when v.decision = '' then o.status not in ('PENDING', 'REVIEW', 'CANCELLED')
+               when v.decision = 'APPROVED' then o.status = 'REJECTED'
+               else o.status not in ('PENDING', 'REVIEW', 'REJECTED', 'CANCELLED') end
         """,
     ),
 )
