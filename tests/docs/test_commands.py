@@ -27,6 +27,7 @@ RUN_ELSEWHERE = {
     "symphony order": "tests/integration/test_console.py",
     "symphony saga": "tests/integration/test_console.py",
     "symphony dlq": "tests/integration/test_console_dlq.py",
+    "symphony gameday": "tests/gameday/test_gameday.py",
     "symphony payments": "tests/integration/test_api_payments.py",
     "symphony review": "tests/integration/test_fraud_review.py",
     "symphony canary": "tests/integration/test_canary.py",

@@ -11,7 +11,7 @@ import yaml
 from chaoslib.experiment import ensure_experiment_is_valid
 from chaoslib.loader import load_experiment
 
-from chaos.gameday import catalogue
+from chaos.gameday import catalogue, reference
 from chaos.gameday.experiment import Knobs, load, of_data
 from chaos.gameday.source import BYTES_MAX, Mistake
 
@@ -139,3 +139,21 @@ def test_every_knob_has_a_default() -> None:
     data = yaml.safe_load(SAMPLE)
     del data["configuration"]
     assert load(Path("x.yaml"), yaml.safe_dump(data)).knobs == Knobs()
+
+
+def test_the_published_catalogue_is_the_shipped_one() -> None:
+    """`python -m chaos.gameday.reference > docs/reference/gamedays.md` would change nothing."""
+    published = Path(__file__).parents[2] / "docs" / "reference" / "gamedays.md"
+    assert published.read_text() == reference.page()
+
+
+def test_the_catalogue_covers_the_scenarios_of_the_references() -> None:
+    """Each of the scenarios that the reference systems name has an experiment."""
+    told = " / ".join(catalogue.shipped(name).ours.scenario for name in catalogue.names())
+    wanted = (
+        "consumer killed", "duplicate events", "broker restart", "network latency", "node killed",
+        "partition", "artificial latency", "lost event", "phantom event", "consumer lag",
+        "ordering under errors", "administration under chaos", "double charge", "abort condition",
+    )  # fmt: skip
+    assert [scenario for scenario in wanted if scenario not in told] == []
+    assert len(catalogue.names()) >= 12
