@@ -26,6 +26,31 @@ def inject(
     return session.current().inject(fault, target, at, for_s, params or {})
 
 
+def chaos_rule(
+    fault: str,
+    at: float = 0.0,
+    for_s: float = 10.0,
+    p: float = 1.0,
+    times: int = 0,
+    scope: dict[str, Any] | None = None,
+    params: dict[str, Any] | None = None,
+    unsafe: bool = False,
+) -> dict[str, Any]:
+    """Have a chaos rule in force for `for_s`: a fault kind of docs/faults.md inside the workers.
+
+    It is made by the API with a short lease that is renewed, and proved by what it struck.
+    """
+    arguments = {
+        "fault": fault,
+        "p": p,
+        "times": times,
+        "scope": scope,
+        "params": params,
+        "unsafe": unsafe,
+    }
+    return session.current().rule(arguments, at, for_s)
+
+
 def hold() -> dict[str, Any]:
     """Let orders flow under the guard until the duration is over or the GameDay is aborted."""
     return session.current().hold()

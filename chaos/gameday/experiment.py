@@ -18,6 +18,7 @@ from chaoslib.exceptions import ChaosException
 from chaoslib.experiment import ensure_experiment_is_valid
 
 from chaos.gameday.guard import Limits
+from chaos.gameday.rules import BadRule, check_arguments
 from chaos.gameday.source import Mistake, Place, Source, place_of
 from chaos.gameday.verdict import Word
 from chaos.nemesis.faults import REGISTRY
@@ -27,7 +28,7 @@ EXTENSION = "chaos-symphony"
 CONTROL = "chaos.gameday.control"
 ACTIONS = "chaos.gameday.actions"
 PROBES = "chaos.gameday.probes"
-INJECTING = frozenset({"inject", "chaos_rule", "scale"})
+INJECTING = frozenset({"inject", "chaos_rule"})
 
 NAME = Annotated[str, msgspec.Meta(min_length=1)]
 
@@ -305,6 +306,14 @@ def _check_activity(source: Source, place: Place, activity: dict[str, Any]) -> N
             )
     if func == "inject":
         _check_fault(source, inside, _arguments(activity))
+    if func == "chaos_rule":
+        try:
+            check_arguments(_arguments(activity))
+        except BadRule as error:
+            member = (error.member,) if error.member else ()
+            raise source.mistake((*inside, *member), error.reason) from None
+    if func in INJECTING:
+        _check_lasting(source, inside, _arguments(activity))
 
 
 def _check_fault(source: Source, inside: Place, arguments: Mapping[str, Any]) -> None:
@@ -324,6 +333,9 @@ def _check_fault(source: Source, inside: Place, arguments: Mapping[str, Any]) ->
                 (*inside, "params", name),
                 f"{fault.name} has no parameter {name}; it has: {known}",
             )
+
+
+def _check_lasting(source: Source, inside: Place, arguments: Mapping[str, Any]) -> None:
     for_s = arguments.get("for_s")
     if for_s is not None and not (isinstance(for_s, int | float) and 0 < for_s <= 3_600):
         raise source.mistake((*inside, "for_s"), "for_s: seconds from 0 to 3600 are expected")

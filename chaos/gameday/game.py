@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import itertools
 import os
 import random
 import threading
@@ -19,9 +20,11 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple, Protocol
 
 from chaos.audit import AuditFailed, run_audit
+from chaos.console.api import ApiError
 from chaos.gameday import guard, session, verdict
 from chaos.gameday.experiment import Experiment
 from chaos.gameday.measure import Meter
+from chaos.gameday.rules import LeasedRule
 from chaos.gameday.verdict import FaultFound, Findings, Verdict
 from chaos.lab.client import Lab
 from chaos.lab.process import LabError
@@ -127,6 +130,8 @@ class Game:
         self._guard, self._guarding = guard.State(), False
         self._method_s = 0.0
         self._leases: set[str] = set()
+        self._rules_left: list[str] = []
+        self._rule_numbers = itertools.count(1)
         self._enough = threading.Event()
         self._watcher = threading.Thread(target=self._watch, name="gameday-guard", daemon=True)
         self._lock: IO[str] | None = None
@@ -229,6 +234,34 @@ class Game:
             )
         )
 
+    def rule(self, arguments: Mapping[str, Any], at: float, for_s: float) -> dict[str, Any]:
+        """One chaos rule, when it is due; returns once it is gone."""
+        name, fault = session.activity() or str(arguments["fault"]), f"rule {arguments['fault']}"
+        aim = target_text(arguments.get("scope") or {})
+        if self._due(at):
+            return self._record(Struck(name, fault, aim, "called off", "aborted before", 0, 0))
+        began_s = self.now_s
+        number = next(self._rule_numbers)
+        one = LeasedRule(
+            self.target.url, f"gameday-{self.run_id[:8]}-{number}", arguments, self._seed_of(name)
+        )
+        self._say(f"{began_s:6.1f} s  {fault} {aim}")
+        try:
+            with self._in_force(name):
+                one.make(name)
+                try:
+                    one.hold(for_s, self.stop)
+                finally:
+                    if not one.end():
+                        self._rules_left.append(one.id)
+        except ApiError as error:
+            return self._record(
+                Struck(name, fault, aim, "refused", error.detail, began_s, self.now_s)
+            )
+        found = one.evidence()
+        outcome, detail = ("proved", found) if found else ("void", "it struck nothing")
+        return self._record(Struck(name, fault, aim, outcome, detail, began_s, self.now_s))
+
     def _due(self, at: float) -> bool:
         """Wait for the moment `at` of the duration; True when the GameDay was aborted before."""
         due = self._method_s + at * self.experiment.knobs.duration_s
@@ -300,14 +333,15 @@ class Game:
         self._guarding = False
         self.stop.set()
         deadline = time.monotonic() + ENDING_S
-        while (self.active or self.left()) and time.monotonic() < deadline:
+        while (self.active or _leases(self.lab) - self._leases) and time.monotonic() < deadline:
             time.sleep(LOOK_S)
         left = self.left()
         return {"ended": not left, "left": left}
 
     def left(self) -> list[str]:
         """Faults of this GameDay that are still in force."""
-        return sorted({*self._active, *(_leases(self.lab) - self._leases)})
+        leases = _leases(self.lab) - self._leases
+        return sorted({*self._active, *leases, *self._rules_left})
 
     def not_ready(self) -> list[str]:
         """Processes that are meant to run and do not work; the lab's own word and each worker's."""
@@ -451,6 +485,12 @@ class Game:
         if self._lock is not None:
             self._lock.close()
             self._lock = None
+
+
+def target_text(scope: Mapping[str, Any]) -> str:
+    """A rule's scope in words."""
+    told = [", ".join(value) if isinstance(value, list) else str(value) for value in scope.values()]
+    return " ".join(told) or "everywhere"
 
 
 def alone(root: Path) -> IO[str]:

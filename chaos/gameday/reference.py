@@ -6,6 +6,7 @@ import sys
 
 from chaos.gameday import catalogue
 from chaos.gameday.experiment import Experiment
+from chaos.gameday.game import target_text
 from chaos.gameday.report.markdown import table
 
 HEAD = """# Catalogue of GameDays
@@ -39,10 +40,13 @@ def breaks(one: Experiment) -> str:
 
 
 def _strike(action: str, arguments: dict[str, object]) -> str:
-    name = arguments.get("fault") or action
-    at = f" at {arguments['target']}" if arguments.get("target") else ""
+    kind = "rule " if action == "chaos_rule" else ""
+    scope = arguments.get("scope")
+    aim = arguments.get("target") or (target_text(scope) if isinstance(scope, dict) else "")
+    at = f" at {aim}" if aim else ""
     lasting = f", {arguments['for_s']} s" if arguments.get("for_s") else ""
-    return f"`{name}`{at}{lasting}"
+    share = f" {arguments['p']:.0%}" if arguments.get("p") else ""
+    return f"{kind}`{arguments['fault']}`{share}{at}{lasting}"
 
 
 if __name__ == "__main__":

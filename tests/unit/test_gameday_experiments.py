@@ -124,6 +124,38 @@ def test_any_key_may_hold_anything(key: str, value: object) -> None:
         load(Path("x.yaml"), yaml.safe_dump(data))
 
 
+RULE = SAMPLE.replace("func: inject", "func: chaos_rule").replace(
+    "{fault: kill, target: payment-1, at: 0.2}",
+    "{fault: delay, scope: {topic: payment.requested}, p: 0.3, at: 0.2, for_s: 5}",
+)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        ("fault: delay", "fault: dalay", "unknown fault 'dalay'"),
+        ("p: 0.3", "p: 1.3", "<= 1"),
+        ("p: 0.3", "params: {min_ms: 9, max_ms: 3}", ""),
+        ("payment.requested}", "payment.requested.dlt}", "payment.requested.dlt"),
+        ("topic: payment.requested", "route: /api/orders", "knows no route"),
+        ("topic: payment.requested", "colour: red", "colour"),
+        ("fault: delay, scope: {topic: payment.requested}",
+         "fault: drop, scope: {topic: order.created}", "lost for ever"),
+        ("for_s: 5", "for_s: -5", "for_s"),
+    ],
+)  # fmt: skip
+def test_a_chaos_rule_that_the_api_would_refuse_is_a_mistake(
+    old: str, new: str, reason: str
+) -> None:
+    """The same checks as the API's, before anything begins."""
+    assert load(Path("x.yaml"), RULE).plan()
+    assert old in RULE
+    with pytest.raises(Mistake) as caught:
+        load(Path("x.yaml"), RULE.replace(old, new))
+    assert reason in caught.value.reason
+    assert caught.value.line == line_of(RULE, "arguments: {fault")
+
+
 def test_a_file_that_is_not_there_or_too_large(tmp_path: Path) -> None:
     """Both are said with their reason."""
     with pytest.raises(Mistake, match="cannot be read"):

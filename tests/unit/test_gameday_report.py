@@ -1,0 +1,205 @@
+"""The report of a GameDay, made from a journal: charts, page, Markdown, JUnit, comparison."""
+
+from __future__ import annotations
+
+import copy
+import re
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+from chaos.gameday import catalogue
+from chaos.gameday.report import facts
+from chaos.gameday.report.charts import POINTS_MAX, charts, nice, thinned
+from chaos.gameday.report.comparison import differs, rows
+from chaos.gameday.report.junit import junit
+from chaos.gameday.report.markdown import markdown
+from chaos.gameday.report.page import page
+
+pytestmark = pytest.mark.unit
+EVIL = "<script>alert(1)</script> & | \x07"
+
+
+def sample(at_s: float, **changes: Any) -> dict[str, Any]:
+    """One look of the guard."""
+    return {
+        "at_s": at_s,
+        "phase": "method" if at_s >= 8 else "warm-up",
+        "sent": int(20 * at_s),
+        "sent_per_s": 20.0,
+        "accepted_per_s": 20.0,
+        "refused_per_s": 0.0,
+        "p50_ms": 10.0,
+        "p95_ms": 30.0,
+        "backlog": 5,
+        "stuck": 0,
+        "error_ratio": 0.0,
+        "window_p95_ms": 30.0,
+        "faults": [],
+        "guarding": at_s >= 8,
+        "bad": [],
+        "bad_in_a_row": 0,
+        **changes,
+    }
+
+
+def journal(**changes: Any) -> dict[str, Any]:
+    """A journal as a run leaves it, with some of ours changed."""
+    experiment = copy.deepcopy(catalogue.shipped("kill-payment").data)
+    probes = experiment["steady-state-hypothesis"]["probes"]
+    met = {
+        "steady_state_met": True,
+        "probes": [{"activity": one, "output": 1, "tolerance_met": True} for one in probes],
+    }
+    fault = {
+        "name": "kill it",
+        "fault": "kill",
+        "target": "payment-1",
+        "outcome": "proved",
+        "detail": "pid 1 is gone",
+        "began_s": 12.0,
+        "ended_s": 12.0,
+        "recovered_s": 2.5,
+        "after_failed": "",
+        "expired": False,
+    }
+    ours = {
+        "run_id": "11111111-2222",
+        "experiment": "kill-payment",
+        "scenario": "s",
+        "hypothesis": "h",
+        "verdict": "passed",
+        "reasons": [],
+        "expected": "passed",
+        "as_expected": True,
+        "digest": "abc",
+        "knobs": {"rate_per_s": 20.0, "seed": 1},
+        "guard": {"bad_max": 10, "accept_p95_ms_max": 25.0, "backlog_max": None},
+        "began": "2026-11-28T12:00:00+00:00",
+        "phases": [
+            {"name": "warm-up", "began_s": 0.0, "ended_s": 8.0},
+            {"name": "method", "began_s": 8.0, "ended_s": None},
+        ],
+        "faults": [fault],
+        "samples": [sample(at) for at in range(1, 30)],
+        "load": {"sent": 600, "accepted": 598, "orders_min": 200},
+        "audit": {"result": "holds", "sentence": "HOLDS: 598 orders"},
+        "repeat": "symphony gameday run kill-payment --seed 1",
+        **changes,
+    }
+    return {
+        "experiment": experiment,
+        "steady_states": {"before": met, "after": copy.deepcopy(met), "during": []},
+        "x-symphony": ours,
+    }
+
+
+def ours_of(document: dict[str, Any]) -> dict[str, Any]:
+    """Our part, to be changed."""
+    found: dict[str, Any] = document["x-symphony"]
+    return found
+
+
+def test_each_chart_is_well_formed_and_shows_what_it_should() -> None:
+    """Three charts of valid XML, with a band for the fault, the limit, marks for bad looks."""
+    document = journal()
+    ours = ours_of(document)
+    ours["samples"][20] |= {"bad": ["p95 is over"], "backlog": None}
+    found = charts(ours)
+    assert len(found) == 3
+    for one in found:
+        root = ElementTree.fromstring(one)
+        kinds = [part.get("class", "") for part in root.iter()]
+        assert kinds.count("fault") == 1
+        assert kinds.count("mark") == 1
+    latency, backlog = found[1], found[2]
+    assert 'class="limit"' in latency
+    line = re.search(r'class="line a" d="([^"]+)"/>', backlog)
+    assert line is not None
+    assert line[1].count("M") == 2, "an unknown figure breaks the line"
+
+
+def test_a_run_that_saw_nothing_has_no_chart_and_a_page() -> None:
+    """It ended before anything was measured: everything is still rendered."""
+    document = journal(samples=[], faults=[], phases=[], audit={}, verdict="inconclusive",
+                       reasons=["the lab is gone"], as_expected=False)  # fmt: skip
+    document["steady_states"] = {"before": None, "after": None, "during": []}
+    assert charts(ours_of(document)) == []
+    assert "the lab is gone (expected: passed)" in page(document)
+    assert "INCONCLUSIVE" in markdown(document)
+    assert 'message="there was no audit"' in junit(document)
+
+
+@pytest.mark.parametrize("made", [page, markdown, junit])
+def test_junk_in_evidence_breaks_no_form(made: Any) -> None:
+    """What a fault saw may be anything; it is escaped, and XML stays XML."""
+    document = journal()
+    ours_of(document)["faults"][0] |= {"detail": EVIL, "outcome": "void", "target": EVIL}
+    ours_of(document)["reasons"] = [EVIL]
+    text = made(document)
+    if made is page:
+        assert "<script" not in text
+    if made is junit:
+        assert ElementTree.fromstring(text).get("errors") == "1"
+    if made is markdown:
+        row = next(line for line in text.splitlines() if "| void |" in line)
+        assert row.replace("\\|", "").count("|") == 7
+
+
+@pytest.mark.parametrize(
+    ("changes", "failures", "errors"),
+    [
+        ({}, 0, 0),
+        ({"verdict": "failed", "audit": {"result": "violated", "sentence": "P1"}}, 2, 0),
+        ({"verdict": "inconclusive", "audit": {"result": "unknown"}}, 0, 2),
+        ({"verdict": "aborted"}, 0, 1),
+    ],
+)
+def test_junit_counts_what_ci_must_see(changes: Any, failures: int, errors: int) -> None:
+    """Failed is a failure, a doubt or an abort an error."""
+    suite = ElementTree.fromstring(junit(journal(**changes)))
+    assert (suite.get("failures"), suite.get("errors")) == (str(failures), str(errors))
+    assert suite.get("tests") == "5"
+
+
+def test_figures_of_a_window_and_of_the_guard() -> None:
+    """Rates, shares and the largest backlog of each phase; how often the guard was alarmed."""
+    document = journal()
+    samples = ours_of(document)["samples"]
+    samples[15] |= {"refused_per_s": 20.0, "p95_ms": 900.0, "backlog": 77, "bad": ["x"],
+                    "bad_in_a_row": 1}  # fmt: skip
+    before, method = facts.window_rows(document)
+    assert before == ("before (warm-up)", "20.0/s", "0.0%", "30 ms", "5")
+    assert (method[1], method[2], method[4]) == ("20.0/s", "4.3%", "77")
+    assert facts.guard_sentence(document) == (
+        "22 evaluations, 1 found too much, at most 1 in a row (10 abort)"
+    )
+
+
+def test_two_runs_side_by_side() -> None:
+    """Every figure of either; verdicts decide whether they differ."""
+    first, second = journal(), journal(verdict="failed", faults=[])
+    found = {name: (one, other) for name, one, other in rows(first, second)}
+    assert found["verdict"] == ("passed", "failed")
+    assert found["kill at payment-1"] == ("proved, works again after 2.5 s", "-")
+    assert differs(first, second)
+    assert not differs(first, journal())
+
+
+@pytest.mark.parametrize(
+    ("value", "wanted"),
+    [(0.03, 0.05), (0.1, 0.1), (1, 1), (1.1, 2), (2.2, 2.5), (7, 10), (30, 50), (101, 200)],
+)
+def test_axes_end_at_round_numbers(value: float, wanted: float) -> None:
+    """The next round number that is not below."""
+    assert nice(value) == pytest.approx(wanted)
+
+
+def test_a_long_run_is_thinned_without_losing_alarms() -> None:
+    """An hour's samples become few, and a bad look is among them."""
+    many = [sample(float(at)) for at in range(1, 3_601)]
+    many[1_234]["bad"] = ["x"]
+    few = thinned(many)
+    assert len(few) <= POINTS_MAX
+    assert any(one["bad"] for one in few)
