@@ -20,7 +20,7 @@ import psycopg2.extensions
 from app.db import gamedays
 from app.db.gamedays import LEASE_S, RunRow, run_row
 from app.db.statements import Statement
-from chaos.gameday.game import GameDayError
+from chaos.gameday.game import GameDayError, violations
 from chaos.gameday.verdict import Verdict
 
 TELL_S = 1.0
@@ -92,6 +92,16 @@ class Book:
             raise GameDayError(f"GameDay {run_id} has no journal: it has not ended with a verdict")
         found: dict[str, Any] = rows[0][0]
         return found
+
+    def violated_before(self) -> dict[str, int]:
+        """What the newest audited GameDay found violated, by invariant."""
+        for row in self.recent(NEWEST_MAX):
+            if row.status == "ENDED":
+                found = self._rows(gamedays.JOURNAL, id=row.id)[0][0] or {}
+                audit = found.get("x-symphony", {}).get("audit") or {}
+                if "invariants" in audit:
+                    return violations(audit)
+        return {}
 
     def abort(self, run_id: str) -> bool:
         """Ask for its end; False when it is over."""

@@ -114,6 +114,7 @@ class Game:
         self.struck: list[Struck] = []
         self.samples: list[dict[str, Any]] = []
         self.audit: dict[str, Any] = {}
+        self.known: Mapping[str, int] = {}
         self.steady: Steady = lambda: False
         self.steady_after: bool | None = None
         self.verdict: Verdict | None = None
@@ -428,6 +429,7 @@ class Game:
             left=tuple(left),
             audit=str(self.audit.get("result", "")),
             audit_detail=str(self.audit.get("sentence", "")),
+            audit_known=only_known(self.audit, self.known),
             accepted=self.traffic.accepted,
             orders_min=self.experiment.ours.orders_min,
         )
@@ -485,6 +487,20 @@ class Game:
         if self._lock is not None:
             self._lock.close()
             self._lock = None
+
+
+def violations(audit: Mapping[str, Any]) -> dict[str, int]:
+    """How often each violated invariant is violated."""
+    found = audit.get("invariants", ())
+    return {one["id"]: one["violations"] for one in found if one["violations"]}
+
+
+def only_known(audit: Mapping[str, Any], known: Mapping[str, int]) -> bool:
+    """Whether an audit found violations, and none that is not `known` of these books: an audit is
+    of all that a lab has ever done.
+    """
+    found = violations(audit)
+    return bool(found) and all(count <= known.get(name, 0) for name, count in found.items())
 
 
 def target_text(scope: Mapping[str, Any]) -> str:

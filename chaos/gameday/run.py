@@ -58,6 +58,7 @@ def prepare(
         report_dir=report_dir,
         say=say,
     )
+    game.known = book.violated_before()
     session.begin(game)
     return game
 

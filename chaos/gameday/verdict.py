@@ -2,8 +2,8 @@
 
 In this order, the first that applies:
 
-1. *failed*: the audit found a violation, or chaos was left behind. Neither an abort nor a doubt
-   excuses that.
+1. *failed*: the audit found a violation that did not stand in the lab's books before, or chaos was
+   left behind. Neither an abort nor a doubt excuses that.
 2. *inconclusive*: the experiment itself broke, or the system was not steady to begin with.
 3. *failed*: the system did not come back to its steady state once the chaos was gone.
 4. *aborted*: the guard or an operator ended it, and the system came back.
@@ -31,7 +31,8 @@ class FaultFound(NamedTuple):
 
 class Findings(NamedTuple):
     """All that a verdict rests on. `steady_*` is None when it was not looked at; `audit` is
-    `holds`, `violated`, `unknown` or empty without one; `left` names chaos that is still there.
+    `holds`, `violated`, `unknown` or empty without one; `audit_known`: all that it found violated
+    stood in these books before this GameDay. `left` names chaos that is still there.
     """
 
     steady_before: bool | None = None
@@ -42,6 +43,7 @@ class Findings(NamedTuple):
     left: tuple[str, ...] = ()
     audit: str = ""
     audit_detail: str = ""
+    audit_known: bool = False
     accepted: int = 0
     orders_min: int = 1
 
@@ -79,7 +81,7 @@ def judge(found: Findings) -> Verdict:
 
 def _harm(found: Findings) -> tuple[str, ...]:
     reasons = []
-    if found.audit == "violated":
+    if found.audit == "violated" and not found.audit_known:
         reasons.append(f"the audit found a violation: {found.audit_detail}")
     if found.left:
         reasons.append(f"chaos was left behind: {', '.join(found.left)}")
@@ -96,7 +98,11 @@ def _doubts(found: Findings) -> tuple[str, ...]:
         reasons.append("nothing was broken")
     if found.steady_before is None or found.steady_after is None:
         reasons.append("the steady state was not looked at before and after")
-    if found.audit != "holds":
+    if found.audit_known:
+        reasons.append(
+            f"the books were violated before this GameDay ({found.audit_detail}): use a fresh lab"
+        )
+    elif found.audit != "holds":
         reasons.append(f"the audit could not tell: {found.audit_detail or 'there was none'}")
     if found.accepted < found.orders_min:
         reasons.append(f"only {found.accepted} orders were accepted, {found.orders_min} are needed")

@@ -122,6 +122,28 @@ def test_what_a_chaos_rule_lost_is_no_silent_skip(books: Store) -> None:
         assert set(violated(books)) == expected
 
 
+DAMAGED = """
+insert into record select * replace (90000 as "offset", at_s + 1 as at_s, false as readable,
+       'damaged' as body_hash)
+  from record where order_id = $happy and topic = 'payment.result' limit 1;
+insert into record select * replace ('payment.result.dlt' as topic, 'orchestrator' as retry_role,
+       'payment.result' as origin_topic, partition as origin_partition, 90000 as origin_offset,
+       'poison' as error)
+  from record where topic = 'payment.result' and "offset" = 90000;
+insert into letter_index select topic, partition, "offset", origin_topic, origin_partition,
+       origin_offset, retry_role from letter where origin_offset = 90000;
+"""
+
+
+def test_a_damaged_copy_beside_the_intact_event_is_no_violation(books: Store) -> None:
+    """The copy is a dead letter, the event itself was taken in; without it that is a violation."""
+    plant(books, DAMAGED)
+    assert violated(books) == {}
+    plant(books, "update record set readable = false where order_id = $happy"
+                 " and topic = 'payment.result'")  # fmt: skip
+    assert {"D2", "E4"} <= set(violated(books))
+
+
 def test_every_invariant_is_broken_by_some_defect() -> None:
     """An invariant that no defect breaks might be one that cannot fail."""
     intended = {defect.caught_by[0] for defect in DEFECTS}

@@ -6,6 +6,7 @@ import itertools
 
 import pytest
 
+from chaos.gameday.game import only_known
 from chaos.gameday.guard import Evaluation, Limits, Reading, State, evaluate, following
 from chaos.gameday.verdict import EXIT_CODES, WORDS, FaultFound, Findings, judge
 
@@ -27,6 +28,8 @@ GOOD = Findings(
     [
         ({}, "passed", ""),
         ({"audit": "violated", "audit_detail": "P1 x2"}, "failed", "P1 x2"),
+        ({"audit": "violated", "audit_known": True}, "inconclusive", "fresh lab"),
+        ({"audit": "violated", "audit_known": True, "aborted": "x"}, "aborted", "x"),
         ({"left": ("kill-1",)}, "failed", "left behind: kill-1"),
         ({"steady_after": False}, "failed", "did not come back"),
         ({"broken": "no orders"}, "inconclusive", "no orders"),
@@ -100,6 +103,28 @@ def test_only_a_flawless_run_passes() -> None:
         if found.word == "passed":
             passed.append(values)
     assert len(passed) == 1
+
+
+@pytest.mark.parametrize(
+    ("found", "known", "wanted"),
+    [
+        ({}, {}, False),
+        ({}, {"E1": 1}, False),
+        ({"E1": 1}, {}, False),
+        ({"E1": 1}, {"E1": 1}, True),
+        ({"E1": 2}, {"E1": 1}, False),
+        ({"E1": 1, "P1": 1}, {"E1": 1}, False),
+        ({"E1": 1}, {"E1": 2, "P1": 1}, True),
+    ],
+)
+def test_only_what_stood_there_before_is_known(
+    found: dict[str, int], known: dict[str, int], wanted: bool
+) -> None:
+    """One violation more, or of another invariant, is this GameDay's."""
+    audit = {
+        "invariants": [{"id": name, "violations": n} for name, n in (found | {"X1": 0}).items()]
+    }
+    assert only_known(audit, known) is wanted
 
 
 def test_each_verdict_has_its_exit_code() -> None:

@@ -53,6 +53,9 @@ INVARIANTS = (
           from letter l join inbox i on i.consumer = l.retry_role and i.event_id = l.event_id
          where i.status = 0 and not exists (select 1 from record r where r.topic = l.origin_topic
                and r.event_id = l.event_id and r.at_s > l.at_s)
+           and not exists (select 1 from record o join record r using (topic, event_id)
+                where o.topic = l.origin_topic and o.partition = l.origin_partition
+                  and o."offset" = l.origin_offset and not o.readable and r.readable)
         """,
         optional=True,
     ),
