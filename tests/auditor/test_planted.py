@@ -131,7 +131,7 @@ insert into record select * replace ('payment.result.dlt' as topic, 'orchestrato
        'poison' as error)
   from record where topic = 'payment.result' and "offset" = 90000;
 insert into letter_index select topic, partition, "offset", origin_topic, origin_partition,
-       origin_offset, retry_role from letter where origin_offset = 90000;
+       origin_offset, retry_role, event_id, order_id, at_s from letter where origin_offset = 90000;
 """
 
 
