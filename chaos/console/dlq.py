@@ -95,7 +95,7 @@ def groups(
                 "open": one["open"],
                 "of": one["letters"],
                 "consumer": one["consumer"],
-                "error": f"{one['errorClass']}: {one['message']}"[:80],
+                "error": _error(one["errorClass"], one["message"])[:80],
             }
             for one in found["groups"]
         ]
@@ -120,7 +120,7 @@ def show(
     typer.echo(f"from {found['originTopic']}[{found['originPartition']}]@{found['originOffset']},"
                f" parked by {found['consumer']} after {found['attempts']} attempts,"
                f" redriven {found['redrives']} times")  # fmt: skip
-    typer.echo(f"{found['errorClass']}: {found['errorMessage']}")
+    typer.echo(_error(found["errorClass"], found["errorMessage"]))
     if found["note"]:
         typer.echo(f"note: {found['note']}")
     if found["verdict"]:
@@ -374,8 +374,13 @@ def _letter_row(one: dict[str, Any]) -> dict[str, Any]:
         "place": f"{one['partition']}@{one['offset']}",
         "status": one["status"],
         "key": (one["key"] or "")[:36],
-        "error": f"{one['errorClass']}: {one['errorMessage']}"[:60],
+        "error": _error(one["errorClass"], one["errorMessage"])[:60],
     }
+
+
+def _error(error_class: str, message: str) -> str:
+    """Class and message of an error; ours begin with their class."""
+    return message if message.startswith(error_class) else f"{error_class}: {message}"
 
 
 def _said(verdict: dict[str, Any]) -> str:
