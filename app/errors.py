@@ -116,6 +116,13 @@ class GatewayUnavailable(Indefinite):
     doc = "The payment gateway failed: the same idempotency key is tried again later."
 
 
+class SinkUnavailable(Indefinite):
+    """A notification sink did not take a notification, or did not say so."""
+
+    code = "sink_unavailable"
+    doc = "The notification sink failed: the same notification is tried again later."
+
+
 class GatewayTimeout(Indefinite):
     """The payment gateway did not answer before the deadline."""
 

@@ -38,7 +38,8 @@ _ALL = tuple(name for name, role in ROLES.items() if role.standard)
 _CONSUMING = tuple(name for name in _ALL if ROLES[name].consumes)
 _WITH_TABLES = tuple(name for name in _CONSUMING if ROLES[name].tables)
 _TICKING = ("orchestrator",)
-_CALLING = ("payment",)
+_PAYING = ("payment",)
+_CALLING = (*_PAYING, "notification")
 
 
 def _core(place: str, meaning: str, *, events: bool = False) -> Point:
@@ -106,10 +107,8 @@ _POINTS = (
     _of("payment", "before_call", "one charge or refund is due, the gateway not called yet"),
     _of("payment", "after_call", "the gateway answered one charge or refund, not recorded"),
     _of("payment", "between_cancel_and_refund", "the charge was found captured, not refunded yet"),
-    Point(
-        "gateway.before_read", _CALLING, "the gateway's answer has begun, nothing of it was read"
-    ),
-    Point("gateway.before_retry", _CALLING, "an attempt came to nothing, the next not made"),
+    Point("gateway.before_read", _PAYING, "the gateway's answer has begun, nothing of it was read"),
+    Point("gateway.before_retry", _PAYING, "an attempt came to nothing, the next not made"),
     _of("inventory", "after_lock", "stock and reservations locked, not decided", events=True),
     _of("shipping", "after_lock", "shipments locked, not decided", events=True),
     _of("dlq", "before_redelivery", "retries are due, nothing sent back", events=True),

@@ -73,6 +73,20 @@ FLOWS: Mapping[str, Flow] = MappingProxyType(
             receives=(topics.SHIPPING_REQUESTED, topics.SHIPPING_CANCEL),
             sends=(topics.SHIPPING_RESULT,),
         ),
+        "notification": Flow(
+            receives=(
+                topics.ORDER_CREATED,
+                topics.ORDER_CANCEL,
+                topics.PAYMENT_RESULT,
+                topics.INVENTORY_RESULT,
+                topics.SHIPPING_RESULT,
+                topics.ORDER_STATUS_CHANGED,
+                topics.STOCK_LOW,
+                topics.CHAOS_INJECTED,
+                topics.API_RATE_LIMITED,
+            ),
+            sends=(),
+        ),
         "dlq": Flow(
             receives=(*topics.RETRY_TIERS.values(), *topics.DEAD_LETTER_TOPICS.values()),
             sends=tuple(topics.MESSAGE_TOPICS.values()),

@@ -19,7 +19,8 @@ class Role(NamedTuple):
     the consumer group `<namespace>-<name>`, `produces` gives it a Kafka producer.
     An `optional` role runs where it is asked for only, a `lab_only` one never outside a lab.
     `fetch_pace_ms` replaces the setting: whoever answers the orchestrator polls as soon as records
-    are there, for they come in the bursts of its steps (docs/adr/0008); nobody waits for `dlq`.
+    are there, for they come in the bursts of its steps (docs/adr/0008); nobody waits
+    for `dlq` and `notification`.
     """
 
     name: str
@@ -91,6 +92,12 @@ ROLES: Mapping[str, Role] = MappingProxyType(
                 "ships orders and voids shipments",
                 tables=("shipping_idempotency",),
                 fetch_pace_ms=AT_ONCE_MS,
+            ),
+            Role(
+                "notification",
+                ("agents.notification",),
+                "tells customers and operators what happened",
+                fetch_pace_ms=500,
             ),
             Role(
                 "dlq",

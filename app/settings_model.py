@@ -292,6 +292,33 @@ class Settings(BaseSettings):
         "canary", "keep", "name", "a promoted canary keeps its share, or gets all orders"
     )
 
+    notification_sink: Literal["log", "file", "smtp"] = _setting(
+        "notification", "log", "name", "where notifications go: log, file or smtp"
+    )
+    notification_file: Path = _setting(
+        "notification", Path(".lab/notifications.jsonl"), "path", "of sink file; only appended to"
+    )
+    notification_smtp_host: str = _setting(
+        "notification", "127.0.0.1", "address", "mail server of sink smtp"
+    )
+    notification_smtp_port: int = _setting("notification", 25, "port", "the same", ge=1, le=65535)
+    notification_from: str = _setting(
+        "notification", "shop@localhost", "mail address", "sender", pattern=r"^[^\s@]+@[^\s@]+$"
+    )
+    notification_to: str = _setting(
+        "notification",
+        "operators@localhost",
+        "mail address",
+        "who gets all mail of sink smtp",
+        pattern=r"^[^\s@]+@[^\s@]+$",
+    )
+    notification_timeout_s: float = _setting(
+        "notification", 2, "s", "one hand-over to the sink", gt=0, le=60
+    )
+    notification_delay_ms: int = _setting(
+        "notification", 0, "ms", "makes every hand-over slower, to see a backlog", ge=0, le=1000
+    )
+
     api_body_max_bytes: int = _setting("api", 65536, "bytes", "largest request body", ge=1024)
     api_items_max: int = _setting("api", 100, "count", "items of one order", ge=1, le=1000)
     api_batch_max: int = _setting("api", 64, "count", "orders written in one transaction", ge=1)
@@ -477,6 +504,13 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"retry_tiers_s ({self.retry_tiers_s}) must name delays of retry tiers, each once:"
                 f" {', '.join(map(str, RETRY_TIERS_S))}"
+            )
+        rounds = -(-self.max_batch_records // self.gateway_concurrency_max)
+        slow_s = rounds * self.notification_delay_ms / 1000
+        if self.notification_delay_ms and not slow_s < self.gateway_deadline_s:
+            raise ValueError(
+                f"notification_delay_ms makes a batch take {slow_s:g} s, and gateway_deadline_s"
+                " ends it: lower it or max_batch_records, or raise gateway_concurrency_max"
             )
         if (self.plugins or self.failpoints) and not self.lab:
             raise ValueError("plugins and failpoints are allowed in a lab only: set lab = true")

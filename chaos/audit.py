@@ -174,6 +174,8 @@ def _command(target: Target, ledgers: Sequence[Path], deadline_s: float) -> list
     command += ["--gateway-ledger", str(target.gateway_ledger)]
     command += ["--nemesis-ledger", str(target.nemesis_ledger)]
     command += ["--losses", str(target.lab_dir / LOSSES)]
+    if target.notifications.exists():
+        command += ["--notifications", str(target.notifications)]
     for path in ledgers:
         command += ["--load-ledger", str(path)]
     return [*command, "--deadline", str(deadline_s)]

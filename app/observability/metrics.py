@@ -270,3 +270,15 @@ LOOP_DELAY = histogram(
     "How late a sleeping task of the event loop woke up.",
     buckets=SECONDS_SHORT,
 )
+
+NOTIFICATIONS = counter(
+    "symphony_notifications_total",
+    "Notifications by kind: sent, or repeated (another event had told it).",
+    "kind",
+    "outcome",
+)
+NOTIFICATION_LAG = histogram(
+    "symphony_notification_lag_seconds",
+    "From an event to the record that its notification was sent.",
+    buckets=(0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0),
+)

@@ -45,6 +45,9 @@ def main(
         Path | None,
         typer.Option(help="Directory of what chaos rules lost on purpose; absent: nothing."),
     ] = None,
+    notifications: Annotated[
+        Path | None, typer.Option(help="The notification sink's file; absent: not judged.")
+    ] = None,
     namespace: Annotated[str, typer.Option(help="Prefix of consumer groups.")] = "symphony",
     deadline_s: Annotated[
         float, typer.Option("--deadline", min=0, help="Longest wait for rest, seconds.")
@@ -66,7 +69,14 @@ def main(
 ) -> None:
     """Audit the books of one platform and say whether anything was lost, doubled or leaked."""
     sources = Sources(
-        dsn, bootstrap, namespace, tuple(load_ledger or ()), gateway_ledger, nemesis_ledger, losses
+        dsn,
+        bootstrap,
+        namespace,
+        tuple(load_ledger or ()),
+        gateway_ledger,
+        nemesis_ledger,
+        losses,
+        notifications,
     )
     options = Options(deadline_s, barriers, memory_mb, work_dir)
     verdict = audit(sources, options, lambda line: typer.echo(f"  {line}", err=True))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from chaos.auditor import ledgers, records, views
+from chaos.auditor import ledgers, platform, records, views
 from chaos.auditor.invariants import Book
 from chaos.auditor.judge import judge
 from chaos.auditor.rest import wait_for_rest
@@ -63,12 +63,16 @@ def read_books(
     attempt(Book.LOAD, lambda: _read_requests(sources, store))
     attempt(Book.NEMESIS, lambda: _read_actions(sources, store))
     attempt(Book.TOPICS, lambda: _read_losses(sources, store))
-    attempt(Book.TOPICS, lambda: records.read_offsets(topics, sources.namespace, store))
+    consumers = platform.consumers(notified=sources.notified)
+    attempt(
+        Book.TOPICS, lambda: records.read_offsets(topics, sources.namespace, store, [*consumers])
+    )
     attempt(Book.POSTGRES, lambda: read_snapshot(sources.dsn, store, progress))
     attempt(Book.GATEWAY, lambda: _read_gateway(sources, store))
+    attempt(Book.NOTICES, lambda: _read_notices(sources, store))
     attempt(Book.TOPICS, lambda: records.read_records(topics, store, progress))
     attempt(Book.TOPICS, lambda: records.read_changelogs(topics, sources.namespace, store))
-    views.prepare(store)
+    views.prepare(store, consumers)
     return unread
 
 
@@ -82,6 +86,12 @@ def _read_gateway(sources: Sources, store: Store) -> None:
     if sources.gateway_ledger is None:
         raise UnreadableError("there is no ledger of the payment gateway")
     ledgers.read_gateway(sources.gateway_ledger, store)
+
+
+def _read_notices(sources: Sources, store: Store) -> None:
+    """A platform without such a sink has told nobody anything that could be judged."""
+    if sources.notifications is not None:
+        ledgers.read_notices(sources.notifications, store)
 
 
 def _read_actions(sources: Sources, store: Store) -> None:

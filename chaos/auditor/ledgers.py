@@ -1,5 +1,5 @@
-"""Ledgers that the platform cannot write: of the load, of the payment gateway, of the nemesis, and
-of what chaos rules lost on purpose.
+"""Books of others: of the load, the payment gateway, the nemesis, the notification sink, and of what
+chaos rules lost on purpose.
 
 All are JSON lines. A torn last line (its writer was killed) is left out; any other unreadable line
 makes the ledger unreadable, because evidence with holes proves nothing.
@@ -41,6 +41,11 @@ def read_requests(paths: Iterable[Path], store: Store) -> int:
 def read_gateway(path: Path, store: Store) -> int:
     """Every attempt in the order it was recorded. Raises UnreadableError."""
     return store.insert("gateway", _shaped(path, _attempt))
+
+
+def read_notices(path: Path, store: Store) -> int:
+    """Every notification that the sink has taken, in that order. Raises UnreadableError."""
+    return store.insert("notice", _shaped(path, _notice))
 
 
 def read_actions(path: Path, store: Store) -> int:
@@ -97,6 +102,17 @@ def _attempt(number: int, line: dict[str, Any]) -> dict[str, Any]:
         "at_s": _seconds(line.get("at")),
         "charge_key": line.get("charge_key", ""),
         "detail": line.get("detail", ""),
+    }
+
+
+def _notice(number: int, line: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "line": number,
+        "id": _uuid(line["id"]),
+        "subject": line["subject"],
+        "order_id": _uuid(line["subject"]),
+        "kind": line["kind"],
+        "at_s": _seconds(line.get("at")),
     }
 
 

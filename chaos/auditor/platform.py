@@ -35,6 +35,25 @@ CONSUMERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 )
 #: Consumers that need not run. Their topics must be read to the end, but no barrier is awaited.
 OPTIONAL_CONSUMERS = frozenset({"payment-canary"})
+#: Reads what customers and operators are told of; judged where its sink keeps a book.
+NOTIFIER = "notification"
+NOTIFIED = (
+    CREATED,
+    CANCEL,
+    "payment.result",
+    "inventory.result",
+    "shipping.result",
+    STATUS_CHANGED,
+    "stock.low",
+)
+#: How the end of an order is told.
+TOLD_ENDS: Mapping[str, str] = MappingProxyType(
+    {
+        "COMPLETED": "order_completed",
+        "CANCELLED": "order_cancelled",
+        "REJECTED": "order_rejected",
+    }
+)
 RETRY_TIERS = ("retry.1s", "retry.5s", "retry.30s")
 #: Consumers that know a record by nothing but where it stands.
 RAW_CONSUMERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -112,6 +131,12 @@ EXPECTED_ENDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "cancelled": ("CANCELLED", "customer"),
     }
 )
+
+
+def consumers(*, notified: bool) -> Mapping[str, tuple[str, ...]]:
+    """Return the consumers of messages, with the one of notifications where there is one."""
+    return {**CONSUMERS, NOTIFIER: NOTIFIED} if notified else CONSUMERS
+
 
 #: States of an inbox row.
 DONE, INTENT, RETRYING, PARKED_ROW, TICKED = range(5)

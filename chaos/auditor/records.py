@@ -23,7 +23,6 @@ from confluent_kafka.admin import AdminClient
 
 from chaos.auditor import bodies, identity
 from chaos.auditor.platform import (
-    CONSUMERS,
     DEAD_LETTER_SUFFIX,
     FAMILIES,
     IDEMPOTENCY_TABLES,
@@ -175,7 +174,9 @@ class Topics:
         )
 
 
-def read_offsets(topics: Topics, namespace: str, store: Store) -> dict[Place, Span]:
+def read_offsets(
+    topics: Topics, namespace: str, store: Store, consumers: Iterable[str]
+) -> dict[Place, Span]:
     """Note ends of topics and committed offsets: what stands below them was there before.
 
     Returns the spans. Call it before the snapshot of PostgreSQL is taken.
@@ -188,7 +189,7 @@ def read_offsets(topics: Topics, namespace: str, store: Store) -> dict[Place, Sp
             for (t, p), s in spans.items()
         ],
     )
-    for role in (*CONSUMERS, ROLE_OF_RAW):
+    for role in (*consumers, ROLE_OF_RAW):
         committed = topics.committed(f"{namespace}-{role}")
         store.insert(
             "committed",

@@ -21,11 +21,11 @@ from confluent_kafka import Producer
 
 from chaos.auditor.platform import (
     BARRIER_TYPE,
-    CONSUMERS,
     DEAD_LETTER_SUFFIX,
     OPTIONAL_CONSUMERS,
     RETRY_TIERS,
     ROLE_OF_RAW,
+    consumers,
 )
 from chaos.auditor.records import Place, Topics
 from chaos.auditor.sources import Sources, UnreadableError
@@ -179,7 +179,8 @@ def _behind(sources: Sources, now: Still) -> str:
     """Partitions whose committed offset is not their end, retries that wait included."""
     topics = Topics(sources.bootstrap)
     lagging = []
-    for role, names in {**CONSUMERS, ROLE_OF_RAW: RETRY_TIERS}.items():
+    read = consumers(notified=sources.notified)
+    for role, names in {**read, ROLE_OF_RAW: RETRY_TIERS}.items():
         committed = topics.committed(f"{sources.namespace}-{role}")
         lagging += [
             f"{topic}[{part}] of {role}"
@@ -199,7 +200,8 @@ def _reads(role: str, names: tuple[str, ...], topic: str) -> bool:
 def _send_and_await_barriers(sources: Sources, end_s: float) -> str:
     """Write one barrier to every partition and wait for every consumer's inbox row."""
     topics = Topics(sources.bootstrap)
-    awaited = {name: read for name, read in CONSUMERS.items() if name not in OPTIONAL_CONSUMERS}
+    readers = consumers(notified=sources.notified)
+    awaited = {name: read for name, read in readers.items() if name not in OPTIONAL_CONSUMERS}
     names = [topic for read in awaited.values() for topic in read]
     sent = _send(sources.bootstrap, topics.spans(names))
     wanted = {

@@ -56,6 +56,8 @@ _QUERIES: Mapping[str, str] = {
     "act": "select case when detail->>'event_id' ~ '^[0-9a-f-]{36}$' then detail->>'event_id' end"
     " as event_id, action, actor, target, reason, extract(epoch from at)::float8 as at_s"
     " from ops.audit_log",
+    "notification": "select id::text, subject, kind, event_id::text, status,"
+    " extract(epoch from sent_at)::float8 as sent_s from notifications.notification",
     "inbox": 'select consumer, event_id::text, status, attempt, topic, partition, "offset",'
     " extract(epoch from at)::float8 as at_s, outputs from ops.inbox",
 }

@@ -11,7 +11,10 @@ class UnreadableError(Exception):
 
 
 class Sources(NamedTuple):
-    """The parties' books. Without load ledgers nothing is known of what was accepted."""
+    """The parties' books. Without load ledgers nothing is known of what was accepted.
+
+    `notifications` is the sink's book, None where there is no sink of that kind.
+    """
 
     dsn: str
     bootstrap: str
@@ -21,3 +24,9 @@ class Sources(NamedTuple):
     nemesis_ledger: Path | None
     losses: Path | None = None
     """Directory of what chaos rules lost on purpose; absent: nothing was."""
+    notifications: Path | None = None
+
+    @property
+    def notified(self) -> bool:
+        """Whether notifications are judged."""
+        return self.notifications is not None

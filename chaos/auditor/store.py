@@ -51,6 +51,9 @@ TABLES: dict[str, str] = {
     "review": "order_id uuid, decision varchar, reviewed_event uuid",
     "act": "event_id uuid, action varchar, actor varchar, target varchar, reason varchar,"
     " at_s double",
+    "notification": "id uuid, subject varchar, kind varchar, event_id uuid, status varchar,"
+    " sent_s double",
+    "notice": "line bigint, id uuid, subject varchar, order_id uuid, kind varchar, at_s double",
     "gateway": "line bigint, op varchar, order_id uuid, order_text varchar, key varchar,"
     " amount_minor bigint, currency varchar, outcome varchar, replied boolean, attempt integer,"
     " body_hash varchar, at_s double, charge_key varchar, detail varchar",

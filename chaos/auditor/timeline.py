@@ -49,6 +49,8 @@ select i.at_s, 'inbox', i.consumer || ' ' || i.event_id || ' '
        || list_extract(['DONE', 'INTENT', 'RETRYING', 'PARKED', 'TICKED'], i.status + 1)
   from inbox i join events using (event_id)
 union all
+select at_s, 'told', kind from notice where order_id = $order
+union all
 select null, 'outbox', topic || ' still waits' from outbox where order_id = $order::varchar
 """
 _FAULTS = """

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from chaos.auditor.platform import (
     BARRIER_TYPE,
     CONSUMERS,
@@ -99,7 +101,7 @@ select tbl, key, arg_max(body_hash, "offset") as body_hash
 """
 
 
-def prepare(store: Store) -> None:
+def prepare(store: Store, consumers: Mapping[str, tuple[str, ...]] = CONSUMERS) -> None:
     """Fill what the auditor knows of the platform, and make the views. Call once, after reading."""
     raw = {**RAW_CONSUMERS, INDEX_CONSUMER: ()}
     found = store.rows("select distinct topic from record where topic like ?",
@@ -107,7 +109,7 @@ def prepare(store: Store) -> None:
     letters = tuple(topic for (topic,) in found)
     listed = [
         {"consumer": consumer, "topic": topic, "raw": consumer in raw}
-        for consumer, topics in {**CONSUMERS, **RAW_CONSUMERS, INDEX_CONSUMER: letters}.items()
+        for consumer, topics in {**consumers, **RAW_CONSUMERS, INDEX_CONSUMER: letters}.items()
         for topic in topics
     ]
     store.insert("consumes", listed)

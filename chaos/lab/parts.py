@@ -249,6 +249,8 @@ class WorkerPart(Command):
         return {
             **os.environ,
             "PYTHONUNBUFFERED": "1",
+            "SYMPHONY_NOTIFICATION_SINK": "file",
+            "SYMPHONY_NOTIFICATION_FILE": str(plan.files.notifications),
             **plan.environment,
             **{f"SYMPHONY_{key.upper()}": value for key, value in worker.items()},
         }

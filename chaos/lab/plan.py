@@ -28,6 +28,7 @@ DEFAULT_WORKERS: Mapping[str, int] = {
     "payment": 1,
     "inventory": 1,
     "shipping": 1,
+    "notification": 1,
     "dlq": 1,
 }
 WORKERS_MAX = 32
@@ -117,6 +118,7 @@ class LabFiles:
         self.broker = self.root / "broker"
         self.postgres = self.root / "postgres"
         self.gateway_ledger = self.root / "gateway" / "ledger.jsonl"
+        self.notifications = self.root / "notifications" / "sent.jsonl"
         self.proxies = self.root / "proxy" / "proxies.json"
         self.data = self.root / "data"
         self.logs = self.root / "logs"

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from app.settings import load_settings
 from chaos.lab.client import Lab
+from chaos.lab.plan import LabFiles
 
 LEDGER_DIR = "ledgers"
 NEMESIS_LEDGER = "nemesis.jsonl"
@@ -30,6 +31,11 @@ class Target(NamedTuple):
     def nemesis_ledger(self) -> Path:
         """Where faults are recorded; absent while nothing was broken."""
         return self.lab_dir / NEMESIS_LEDGER
+
+    @property
+    def notifications(self) -> Path:
+        """What the notification sink has taken; absent where nobody was ever told anything."""
+        return LabFiles(self.lab_dir).notifications
 
     def ledgers(self) -> list[Path]:
         """Return the ledgers of all clients of this lab, oldest first."""

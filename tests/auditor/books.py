@@ -36,7 +36,26 @@ def fill(store: Store) -> None:
     """Put the recorded books into an empty store."""
     for table, rows in recorded().items():
         store.insert(table, rows)
+    _tell(store)
     views.prepare(store)
+
+
+def _tell(store: Store) -> None:
+    """Notifications of what happened: the lab of the recorded books had no such role."""
+    store.execute(
+        """
+        insert into notification by name
+        select md5(kind || order_id::varchar)::uuid as id, order_id::varchar as subject, kind,
+               'SENT' as status, 1.0 as sent_s
+          from (select order_id, 'order_received' as kind from orders
+                union all select order_id, 'order_' || lower(state) from saga
+                 where terminal and state in ('COMPLETED', 'CANCELLED', 'REJECTED'))
+        """
+    )
+    store.execute(
+        "insert into notice by name select row_number() over () as line, id, subject,"
+        " subject::uuid as order_id, kind, 1.0 as at_s from notification"
+    )
 
 
 def orders() -> dict[str, str]:

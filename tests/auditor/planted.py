@@ -299,6 +299,23 @@ DEFECTS = (
     Defect("table counts as finished what is not", ("T1",),
            f"insert into changelog values ('payment_idempotency', 0, 99999,"
            f" '{GHOST.replace('-', '')}', 'x')"),
+    # notifications
+    Defect("told twice", ("N1",),
+           "insert into notice by name select * replace (line + 1000 as line) from notice"
+           " where order_id = $happy and kind = 'order_completed'"),
+    Defect("end never told", ("N1",),
+           "delete from notice where order_id = $happy and kind = 'order_completed';"
+           "delete from notification where subject = $happy::varchar and kind = 'order_completed'"),
+    Defect("recorded as sent and never was", ("N1",),
+           "delete from notice where order_id = $happy and kind = 'order_received'"),
+    Defect("told without a record", ("N1",),
+           "delete from notification where subject = $happy::varchar and kind = 'order_received'"),
+    Defect("begun and never sent", ("N1",),
+           "update notification set status = 'INTENT' where subject = $happy::varchar;"
+           "delete from notice where order_id = $happy and kind = 'order_received'"),
+    Defect("told another end", ("N1",),
+           "update notice set kind = 'order_cancelled' where order_id = $happy"
+           " and kind = 'order_completed'"),
     Defect("fault left on", ("A1",), "delete from action where phase = 'ended'"),
     Defect("fault that could not be undone", ("A1",),
            "update action set phase = 'not_undone', detail = 'toxic: refused'"

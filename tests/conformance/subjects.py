@@ -306,6 +306,35 @@ ORCHESTRATOR = Subject(
 )  # fmt: skip
 
 
+NOTIFICATION = Subject(
+    name="notification",
+    role="notification",
+    topics=("order.created",),
+    outputs="",
+    body=ORCHESTRATOR.body,
+    facts="""
+        SELECT subject, kind, status FROM notifications.notification
+         WHERE subject = ANY(%(keys)s)
+    """,
+    once=("order_received", "SENT"),
+    effect_table="notifications.notification",
+    effect_key="subject",
+    tables={},
+    points=("delivery.in_transaction", "delivery.after_intent", "delivery.after_call"),
+    others=(
+        "order.cancel",
+        "order.status_changed",
+        "payment.result",
+        "inventory.result",
+        "shipping.result",
+        "stock.low",
+        "chaos.injected",
+        "api.rate_limited",
+    ),
+    exempt={"test_a_refused_output_ends_the_worker_and_loses_nothing": "it publishes nothing"},
+)
+
+
 def _record(output: Output) -> ConsumerRecord:
     return ConsumerRecord(
         output.topic, 0, 0, 0, 0, output.key, output.value, None, 0, 0, tuple(output.headers)
@@ -399,5 +428,6 @@ SUBJECTS = {
         ORCHESTRATOR,
         DEAD_LETTERS,
         REDELIVERY,
+        NOTIFICATION,
     )
 }

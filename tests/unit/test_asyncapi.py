@@ -170,5 +170,6 @@ def test_whatever_is_sent_is_received() -> None:
     received = {spec.name for flow in FLOWS.values() for spec in flow.receives}
     sent = {spec.name for name, flow in FLOWS.items() for spec in flow.sends if name != "dlq"}
     told = received - set(topics.DEAD_LETTER_TOPICS) - {t.name for t in topics.RETRY_TIERS.values()}
-    assert told <= sent
+    beyond = {topics.CHAOS_INJECTED.name, topics.API_RATE_LIMITED.name}  # no role's own business
+    assert told - beyond <= sent
     assert {spec.name for spec in OUTBOX} <= told

@@ -11,7 +11,6 @@ from msgspec import Meta
 
 from app.db import audit_log, intake, outbox, saga_reads
 from app.domain.operations import REFUSALS, Action, legal
-from app.failpoints import failpoint
 from app.messages import Cause, OrderOperate, emit
 from app.observability import metrics
 from app.observability.health import json_response
@@ -96,8 +95,6 @@ async def act(request: web.Request) -> web.Response:
             detail={"event_id": event_id, "expected_version": wanted.expected_version},
             request_id=request[REQUEST_ID],
         )
-        await failpoint("web.before_operate_commit")
-    await failpoint("web.after_operate_commit")
     metrics.OUTBOX_WRITTEN.child(ORDER_OPERATE.name).inc()
     return json_response(
         ActionOut(order_id, wanted.action, row.state, row.version, event_id), status=202

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from chaos.auditor.invariants import actions, deadletters, events, orders, payments, stock, tables
+from chaos.auditor.invariants import (
+    actions,
+    deadletters,
+    events,
+    notices,
+    orders,
+    payments,
+    stock,
+    tables,
+)
 from chaos.auditor.invariants.invariant import Book, Invariant, Kind
 
 CATALOGUE: tuple[Invariant, ...] = (
@@ -12,6 +21,7 @@ CATALOGUE: tuple[Invariant, ...] = (
     *events.INVARIANTS,
     *deadletters.INVARIANTS,
     *tables.INVARIANTS,
+    *notices.INVARIANTS,
     *actions.INVARIANTS,
 )
 

@@ -21,6 +21,7 @@ class Book(StrEnum):
     TOPICS = "topics"
     GATEWAY = "gateway ledger"
     NEMESIS = "nemesis ledger"
+    NOTICES = "notification sink"
 
 
 class Invariant(NamedTuple):

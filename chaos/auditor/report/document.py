@@ -31,6 +31,7 @@ def document(
             "load ledgers": [str(path) for path in sources.load_ledgers],
             "gateway ledger": str(sources.gateway_ledger or ""),
             "nemesis ledger": str(sources.nemesis_ledger or ""),
+            "notification sink": str(sources.notifications or ""),
         },
         "options": {
             "deadline_s": options.deadline_s,

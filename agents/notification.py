@@ -1,0 +1,114 @@
+"""Role notification: tells customers and operators what happened, once per subject and kind.
+
+The sink is a third party: what is about to be told is recorded first, then handed over, then
+recorded as sent. A crash in between hands it over again under the same id.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from app.db import notifications
+from app.delivery import Applied, Call, Event, Reply, Retry, consume
+from app.domain.notification import Message, Notice, notice_of
+from app.errors import SymphonyError
+from app.notification.sink import Sink, sink_of
+from app.observability import metrics
+from app.topics import (
+    API_RATE_LIMITED,
+    CHAOS_INJECTED,
+    INVENTORY_RESULT,
+    ORDER_CANCEL,
+    ORDER_CREATED,
+    ORDER_STATUS_CHANGED,
+    PAYMENT_RESULT,
+    SHIPPING_RESULT,
+    STOCK_LOW,
+)
+
+if TYPE_CHECKING:
+    from app.db.engine import Transaction
+    from app.delivery import App
+
+NAME = "notification"
+
+
+class Notifications:
+    """Notifications of business, chaos and limit events; commutative, once per subject and kind."""
+
+    def __init__(self, sink: Sink, delay_ms: int = 0) -> None:
+        """`delay_ms` makes every hand-over slow, to see a backlog grow."""
+        self._sink = sink
+        self._delay_s = delay_ms / 1000
+
+    async def begin(
+        self, tx: Transaction, events: Sequence[Event], now: datetime
+    ) -> list[Applied | Call | Retry]:
+        """Record what is to be told; an event whose notification is another's tells nothing."""
+        told = [notice_of(event.body) for event in events]
+        wanted: dict[str, tuple[Notice, str]] = {}
+        for event, notice in zip(events, told, strict=True):
+            if notice is not None:
+                wanted.setdefault(notice.id, (notice, event.event_id))
+        known = await notifications.claim(tx, wanted, now)
+        return [
+            self._begun(event, notice, known) for event, notice in zip(events, told, strict=True)
+        ]
+
+    def _begun(
+        self, event: Event, notice: Notice | None, known: dict[str, notifications.Known]
+    ) -> Applied | Call:
+        if notice is None:
+            return Applied()
+        recorded = known[notice.id]
+        if recorded.status == notifications.SENT or recorded.event_id != event.event_id:
+            metrics.NOTIFICATIONS.child(notice.kind, "repeated").inc()
+            return Applied()
+        at = datetime.fromtimestamp(event.record.timestamp / 1000, UTC)
+        return Call(Message(*notice, at=at))
+
+    async def call(self, message: Message) -> Message:
+        """Hand one over. Raises app.errors.Indefinite when the sink may not have it."""
+        if self._delay_s:
+            await asyncio.sleep(self._delay_s)
+        await self._sink.send(message)
+        return message
+
+    async def complete(
+        self, tx: Transaction, replies: Sequence[Reply], now: datetime
+    ) -> list[Applied | Retry]:
+        """Record what the sink has taken; the rest is tried again through the retry tiers."""
+        taken = [reply.request for reply in replies if not isinstance(reply.result, SymphonyError)]
+        if taken:
+            notifications.sent(tx, sorted(message.id for message in taken), now)
+        for message in taken:
+            metrics.NOTIFICATIONS.child(message.kind, "sent").inc()
+            metrics.NOTIFICATION_LAG.child().observe(max(0.0, (now - message.at).total_seconds()))
+        return [
+            Retry(reply.result) if isinstance(reply.result, SymphonyError) else Applied()
+            for reply in replies
+        ]
+
+
+def register(app: App) -> None:
+    """Declare the agent."""
+    settings = app.settings
+    consume(
+        app,
+        name=NAME,
+        topics=(
+            ORDER_CREATED,
+            ORDER_CANCEL,
+            PAYMENT_RESULT,
+            INVENTORY_RESULT,
+            SHIPPING_RESULT,
+            ORDER_STATUS_CHANGED,
+            STOCK_LOW,
+            CHAOS_INJECTED,
+            API_RATE_LIMITED,
+        ),
+        handler=Notifications(sink_of(settings), settings.notification_delay_ms),
+    )
