@@ -74,7 +74,7 @@ class Notifications:
         """Hand one over. Raises app.errors.Indefinite when the sink may not have it."""
         if self._delay_s:
             await asyncio.sleep(self._delay_s)
-        await self._sink.send(message)
+        await self._sink.hand_over(message)
         return message
 
     async def complete(

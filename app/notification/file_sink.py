@@ -44,7 +44,7 @@ class FileSink:
         self._end = 0
         self._seen: set[str] = set()
 
-    async def send(self, message: Message) -> None:
+    async def hand_over(self, message: Message) -> None:
         """Append the line unless its id stands there. Raises SinkUnavailable when it cannot."""
         try:
             if self._file < 0:

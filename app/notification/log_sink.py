@@ -15,7 +15,7 @@ log = get_log(__name__)
 class LogSink:
     """One line of the log per notification; a crash between it and the record repeats it."""
 
-    async def send(self, message: Message) -> None:
+    async def hand_over(self, message: Message) -> None:
         """Write the line."""
         log.info(
             "notification.sent",

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 class Sink(Protocol):
     """Takes notifications, at least once each; one that knows ids drops a repeat of one."""
 
-    async def send(self, message: Message) -> None:
+    async def hand_over(self, message: Message) -> None:
         """Hand `message` over; returns once the sink has it. Raises SinkUnavailable."""
 
 

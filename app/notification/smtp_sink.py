@@ -22,7 +22,7 @@ class SmtpSink:
         self._sender, self._recipient = settings.notification_from, settings.notification_to
         self._timeout_s = settings.notification_timeout_s
 
-    async def send(self, message: Message) -> None:
+    async def hand_over(self, message: Message) -> None:
         """Send the mail; returns once the server has taken it. Raises SinkUnavailable."""
         await asyncio.to_thread(self._deliver, self.mail_of(message))
 

@@ -123,8 +123,8 @@ async def test_a_file_sink_drops_repeats_across_restarts_and_workers(tmp_path: P
     first, second = FileSink(path, 1.0), FileSink(path, 1.0)
     other = msgspec.structs.replace(MESSAGE, id=ids.uuid5(ORDER, "2"))
     for sink, message in ((first, MESSAGE), (second, other), (first, other), (second, MESSAGE)):
-        await sink.send(message)
-    await FileSink(path, 1.0).send(MESSAGE)
+        await sink.hand_over(message)
+    await FileSink(path, 1.0).hand_over(MESSAGE)
     lines = [msgspec.json.decode(line) for line in path.read_bytes().splitlines()]
     assert [line["id"] for line in lines] == [MESSAGE.id, other.id]
     assert lines[0]["text"] == MESSAGE.text
@@ -133,26 +133,26 @@ async def test_a_file_sink_drops_repeats_across_restarts_and_workers(tmp_path: P
 async def test_a_torn_line_is_taken_away_and_junk_is_refused(tmp_path: Path) -> None:
     """What was never finished was never sent; another file is not written to."""
     path = tmp_path / "sent.jsonl"
-    await FileSink(path, 1.0).send(MESSAGE)
+    await FileSink(path, 1.0).hand_over(MESSAGE)
     whole = path.read_bytes()
     path.write_bytes(whole + b'{"id": "half')
-    await FileSink(path, 1.0).send(MESSAGE)
+    await FileSink(path, 1.0).hand_over(MESSAGE)
     assert path.read_bytes() == whole
     path.write_bytes(b"something else\n")
     with pytest.raises(SinkUnavailable, match="not a file of notifications"):
-        await FileSink(path, 1.0).send(MESSAGE)
+        await FileSink(path, 1.0).hand_over(MESSAGE)
 
 
 async def test_a_file_that_cannot_be_written_or_locked_is_an_outage(tmp_path: Path) -> None:
     """Both are indefinite: the retry tiers try again."""
     with pytest.raises(SinkUnavailable, match="directory"):
-        await FileSink(tmp_path, 1.0).send(MESSAGE)
+        await FileSink(tmp_path, 1.0).hand_over(MESSAGE)
     holder, waiter = FileSink(tmp_path / "f", 1.0), FileSink(tmp_path / "f", 0.05)
-    await holder.send(MESSAGE)
+    await holder.hand_over(MESSAGE)
     async with holder._locked():
         with pytest.raises(SinkUnavailable, match="locked"):
-            await waiter.send(MESSAGE)
-    await waiter.send(MESSAGE)
+            await waiter.hand_over(MESSAGE)
+    await waiter.hand_over(MESSAGE)
 
 
 def test_a_mail_carries_the_id_by_which_a_repeat_is_seen() -> None:
@@ -177,7 +177,7 @@ async def test_an_smtp_server_that_is_not_there_is_an_outage() -> None:
         role="notification", notification_sink="smtp", notification_smtp_port=9
     )
     with pytest.raises(SinkUnavailable, match=r"127\.0\.0\.1:9"):
-        await sink_of(settings).send(MESSAGE)
+        await sink_of(settings).hand_over(MESSAGE)
 
 
 def test_the_default_sink_writes_to_the_log() -> None:
@@ -188,7 +188,7 @@ def test_the_default_sink_writes_to_the_log() -> None:
 class Away:
     """A sink that takes nothing."""
 
-    async def send(self, message: Message) -> None:
+    async def hand_over(self, message: Message) -> None:
         raise SinkUnavailable("away")
 
 
