@@ -1,5 +1,5 @@
-"""Books of others: of the load, the payment gateway, the nemesis, the notification sink, and of what
-chaos rules lost on purpose.
+"""Books of others: of the load, the payment gateway, the nemesis, the notification sink, and of
+what chaos rules lost on purpose.
 
 All are JSON lines. A torn last line (its writer was killed) is left out; any other unreadable line
 makes the ledger unreadable, because evidence with holes proves nothing.
