@@ -95,48 +95,56 @@ class Runner:
     async def _walk(self, job: Job) -> None:
         """Settle what a dead worker left claimed, then claim and settle until nothing is left."""
         limit = max(1, min(self._settings.dlq_batch_max, job.rate_per_s // 4))
-        claimed = 0
+        claimed: list[DeadLetter] = []
+        known: list[DeadLetter] | None = None
 
         async def claim() -> None:
-            nonlocal claimed
-            claimed = await self._claim(job, limit)
+            nonlocal claimed, known
+            known = claimed = await self._claim(job, limit)
 
-        await self._patiently("settle", lambda: self._settle_claimed(job))
+        async def settle() -> None:
+            """What was just claimed is known; a repeat reads again what is still to be done."""
+            nonlocal known
+            letters, known = known, None
+            await self._settle_claimed(job, letters)
+
+        await self._patiently("settle", settle)
         while True:
             began_s = monotonic()
             await self._patiently("claim", claim)
             if not claimed:
                 return
-            await self._patiently("settle", lambda: self._settle_claimed(job))
-            rest_s = began_s + claimed / job.rate_per_s - monotonic()
+            await self._patiently("settle", settle)
+            rest_s = began_s + len(claimed) / job.rate_per_s - monotonic()
             if not await self._pace(max(0.0, rest_s)):
                 await self._patiently("give_back", lambda: self._give_back(job))
                 return
 
-    async def _claim(self, job: Job, limit: int) -> int:
+    async def _claim(self, job: Job, limit: int) -> list[DeadLetter]:
         """Claim the next letters; end the job when there are none, or when it is cancelled."""
         async with self._db.transaction() as tx:
             state = await self._locked(tx, job)
             now = self._clock.now()
             if state.cancel_requested:
                 _finish(tx, job, "CANCELLED", now)
-                return 0
+                return []
             letters = await deadletters.claim(
                 tx, job.id, job.work.selection, state.checkpoint, job.created_at, limit
             )
             if not letters:
                 _finish(tx, job, "DONE", now)
-                return 0
+                return []
             last = letters[-1]
             place = Position(last.topic, last.partition, last.offset)
             jobs.advance(tx, job.id, state._replace(checkpoint=place))
         await failpoint("dlq.after_claim")
-        return len(letters)
+        return letters
 
-    async def _settle_claimed(self, job: Job) -> None:
-        """Do with the claimed letters what the job is for, and settle them."""
+    async def _settle_claimed(self, job: Job, letters: Sequence[DeadLetter] | None) -> None:
+        """Do with the claimed letters what the job is for, and settle them; None: read them."""
         async with self._db.transaction() as tx:
-            letters = await deadletters.claimed(tx, job.id)
+            if letters is None:
+                letters = await deadletters.claimed(tx, job.id)
             if not letters:
                 return
             outcomes, outputs = await self._decide(tx, job, letters)
