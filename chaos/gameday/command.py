@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from app.cli import Failure, Json, print_json, print_table
+from app.cli import EXIT_DIFFERENCE, EXIT_USAGE, Failure, Json, print_json, print_table
 from app.db.gamedays import RunRow
 from app.settings import load_settings
 from chaos.gameday import catalogue
@@ -25,6 +25,7 @@ from chaos.gameday.run import prepare, run
 from chaos.gameday.source import Mistake
 from chaos.lab.cli import make_plan
 from chaos.lab.client import Lab
+from chaos.lab.process import LabError
 from chaos.nemesis.command import seconds
 from chaos.workload.target import target_of
 
@@ -65,7 +66,7 @@ def run_command(
     as_json: Json = False,
     lab_dir: LabDir = None,
 ) -> None:
-    """Run an experiment on the running lab in the foreground.
+    """Run an experiment on the running lab, or with --lab on one of its own, in the foreground.
 
     Ctrl-C aborts it: faults end, the lab recovers, the audit is made. Exit codes: 0 passed, 1
     failed, 2 inconclusive or it could not begin, 3 aborted.
@@ -80,8 +81,8 @@ def run_command(
             overrides["duration_s"] = seconds(duration, "--duration")
         experiment = catalogue.find(which).with_overrides(overrides)
         with _lab(lab, lab_dir, say) as there:
-            say(f"{experiment.title}\n  hypothesis: {experiment.ours.hypothesis}")
             game = prepare(experiment, requested_by="operator", say=say, lab=there)
+            say(f"{experiment.title}\n  hypothesis: {experiment.ours.hypothesis}")
             game.on_sample = Ticker(say)
             found, journal = run(game)
     if report_dir is not None:
@@ -143,9 +144,9 @@ def _clearly() -> Iterator[None]:
     logging.getLogger("chaostoolkit").setLevel(logging.CRITICAL)
     try:
         yield
-    except (Mistake, GameDayError) as error:
+    except (Mistake, GameDayError, LabError) as error:
         typer.echo(f"symphony gameday: {error}", err=True)
-        raise typer.Exit(2) from None
+        raise typer.Exit(EXIT_USAGE) from None
 
 
 @gameday.command("catalogue")
@@ -296,7 +297,7 @@ def compare(
         print_table([{"": name, "first": one, "second": other} for name, one, other in found])
     if differs(*both):
         sys.stdout.flush()
-        raise typer.Exit(3)
+        raise typer.Exit(EXIT_DIFFERENCE)
 
 
 def _book(lab_dir: Path | None) -> Book:

@@ -10,8 +10,10 @@ import pytest
 import yaml
 from chaoslib.experiment import ensure_experiment_is_valid
 from chaoslib.loader import load_experiment
+from typer.testing import CliRunner
 
 from chaos.gameday import catalogue, reference
+from chaos.gameday.command import gameday
 from chaos.gameday.experiment import Knobs, load, of_data
 from chaos.gameday.source import BYTES_MAX, Mistake
 
@@ -164,6 +166,27 @@ def test_a_file_that_is_not_there_or_too_large(tmp_path: Path) -> None:
     large.write_text("#" * (BYTES_MAX + 1))
     with pytest.raises(Mistake, match="at most"):
         load(large)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["run", "kill-payment"], "no lab runs in"),
+        (["run", "no-such"], "unknown experiment 'no-such'"),
+        (["run", "kill-payment", "--rate", "0.1"], "rate_per_s"),
+        (["validate", "no-such"], "known: "),
+        (["report"], "no lab runs in"),
+        (["compare", "a", "b"], "no lab runs in"),
+    ],
+)
+def test_what_cannot_begin_is_said_in_one_line(words: list[str], told: str, tmp_path: Path) -> None:
+    """Exit code 2 and nothing on standard output."""
+    place = [] if words[0] == "validate" else ["--lab-dir", str(tmp_path)]
+    done = CliRunner().invoke(gameday, [*words, *place])
+    assert done.exit_code == 2
+    assert told in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not done.stdout
 
 
 def test_every_knob_has_a_default() -> None:
