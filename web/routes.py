@@ -36,8 +36,9 @@ class OneOf(NamedTuple):
 class Route(NamedTuple):
     """One operation. `body` and `reply` are msgspec types, None when there is no such JSON.
 
-    `problems` are the statuses, besides 405, 500, 503, and 404 where the path has parameters, that it
-    may answer with a problem document; `also` are (status, type) of further answers that are no problem documents.
+    `problems` are the statuses that it may answer with a problem document, besides 405, 500, 503,
+    and 404 where the path has parameters; `also` are (status, type) of further answers that are no
+    problem documents.
     `headers` are those of the request, `reply_headers` those of a successful answer; every route
     takes and answers X-Request-ID. `examples` are (name, body). The handler's docstring is the
     operation's description.

@@ -531,8 +531,8 @@ ROUTES: Final = (
     ),
     Route(
         "POST", "/api/dlq/replay-all", replay_all, "Send back all dead letters", JobOut,
-        ReplayAllIn, status=202, problems=(404, *_CHANGE), headers=(OPERATOR,), reply_headers=_LOCATION,
-        also=((200, DryRunOut),), body_required=False, tag="dlq",
+        ReplayAllIn, status=202, problems=(404, *_CHANGE), headers=(OPERATOR,),
+        reply_headers=_LOCATION, also=((200, DryRunOut),), body_required=False, tag="dlq",
     ),
     Route(
         "GET", "/api/dlq/{topic}/count", count, "Count dead letters of a topic", TopicOut,
