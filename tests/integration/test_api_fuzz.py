@@ -89,7 +89,7 @@ def requests_to_make() -> Iterator[Any]:
             yield pytest.param(name, GenerationMode.NEGATIVE, id=f"{name}-broken")
 
 
-@pytest.mark.parametrize(("name", "mode"), requests_to_make())
+@pytest.mark.parametrize(("name", "mode"), list(requests_to_make()))
 def test_every_operation_answers_as_declared(
     name: str, mode: GenerationMode, server: str, order_ids: list[str]
 ) -> None:
