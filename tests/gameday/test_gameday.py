@@ -194,11 +194,24 @@ def test_chaos_toolkit_alone_runs_the_same_file(lab: Lab, tmp_path: Path) -> Non
     assert re.search(r"verdict +aborted +passed", compared.output)
 
 
-def test_nothing_stays_broken_when_the_gameday_is_killed(lab: Lab, tmp_path: Path) -> None:
-    """kill -9 in the middle of a pause: the guardian wakes the victim, the run is inconclusive,
-    another one may begin, and every book agrees.
+def with_rule(path: Path) -> Path:
+    """The same experiment with a chaos rule that outlasts it."""
+    data = yaml.safe_load(path.read_text())
+    arguments = {"fault": "delay", "scope": {"step": "payment"}, "p": 0.1, "for_s": 600}
+    provider = {"module": "chaos.gameday.actions", "func": "chaos_rule", "arguments": arguments}
+    rule = {"type": "action", "name": "late", "background": True}
+    data["method"].insert(0, {**rule, "provider": {"type": "python", **provider}})
+    path.write_text(yaml.safe_dump(data, sort_keys=False))
+    return path
+
+
+def test_nothing_stays_broken_when_the_gameday_is_killed(
+    lab: Lab, api: Api, tmp_path: Path
+) -> None:
+    """kill -9 while a worker is frozen and a rule in force: the guardian wakes it, the rule's
+    lease ends, the run is inconclusive, another one may begin, and every book agrees.
     """
-    path = short(tmp_path, "consumer-lag", duration_s=60)
+    path = with_rule(short(tmp_path, "consumer-lag", duration_s=60))
     victim = lab.process("shipping-1")["pid"]
     owner = subprocess.Popen(
         [sys.executable, "-c", RUN, "run", str(path), "--lab-dir", str(lab.files.root)],
@@ -207,6 +220,8 @@ def test_nothing_stays_broken_when_the_gameday_is_killed(lab: Lab, tmp_path: Pat
     )
     try:
         wait_until(lambda: is_stopped(victim), timeout_s=PATIENCE_S, what="the victim is frozen")
+        rules = [one["id"] for one in api.get("/api/chaos/rules")["rules"]]
+        assert any(one.startswith("gameday-") for one in rules), rules
         os.kill(owner.pid, signal.SIGKILL)
     finally:
         owner.kill()
@@ -224,5 +239,8 @@ def test_nothing_stays_broken_when_the_gameday_is_killed(lab: Lab, tmp_path: Pat
         cursor.execute("update ops.gameday_run set lease_until = now() where id = %s", (run.id,))
     assert book.current() is None
     assert book.recent(1)[0].verdict == "inconclusive"
+    wait_until(
+        lambda: not api.get("/api/chaos/rules")["rules"], timeout_s=30, what="no rule is left"
+    )
     done = run_audit(target, target.ledgers(), deadline_s=150)
     assert done.exit_code == 0, f"{done.text}\n{done.sentence}"
