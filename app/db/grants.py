@@ -34,6 +34,7 @@ _CONSUMER = {
 
 GRANTS: dict[str, dict[str, str]] = {
     "web": {
+        **_WORKER,
         "catalog.product": WRITE,
         "orders.orders": WRITE,  # never updated, but only who may update may lock: cancels do
         "orders.order_item": APPEND,
@@ -58,7 +59,6 @@ GRANTS: dict[str, dict[str, str]] = {
         "ops.outbox": APPEND,
         "ops.outbox_parked": READ,
         "ops.relay_lease": READ,
-        **_WORKER,
     },
     "relay": {
         "ops.outbox": ALL,

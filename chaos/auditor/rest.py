@@ -114,12 +114,12 @@ def wait_for_rest(
     proved = not barriers
     while True:
         try:
-            now = _still(sources)
+            now = still(sources)
             busy = now.look.busy or _behind(sources, now)
             if not busy and not proved:
                 busy = _send_and_await_barriers(sources, end_s)
                 proved = not busy
-                now = _still(sources)
+                now = still(sources)
             if not busy and now != before:
                 busy = "settling"
         except UnreadableError as error:
@@ -135,7 +135,8 @@ def wait_for_rest(
         sleep(min(pause_s, max(0.0, end_s - monotonic())))
 
 
-def _still(sources: Sources) -> Still:
+def still(sources: Sources) -> Still:
+    """What may not change between two looks. Raises UnreadableError."""
     topics = Topics(sources.bootstrap)
     spans = topics.spans(topics.names())
     path = sources.gateway_ledger

@@ -94,6 +94,13 @@ select a.order_id from attempt a semi join waiver w on w.order_id = a.order_id a
   left join money m on m.order_id = a.order_id
  where a.status = 'REFUNDING' and coalesce(m.captured_minor - m.refunded_minor, 0) = 0;
 
+-- A parked order whose charge was never answered: the provider may have taken the money, whole and
+-- once, and PostgreSQL says that it does not know. Redriving the charge under its key will tell.
+create view unanswered as
+select a.order_id from attempt a join order_state o using (order_id) join money m using (order_id)
+ where o.status = 'PARKED' and a.status in ('INTENT', 'CANCELLING') and m.charges = 1
+   and m.captured_minor = a.amount_minor and m.refunds = 0 and m.currency = a.currency;
+
 create view working_copy as
 select tbl, key, arg_max(body_hash, "offset") as body_hash
   from (select tbl, partition, key, "offset", coalesce(body_hash, '') as body_hash from changelog)

@@ -18,8 +18,9 @@ from app.cli import Failure
 from app.settings import load_settings
 from chaos.audit import Audited, AuditFailed, run_audit
 from chaos.auditor.verdict import EXIT_CODES
-from chaos.demo import story
+from chaos.demo import stories, story
 from chaos.demo.kills import Assassin, Kill
+from chaos.demo.script import interrupt, stay
 from chaos.lab.cli import make_plan
 from chaos.lab.client import Lab
 from chaos.workload.command import ledger_path
@@ -53,11 +54,15 @@ class Demo(NamedTuple):
 
 
 def register(root: typer.Typer) -> None:
-    """Add `symphony demo`."""
-    root.command("demo")(demo)
+    """Add `symphony demo`, and below it the demos that tell one story each."""
+    group = typer.Typer(invoke_without_command=True)
+    group.callback()(demo)
+    stories.register(group)
+    root.add_typer(group, name="demo")
 
 
 def demo(
+    context: typer.Context,
     leave: Annotated[
         bool, typer.Option("--exit", help="Stop everything afterwards instead of staying up.")
     ] = False,
@@ -72,10 +77,14 @@ def demo(
 ) -> None:
     """Show the platform at work: real orders, kill -9 in the middle, and the proof.
 
+    `symphony demo happy`, `symphony demo dlq` and `symphony demo gameday` tell one story each.
+
     Exit codes: 0 everything holds, 1 something is violated, 2 the run proves nothing (an outcome is
     missing, a kill had no effect, a book could not be read).
     """
-    signal.signal(signal.SIGTERM, _interrupt)
+    if context.invoked_subcommand is not None:
+        return
+    signal.signal(signal.SIGTERM, interrupt)
 
     def say(line: str = "") -> None:
         typer.echo(line, err=as_json)
@@ -92,7 +101,7 @@ def demo(
         if as_json:
             typer.echo(json.dumps(_document(done), indent=1))
         if not leave:
-            _stay(lab, target, say)
+            stay(lab, target, say)
     finally:
         say("stopping everything")
         lab.down()
@@ -178,21 +187,6 @@ def _verdict_line(done: Demo) -> str:
     if done.exit_code == EXIT_CODES["unknown"] and done.doubts:
         return f"Verdict: UNKNOWN, this run proves too little: {'; '.join(done.doubts)}"
     return f"Verdict: {done.audited.sentence}"
-
-
-def _stay(lab: Lab, target: Target, say: Callable[[str], None]) -> None:
-    """Leave the lab up until Ctrl-C or SIGTERM."""
-    say(f"\nWatch orders and their sagas live: {target.url}")
-    say("Ctrl-C stops everything")
-    try:
-        while lab.running():
-            time.sleep(0.5)
-    except KeyboardInterrupt:
-        say("")
-
-
-def _interrupt(_number: int, _frame: object) -> None:
-    raise KeyboardInterrupt
 
 
 def _document(done: Demo) -> dict[str, Any]:

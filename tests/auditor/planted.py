@@ -123,7 +123,7 @@ DEFECTS = (
     Defect("wrong end", ("O7",),
            "update request set expected = 'declined' where order_id = $happy"),
     # money
-    Defect("rejected by nobody", ("O8", "O5", "O7", "T1"),
+    Defect("rejected by nobody", ("O8", "N1", "O5", "O7", "T1"),
            "update saga set state = 'REJECTED', reason = 'fraud', body_hash = 'x'"
            " where order_id = $declined"),
     Defect("went on without a decision", ("O8",),

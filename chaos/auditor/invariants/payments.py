@@ -1,7 +1,8 @@
 """P: what the payment provider captured and gave back against what orders are worth.
 
 The provider's ledger decides what happened; PostgreSQL must agree with it. An operator's waiver of
-a refund excuses the money that was kept because of it, and nothing else.
+a refund excuses the money that was kept because of it, and nothing else. A parked order whose
+charge was never answered may have been charged: that is what it is parked for.
 """
 
 from __future__ import annotations
@@ -66,7 +67,8 @@ INVARIANTS = (
              where o.status in ('COMPLETED', 'PARKED') or {_REFUND_WAIVED} group by 1),
         booked as (select currency, sum(amount_minor) as minor from attempt
                     where status in ('CHARGED', 'REFUNDING')
-                      and order_id not in (select order_id from given_back) group by 1)
+                          and order_id not in (select order_id from given_back)
+                       or order_id in (select order_id from unanswered) group by 1)
         select currency, null::uuid, 'the provider holds ' || coalesce(h.minor, 0)
                || ', orders are worth ' || coalesce(e.minor, 0)
                || ', payments are booked for ' || coalesce(b.minor, 0)
@@ -110,7 +112,8 @@ INVARIANTS = (
                       sum(amount_minor) filter (status in ('CHARGED', 'REFUNDING')) as held_minor
                  from attempt group by order_id) a using (order_id)
          where (coalesce(m.captured_minor - m.refunded_minor, 0) <> coalesce(a.held_minor, 0)
-                and coalesce(a.order_id not in (select order_id from given_back), true))
+                and coalesce(a.order_id not in (select order_id from given_back), true)
+                and coalesce(a.order_id not in (select order_id from unanswered), true))
             or (m.order_text is not null and m.order_id is null)
         """,
         at_rest=True,

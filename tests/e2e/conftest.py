@@ -1,0 +1,27 @@
+"""One lab for the demos and the runbook: its retry tiers are quick, nothing else is special."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from app.settings import load_settings
+from chaos.demo.dead_letters import ENVIRONMENT
+from chaos.demo.script import Stage
+from chaos.lab.cli import make_plan
+from chaos.lab.client import Lab
+from chaos.workload.target import target_of
+
+#: On a busy machine a step may wait long, and an order must not time out because of it.
+PATIENT = {"SYMPHONY_STEP_DEADLINE_S": "30"}
+
+
+@pytest.fixture(scope="session")
+def story_stage(servers_dir: Path) -> Iterator[Stage]:
+    """A running lab, ended after the last test that used it."""
+    settings = load_settings(lab_dir=servers_dir / "stories")
+    lab = Lab.up(make_plan(settings, environment={**ENVIRONMENT, **PATIENT}))
+    yield Stage(lab, target_of(lab))
+    lab.down()

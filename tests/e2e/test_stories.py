@@ -1,0 +1,52 @@
+"""The demos that tell one story each keep every promise that they make, on a real lab."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from chaos.demo.script import PromiseBroken, Script, Stage
+from tests.e2e.commands import symphony
+
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(420)]
+
+PROMISES = {"happy": 6, "dlq": 13, "gameday": 5}
+
+
+@pytest.mark.parametrize("name", PROMISES)
+def test_a_story_keeps_its_promises(story_stage: Stage, name: str) -> None:
+    """Exit code 0, every promise told, and nothing violated in the auditor's eyes."""
+    done = symphony(story_stage, "demo", name, "--exit", timeout_s=400)
+    assert done.returncode == 0, done.stdout[-6_000:] + done.stderr[-2_000:]
+    assert len(re.findall(r"\[ok\]", done.stdout)) == PROMISES[name]
+    assert f"All {PROMISES[name]} promises were kept." in done.stdout
+    assert "[ok] nothing is violated" in done.stdout
+    assert "exactly" not in done.stdout.lower()
+
+
+def test_a_story_does_not_end_a_lab_that_it_did_not_start(story_stage: Stage) -> None:
+    """After the demos above the lab still runs."""
+    assert story_stage.lab.running()
+
+
+@pytest.mark.unit
+def test_a_broken_promise_ends_the_story_and_says_what_was_seen() -> None:
+    """A demo cannot pass over what it did not see."""
+    told: list[str] = []
+    script = Script(told.append)
+    script.promise("the sun rises", True)
+    with pytest.raises(PromiseBroken, match="promised that pigs fly, but: they walk"):
+        script.promise("pigs fly", False, "they walk")
+    with pytest.raises(PromiseBroken, match="within 0 s"):
+        script.wait("somebody comes", lambda: None, 0)
+    assert script.kept == 1
+    assert told == ["   [ok] the sun rises"]
+
+
+def test_the_page_of_demos_shows_every_story() -> None:
+    """docs/demos.md has the command of each."""
+    page = (Path(__file__).parents[2] / "docs" / "demos.md").read_text()
+    for name in PROMISES:
+        assert f"symphony demo {name}" in page
