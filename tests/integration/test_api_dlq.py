@@ -33,6 +33,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.asyncio]
 
 DLT = "payment.requested.dlt"
 CANCEL_DLT = "order.cancel.dlt"
+NOBODY = "7be949cf-25c2-4848-a0de-c5c0f527b9f6"
 
 
 @asynccontextmanager
@@ -236,10 +237,10 @@ async def test_a_purge_spares_what_a_running_saga_needs(database: str) -> None:
         ("GET", f"/api/dlq/{DLT}/peek?n=0", None, 400, "bad_parameter"),
         ("GET", f"/api/dlq/{DLT}/peek?after=x", None, 400, "bad_parameter"),
         ("GET", f"/api/dlq/{DLT}/peek?status=lost", None, 400, "bad_parameter"),
-        ("GET", f"/api/dlq/letters/{uuid4()}", None, 404, "not_found"),
+        ("GET", f"/api/dlq/letters/{NOBODY}", None, 404, "not_found"),
         ("GET", "/api/dlq/letters/no-id", None, 404, "not_found"),
-        ("GET", f"/api/dlq/jobs/{uuid4()}", None, 404, "not_found"),
-        ("POST", f"/api/dlq/jobs/{uuid4()}/cancel", None, 404, "not_found"),
+        ("GET", f"/api/dlq/jobs/{NOBODY}", None, 404, "not_found"),
+        ("POST", f"/api/dlq/jobs/{NOBODY}/cancel", None, 404, "not_found"),
         ("POST", f"/api/dlq/{DLT}/replay", {"ids": [str(uuid4())]}, 404, "no_such_letters"),
         ("POST", f"/api/dlq/{DLT}/replay", {"ids": ["x"]}, 422, "invalid_request"),
         ("POST", f"/api/dlq/{DLT}/replay", {"ids": []}, 422, "invalid_request"),
