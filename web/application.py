@@ -15,6 +15,7 @@ from web.api import (
     dlq,
     floods,
     health,
+    notifications,
     operations,
     orders,
     payments,
@@ -43,6 +44,7 @@ API = (
     dlq,
     floods,
     replay,
+    notifications,
     health,
     contract,
 )

@@ -274,7 +274,7 @@ notification = Table(
     PrimaryKeyConstraint("id"),
     UniqueConstraint("subject", "kind"),
     one_of("status", "INTENT", "SENT"),
-    Index("ix_notification_created_at", "created_at", postgresql_using="brin"),
+    Index("ix_notification_created_at_id", "created_at", "id"),
     schema="notifications",
 )
 

@@ -30,12 +30,11 @@ def upgrade() -> None:
         schema="notifications",
     )
     op.create_index(
-        "ix_notification_created_at",
+        "ix_notification_created_at_id",
         "notification",
-        ["created_at"],
+        ["created_at", "id"],
         unique=False,
         schema="notifications",
-        postgresql_using="brin",
     )
     op.create_table(
         "audit_log",

@@ -1,0 +1,58 @@
+"""What people were told can be read, all of it or about one subject, page by page."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from uuid import UUID
+
+import pytest
+
+from tests.integration.api_client import Client, api, problem, query
+
+pytestmark = pytest.mark.integration
+
+ORDER = "0b6c2d0e-1f7a-5a58-9d1c-6f2b1a3c4d5e"
+
+
+@pytest.fixture
+async def client(database: str) -> AsyncIterator[Client]:
+    """The API over a database in which five people were told something."""
+    for number in range(5):
+        query(
+            database,
+            "insert into notifications.notification values (%s, %s, %s, %s, 'SENT', %s,"
+            " now() + %s * interval '1 s', now())",
+            str(UUID(int=number)),
+            ORDER if number < 2 else "MUTE",
+            f"kind_{number}",
+            str(UUID(int=100 + number)),
+            f"text {number}",
+            number,
+        )
+    async with api(database) as running:
+        yield running
+
+
+async def test_notifications_are_listed_newest_first_and_paged(client: Client) -> None:
+    """Pages of two hold all five once; a subject narrows the list."""
+    kinds, before = [], ""
+    while True:
+        answer = await client.get(f"/api/notifications?limit=2{before}")
+        page = await answer.json()
+        kinds += [one["kind"] for one in page["notifications"]]
+        if page["next"] is None:
+            break
+        before = f"&before={page['next']}"
+    assert kinds == ["kind_4", "kind_3", "kind_2", "kind_1", "kind_0"]
+    answer = await client.get(f"/api/notifications?subject={ORDER}")
+    told = (await answer.json())["notifications"]
+    assert [(one["subject"], one["text"], one["status"]) for one in told] == [
+        (ORDER, "text 1", "SENT"),
+        (ORDER, "text 0", "SENT"),
+    ]
+
+
+async def test_a_mistake_in_the_question_is_named(client: Client) -> None:
+    """A cursor or limit that is none is refused, never ignored."""
+    for wrong in ("limit=0", "before=x", "subject="):
+        await problem(await client.get(f"/api/notifications?{wrong}"), 400)
