@@ -1,8 +1,9 @@
 """Fail-stop for what no exception reports: a worker that is alive and does nothing.
 
 A plain thread, because Faust's timers start only after recovery and stop with the loop. It ends
-the process when the event loop is silent, when a rebalance or recovery makes no progress, or when
-a partition has records and its watermark stands still. A held batch (the world is down), one that
+the process when the event loop is silent, when a rebalance or recovery makes no progress, when the
+group no longer accepts its heartbeats, or when a partition has records and its watermark stands
+still. A held batch (the world is down), one that
 waits until it is due and a topic that is paused are exempt: the outage budget bounds the first, its
 due time the second, whoever paused it the third.
 """
@@ -87,7 +88,11 @@ class Watchdog(threading.Thread):
         if not consumer.released:
             return self._stuck_assignment(now_s, limit_s)
         self._progress.moved("assignment")
-        return self._stuck_step(now_s, limit_s) or self._stuck_partition(now_s, limit_s)
+        return (
+            self._stuck_step(now_s, limit_s)
+            or self._stuck_partition(now_s, limit_s)
+            or self._lost_membership(now_s, limit_s)
+        )
 
     def _stuck_assignment(self, now_s: float, limit_s: float) -> str | None:
         """A group without coordinator is a broker outage, which the outage budget bounds."""
@@ -126,6 +131,15 @@ class Watchdog(threading.Thread):
                 self._progress.moved(tp)
             elif self._progress.stands_s(tp, done, now_s) > limit_s:
                 return f"{tp.topic}-{tp.partition}: watermark {done} stands below {end}"
+        return None
+
+    def _lost_membership(self, now_s: float, limit_s: float) -> str | None:
+        """A member whose heartbeats nobody accepts owns nothing, however idle it looks; while the
+        broker is away that is so for everybody, and bounded like any other outage.
+        """
+        silent_s = self._progress.stands_s("lease", self._app.consumer._thread.lease_at, now_s)
+        if silent_s > max(limit_s, self._app.settings.outage_budget_s):
+            return f"no heartbeat was accepted for {silent_s:.0f} s"
         return None
 
     def _exempt(self, tp: TP) -> bool:

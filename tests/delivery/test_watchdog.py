@@ -30,9 +30,11 @@ class FakeConsumer:
         self.positions.begin({A: 5}, {A: 5})
         self.ends: dict[TP, int | None] = {A: 5}
         self.loop = SimpleNamespace(call_soon_threadsafe=self._hear)
-        self.hears = True
+        self.hears = self.beats = True
         self.coordinator = SimpleNamespace(coordinator_id=1)
-        self._thread = SimpleNamespace(_consumer=SimpleNamespace(_coordinator=self.coordinator))
+        self._thread = SimpleNamespace(
+            _consumer=SimpleNamespace(_coordinator=self.coordinator), lease_at=0.0
+        )
 
     def _hear(self, callback: Any) -> None:
         if self.hears:
@@ -74,6 +76,8 @@ class World:
         """Look every second for so long; the first verdict, None when all stayed well."""
         for _ in range(int(seconds)):
             self.now_s += 1.0
+            if self.consumer.beats:
+                self.consumer._thread.lease_at = self.now_s
             why = self.dog.verdict(self.now_s)
             if why is not None:
                 return why
@@ -213,3 +217,11 @@ def test_a_silent_event_loop_ends_the_worker(world: World) -> None:
     why = world.after(SILENT_S + 2)
     assert why is not None
     assert why.startswith("event loop silent")
+
+
+def test_a_member_that_the_group_forgot_is_ended(world: World) -> None:
+    """It looks idle, and reads nothing any more; an outage of the broker gets its budget first."""
+    assert world.after(3 * BUDGET_S) is None
+    world.consumer.beats = False
+    assert world.after(BUDGET_S - 1) is None
+    assert "no heartbeat was accepted for" in (world.after(5) or "")
