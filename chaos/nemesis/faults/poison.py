@@ -12,7 +12,7 @@ from app.messages.envelope import VALUE_BYTES_MAX
 from app.topics import CATALOGUE
 from chaos import records
 from chaos.nemesis.faults.fault import Fault, Run, Unproved, seen
-from chaos.nemesis.world import World
+from chaos.nemesis.world import World, role_of
 from chaos.records import Headers, Record
 
 DEAD = ".dlt"
@@ -32,7 +32,8 @@ class Poison(Fault):
         return ["topics"]
 
     def start(self, run: Run) -> None:
-        places = records.partitions(run.world.bootstrap, consumed(run.world))
+        readers = run.notes["readers"] = consumed(run.world)
+        places = records.partitions(run.world.bootstrap, set(readers))
         topics = sorted({topic for topic, _ in places})
         poison = []
         for topic in topics:
@@ -57,36 +58,45 @@ class Poison(Fault):
         return f"{len(written)} records of {len(KINDS)} kinds on {len(run.notes['topics'])} topics"
 
     def after(self, run: Run) -> str:
-        """Each stands in a dead-letter topic exactly once. Raises Unproved with what does not."""
+        """Each is a dead letter of each of its readers exactly once. Raises Unproved with what is
+        not.
+        """
         written: list[Record] = run.notes["written"]
-        wanted = {(one.topic, one.partition, one.offset) for one in written}
+        wanted = {
+            (reader, one.topic, one.partition, one.offset)
+            for one in written
+            for reader in run.notes["readers"][one.topic]
+        }
         seen("every poisoned record as a dead letter", lambda: wanted <= dead(run).keys(), DEAD_S)
         twice = {place: times for place, times in dead(run).items() if times > 1}
         if twice.keys() & wanted:
             raise Unproved(f"dead-lettered more than once: {twice}")
-        return f"each of {len(wanted)} records is a dead letter exactly once"
+        return f"each of {len(written)} records is a dead letter exactly once for each reader"
 
 
-def consumed(world: World) -> set[str]:
-    """Topics that some worker reads and judges: dead letters are only indexed."""
-    return {
-        topic
-        for worker in world.workers()
-        for topic, _ in world.owned(worker)
-        if not topic.endswith(DEAD)
-    }
+def consumed(world: World) -> dict[str, set[str]]:
+    """Topics that some worker reads and judges (dead letters are only indexed), with the roles that
+    read each.
+    """
+    readers: dict[str, set[str]] = {}
+    for worker in world.workers():
+        for topic, _ in world.owned(worker):
+            if not topic.endswith(DEAD):
+                readers.setdefault(topic, set()).add(role_of(worker))
+    return readers
 
 
-def dead(run: Run) -> Counter[tuple[str, int, int]]:
-    """How often each origin stands in the dead-letter topics."""
-    counts: Counter[tuple[str, int, int]] = Counter()
+def dead(run: Run) -> Counter[tuple[str, str, int, int]]:
+    """How often each reader has put each origin into the dead-letter topics."""
+    counts: Counter[tuple[str, str, int, int]] = Counter()
     topics = [f"{topic}{DEAD}" for topic in run.notes["topics"]]
     for one in records.read(run.world.bootstrap, topics):
         said = {name: (value or b"").decode("utf-8", "replace") for name, value in one.headers}
         topic = said.get("x-original-topic", "")
         if topic:
             place = (int(said["x-original-partition"]), int(said["x-original-offset"]))
-            counts[(topic, *place)] += 1
+            reader = said.get("x-retry-role", "").removesuffix(f"-{topic}")  # dlq-retry.1s
+            counts[reader, topic, *place] += 1
     return counts
 
 
