@@ -47,13 +47,16 @@ def cure_of(
     *,
     tested: bool = False,
 ) -> Cure:
-    """Make a cure; invariants are given as words."""
+    """Make a cure; invariants are given as words. Whoever is told of an order is told of what broke,
+    so N1 may always follow.
+    """
+    follows = frozenset(drags_along.split()) | {"N1"}
     return Cure(
         name,
         cure,
         removed,
         experiment,
         frozenset(breaks.split()),
-        frozenset(drags_along.split()),
+        follows - frozenset(breaks.split()),
         tested,
     )

@@ -341,7 +341,7 @@ def test_nobody_is_idle_with_work_and_nobody_is_left(platform: Platform) -> None
     wait_until(lambda: not platform.unfinished(), timeout_s=PATIENCE_S, what="no work is left")
     assert platform.lab.status()["problems"] == []
     pids = [row["pid"] for row in platform.lab.status()["processes"] if row["pid"]]
-    assert len(pids) == 10
+    assert len(pids) == 11
     assert platform.lab.down()
     assert not [pid for pid in pids if alive(pid)]
     wait_until(
