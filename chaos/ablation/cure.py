@@ -47,8 +47,8 @@ def cure_of(
     *,
     tested: bool = False,
 ) -> Cure:
-    """Make a cure; invariants are given as words. Whoever is told of an order is told of what broke,
-    so N1 may always follow.
+    """Make a cure; invariants are given as words. Who is told of an order is told of what broke, so
+    N1 may always follow.
     """
     follows = frozenset(drags_along.split()) | {"N1"}
     return Cure(
