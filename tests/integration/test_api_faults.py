@@ -68,6 +68,7 @@ async def test_a_full_queue_is_refused_at_once_and_the_rest_is_stored(database: 
 async def test_a_request_past_its_deadline_is_a_503_and_leaves_the_queue(database: str) -> None:
     """Both requests are told in time; the queued one is never stored."""
     changes = {"api_writers": 1, "api_batch_max": 1, "api_request_timeout_s": 0.4}
+    changes |= {"control_ack_wait_s": 0.2}
     async with api(database, **changes) as client:
         lock = Blocked(database)
         started = time.monotonic()

@@ -86,7 +86,8 @@ def effects(kind: type[Effects], database: Database, handler: Any) -> Effects:
     settings = SimpleNamespace(gateway_concurrency_max=10, gateway_deadline_s=5)
     app = SimpleNamespace(db=database, clock=SystemClock(), settings=settings)
     patience: Any = Patient()
-    return kind(app, "guess-test", handler, patience)  # type: ignore[arg-type]
+    gate: Any = SimpleNamespace(admit=lambda _: None)
+    return kind(app, "guess-test", handler, patience, gate)  # type: ignore[arg-type]
 
 
 def ship() -> Event:
