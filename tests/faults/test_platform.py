@@ -52,8 +52,9 @@ RUNNING = (
 REPLAYED_MAX = 4_000
 #: Delays that make it likely that a worker is stopped inside a step, before and after its COMMIT.
 SLOW_STEP = "delivery.before_transaction=delay:150ms,delivery.after_commit=delay:150ms"
-#: A stall of the machine, not of the database, must not be answered with 503.
-PATIENT = {"SYMPHONY_API_REQUEST_TIMEOUT_S": "15"}
+#: A stall of the machine, not of the database, must not be answered with 503; and what fails for
+#: good is to be given up soon.
+PATIENT = {"SYMPHONY_API_REQUEST_TIMEOUT_S": "15", "SYMPHONY_RETRY_TIERS_S": "1,5"}
 INJECTED = {"SYMPHONY_PLUGINS": "chaos.injector", "SYMPHONY_FAILPOINTS": SLOW_STEP}
 
 
