@@ -341,9 +341,10 @@ def test_error_and_timeout(world: World, fault: str) -> None:
         world.struck(one, 2)
 
         def retried() -> list[Record]:
+            """Told by their message alone: it may strike before it is seen to be in force."""
             return [
                 record
-                for record in world.since(one, retry_tier(1).name)
+                for record in world.platform.records([retry_tier(1).name])
                 if header(record, "x-original-topic") == topic
                 and said in header(record, "x-error-message")
             ]
