@@ -13,10 +13,12 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import psutil
+import psycopg2
 import pytest
 from typer.testing import CliRunner, Result
 
@@ -117,6 +119,10 @@ def test_faults_end_when_their_owner_is_killed(nemesis: Nemesis) -> None:
     wanted = [one for one in ORPHANED if one in possible]
     before, usual = len(nemesis.ledger.lines()), troubles(nemesis)
     root = nemesis.lab.files.root
+    # what was written before would have to pass the slow disk first
+    with closing(psycopg2.connect(target_of(nemesis.lab).dsn)) as connection:
+        connection.autocommit = True
+        connection.cursor().execute("checkpoint")
     owner = subprocess.Popen([sys.executable, "-c", OWNER, str(root), json.dumps(wanted)])
     try:
         seen = wait_until(
