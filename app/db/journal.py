@@ -41,6 +41,7 @@ _END_RUN = statement(
 _START_RUN = statement(
     "INSERT INTO ops.worker_run (incarnation, worker_id, role, started_at, seen_at, counted)"
     " VALUES (:incarnation, :worker_id, :role, now(), now(), false)"
+    " ON CONFLICT (incarnation) DO NOTHING"
 )
 _SEE_RUN = statement(
     "UPDATE ops.worker_run SET seen_at = now()"
@@ -102,7 +103,7 @@ async def end_run(tx: Transaction, incarnation: str, reason: str, *, counted: bo
 
 
 async def start_run(tx: Transaction, role: str, worker_id: str, incarnation: str) -> None:
-    """Register a new run; incarnations are unique."""
+    """Register a new run; incarnations are unique, and registering one again changes nothing."""
     await tx.execute(_START_RUN, role=role, worker_id=worker_id, incarnation=incarnation)
 
 

@@ -153,10 +153,12 @@ def run_id(settings: Settings) -> str:
 
 async def open_run(app: App, data_dir: Path) -> None:
     """Register this incarnation; close the runs its predecessors of this worker id left open,
-    with the reason each left behind."""
+    with the reason each left behind. May be repeated when its COMMIT was not answered."""
     settings = app.settings
     async with app.db.transaction() as tx:
         for run in await journal.open_runs(tx, settings.worker_id):
+            if run == run_id(settings):
+                continue
             incarnation = run.removeprefix(f"{settings.worker_id}.")
             reason = read_reason(data_dir, settings.worker_id, incarnation)
             counted = reason in (Reason.FAILURE, Reason.UNCLEAN)

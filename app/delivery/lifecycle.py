@@ -118,7 +118,8 @@ class Lifecycle:
         rewinder = Rewinder(app, self._wait)
         if app.consumes:
             await rewinder.before_joining()
-        await open_run(app, data_dir)
+        while not await self._registered(data_dir):
+            await asyncio.sleep(LOOK_S)
         if app.consumes:
             self._rewinds = asyncio.create_task(rewinder.watch(), name="rewinds")
         self._alive = asyncio.create_task(self._say_alive(), name="signs of life")
@@ -171,6 +172,16 @@ class Lifecycle:
         try:
             await self._app.db.wait_ready(DATABASE_LOOK_S)
         except (DatabaseOutage, TransientDatabase, TimeoutError) as error:
+            log.warning("worker.waiting", waiting_for="PostgreSQL", reason=str(error))
+            return False
+        return True
+
+    async def _registered(self, data_dir: Path) -> bool:
+        """A database that is slow or gone again is waited for, as before."""
+        try:
+            await open_run(self._app, data_dir)
+        except (DatabaseOutage, TransientDatabase) as error:
+            self.probe.waiting_for = "PostgreSQL"
             log.warning("worker.waiting", waiting_for="PostgreSQL", reason=str(error))
             return False
         return True

@@ -354,6 +354,7 @@ async def test_what_another_role_of_the_process_handles_is_not_struck(app: FakeA
     theirs = [record(offset=3)]
     await failpoint("delivery.before_transaction", events(theirs))
     await failpoint("delivery.in_transaction", events(theirs))
+    assert fault.hits.struck == 0
     fault.stop()
 
 
@@ -501,8 +502,9 @@ async def test_http_timeout_is_silent_until_it_ends(app: FakeApp) -> None:
         fault = made(app, "http_timeout")
         fault.start()
         task = asyncio.create_task(client.get("/api/products"))
-        while not fault.hits.struck:
-            await asyncio.sleep(0.001)
+        async with asyncio.timeout(5):
+            while not fault.hits.struck:
+                await asyncio.sleep(0.001)
         assert not task.done()
         fault.stop()
         assert (await asyncio.wait_for(task, 5)).status == 200
@@ -515,8 +517,9 @@ async def test_memory_leak_grows_to_its_cap_and_is_freed(app: FakeApp) -> None:
     """It never takes more than it may."""
     fault = made(app, "memory_leak", params={"mb_per_s": 200, "cap_mb": 2})
     fault.start()
-    while fault.kept_mb < 2:
-        await asyncio.sleep(0.005)
+    async with asyncio.timeout(10):
+        while fault.kept_mb < 2:
+            await asyncio.sleep(0.005)
     assert fault.kept_mb == 2
     fault.stop()
     assert fault.kept_mb == 0
