@@ -126,7 +126,7 @@ def run(
     say(f"  time to accept, from the intended moment: {latency}")
     say(story.kills_table(kills))
     say("\n3. Wait until nothing moves any more, then let an independent auditor read all books:")
-    say("   the client's ledger, PostgreSQL, the topics, the gateway's ledger")
+    say("   the client's ledger, PostgreSQL, the topics, the gateway's ledger, the sink's")
     try:
         audited = run_audit(
             target,
