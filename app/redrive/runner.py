@@ -21,6 +21,7 @@ from app.failpoints import failpoint
 from app.messages import Output
 from app.observability import metrics
 from app.observability.logging import get_log
+from app.outages import Stopped
 from app.redrive import record
 from app.redrive.deletion import delete_records
 from app.redrive.edit import make_edit
@@ -78,14 +79,14 @@ class Runner:
     async def run(self, job: Job) -> None:
         """Work on `job` until it has ended, is another's, or `pace` says to stop.
 
-        Raises OutageBudgetSpent from `patiently`; anything unforeseen fails the job only.
+        Raises OutageBudgetSpent and Stopped from `patiently`; anything else fails the job only.
         """
         log.info("redrive.begun", job=job.id, kind=job.kind, letters=job.total)
         try:
             await (self._purge(job) if job.kind == "purge" else self._walk(job))
         except LeaseLost:
             log.warning("redrive.lease_lost", job=job.id)
-        except OutageBudgetSpent:
+        except (OutageBudgetSpent, Stopped):
             raise
         except Exception as error:
             log.error("redrive.failed", job=job.id, error=error)

@@ -10,33 +10,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
-from time import monotonic
-from typing import TYPE_CHECKING, TypeVar
-
-from aiokafka.errors import KafkaError
+from typing import TYPE_CHECKING
 
 from app.db import leases, outbox
-from app.errors import DatabaseOutage, OutageBudgetSpent, TransientDatabase
+from app.errors import DatabaseOutage, TransientDatabase
 from app.observability import metrics
 from app.observability.logging import get_log
+from app.outages import Outages, Stopped
 from app.relay.ownership import Ownership
 from app.relay.rounds import Rounds
 from app.taps import Taps
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from app.clock import Clock
     from app.db.engine import Database
     from app.relay.publisher import Outlet
     from app.settings import Settings
 
 log = get_log(__name__)
-T = TypeVar("T")
-
-BACKOFF_FIRST_S = 0.05
-BACKOFF_MAX_S = 2.0
 
 
 class Relay:
@@ -58,16 +49,21 @@ class Relay:
         self._batch_max = settings.relay_batch_max
         self._ownership = Ownership(db, settings.worker_id, settings.relay_lease_ttl_s)
         self._rounds = Rounds(db, self._ownership, outlet, clock, self._batch_max, taps or Taps())
-        self._stopping = asyncio.Event()
+        self._outages = Outages("relay", settings.outage_budget_s)
 
     async def run(self) -> None:
         """Work until `stop` or cancellation; then give the leases back.
 
-        Raises OutageBudgetSpent, and what no retry can heal.
+        Asked to stop during an outage, it leaves the round unfinished. Raises OutageBudgetSpent,
+        and what no retry can heal.
         """
-        await self._patiently("connect", self._outlet.reset)
-        await self._patiently("leases", lambda: leases.create(self._db))
-        await self._patiently("leases", self._ownership.renew)
+        with contextlib.suppress(Stopped):
+            await self._outages.outlast("connect", self._outlet.reset)
+            await self._outages.outlast("leases", lambda: leases.create(self._db))
+            await self._outages.outlast("leases", self._ownership.renew)
+            await self._work()
+
+    async def _work(self) -> None:
         tasks = [
             asyncio.create_task(self._publish_rows(), name="relay-rounds"),
             asyncio.create_task(self._keep_leases(), name="relay-leases"),
@@ -85,7 +81,7 @@ class Relay:
 
     def stop(self) -> None:
         """Ask `run` to end after the round under way."""
-        self._stopping.set()
+        self._outages.stop()
 
     def status(self) -> dict[str, object]:
         """What an operator asks for: the shards held and whether the leases are valid."""
@@ -95,46 +91,24 @@ class Relay:
         }
 
     async def _publish_rows(self) -> None:
-        while not self._stopping.is_set():
-            taken = await self._patiently("publish", self._rounds.run)
+        while not self._outages.stopping:
+            taken = await self._outages.outlast("publish", self._rounds.run)
             if taken < self._batch_max:
-                await self._sleep(self._poll_s)
+                await self._outages.sleep(self._poll_s)
 
     async def _keep_leases(self) -> None:
         while True:
-            await self._patiently("leases", self._ownership.renew)
+            await self._outages.outlast("leases", self._ownership.renew)
             await asyncio.sleep(self._settings.relay_lease_renew_s)
 
     async def _watch_lag(self) -> None:
         while True:
-            lag = await self._patiently("lag", lambda: outbox.lag(self._db))
+            lag = await self._outages.outlast("lag", lambda: outbox.lag(self._db))
             metrics.RELAY_LAG_ROWS.child().set(lag.rows)
             oldest = lag.oldest_created_at
             age_s = 0.0 if oldest is None else (self._clock.now() - oldest).total_seconds()
             metrics.RELAY_LAG_AGE.child().set(max(0.0, age_s))
             await asyncio.sleep(self._settings.relay_lease_renew_s)
-
-    async def _patiently(self, what: str, attempt: Callable[[], Awaitable[T]]) -> T:
-        """Await `attempt()` until neither PostgreSQL nor the way to the broker is at fault."""
-        began_s, tries = monotonic(), 0
-        while True:
-            try:
-                return await attempt()
-            except (TransientDatabase, DatabaseOutage, KafkaError) as error:
-                why: Exception = error
-            if monotonic() - began_s > self._settings.outage_budget_s:
-                raise OutageBudgetSpent(f"relay {what}: {why}") from why
-            if tries == 0:
-                log.warning("relay.waiting", what=what, reason=f"{type(why).__name__}: {why}")
-            backoff_s = min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2.0 ** min(tries, 16))
-            await asyncio.sleep(backoff_s * (0.5 + random.random() / 2))
-            tries += 1
-
-    async def _sleep(self, duration_s: float) -> None:
-        """Sleep, shorter when asked to stop."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(duration_s):
-                await self._stopping.wait()
 
     async def _leave(self) -> None:
         try:

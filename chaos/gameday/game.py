@@ -428,7 +428,7 @@ class Game:
             broken=self.broken,
             left=tuple(left),
             audit=str(self.audit.get("result", "")),
-            audit_detail=str(self.audit.get("sentence", "")),
+            audit_detail=_first_wrong(self.audit),
             audit_known=only_known(self.audit, self.known),
             accepted=self.traffic.accepted,
             orders_min=self.experiment.ours.orders_min,
@@ -493,6 +493,16 @@ def violations(audit: Mapping[str, Any]) -> dict[str, int]:
     """How often each violated invariant is violated."""
     found = audit.get("invariants", ())
     return {one["id"]: one["violations"] for one in found if one["violations"]}
+
+
+def _first_wrong(audit: Mapping[str, Any]) -> str:
+    """The audit's sentence, and the first thing that is wrong with one order."""
+    told = str(audit.get("sentence", ""))
+    for one in audit.get("invariants", ()):
+        for witness in one["witnesses"]:
+            if witness["order_id"]:
+                return f"{told} ({one['id']}: order {witness['order_id']}: {witness['wrong']})"
+    return told
 
 
 def only_known(audit: Mapping[str, Any], known: Mapping[str, int]) -> bool:

@@ -22,8 +22,8 @@ import app.delivery.patience
 import app.delivery.state
 import app.delivery.ticks
 import app.gateway.client
+import app.outages
 import app.relay.ownership
-import app.relay.relay
 import app.relay.rounds
 from chaos.simulation.connection import connect
 from chaos.simulation.gateway import http_of
@@ -40,7 +40,7 @@ MONOTONIC = (
     app.delivery.state,
     app.delivery.ticks,
     app.relay.ownership,
-    app.relay.relay,
+    app.outages,
     app.relay.rounds,
 )
 """Modules that have bound `time.monotonic`."""

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from aiokafka.errors import KafkaError
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka import KafkaError as Refusal
 from confluent_kafka.admin import (
     AdminClient,
     AlterConfigOpType,
@@ -413,7 +414,12 @@ class Stage:
         self.fleet.close()
         self.topics.close()
         for future in self._admin.delete_topics(self._names).values():
-            future.result(20)
+            try:
+                future.result(20)
+            except KafkaException as error:
+                # a request that was sent again finds that it was done
+                if error.args[0].code() != Refusal.UNKNOWN_TOPIC_OR_PART:
+                    raise
 
     def _create_topics(self) -> None:
         declared = {

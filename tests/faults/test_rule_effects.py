@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import psutil
 import pytest
@@ -53,6 +53,7 @@ LEASE_S = 300.0
 MEGABYTE = 1024 * 1024
 FAST = {"SYMPHONY_STEP_DEADLINE_S": "3", "SYMPHONY_SAGA_IDLE_REDRIVE_S": "10"}
 PRODUCTS = "/api/products"
+T = TypeVar("T")
 
 TESTED: set[str] = set()
 
@@ -281,19 +282,14 @@ def test_pause_and_reorder(world: World) -> None:
         world.rule("inventory-1", "pause", scope={"topic": topic}) as one,
     ):
         assert world.consumer("inventory-1")["paused"] == [topic]
-        # what was polled before may still run
-        wait_until(
-            lambda: world.consumer("inventory-1")["state"] == "idle",
-            timeout_s=PATIENCE_S,
-            what="nothing runs",
-        )
 
         def places() -> list[tuple[str, int, int]]:
             parts = world.consumer("inventory-1")["partitions"]
             return [(p["topic"], p["partition"], p["watermark"]) for p in parts
                     if p["topic"] == topic]  # fmt: skip
 
-        stood = places()
+        # what was polled or asked for before may still run
+        stood = settled(places)
         wait_until(
             lambda: max(in_partitions(world.since(one, topic))) >= 7,
             timeout_s=PATIENCE_S,
@@ -309,6 +305,20 @@ def test_pause_and_reorder(world: World) -> None:
     answered = [event for event in answers(world, one) if event in asked]
     assert sorted(answered) == sorted(asked)
     assert answered != asked
+
+
+def settled(look: Callable[[], T], for_s: float = 3.0) -> T:
+    """What `look` returned all the time for `for_s`."""
+    said, since_s = look(), time.monotonic()
+
+    def stands() -> bool:
+        nonlocal said, since_s
+        if (now := look()) != said:
+            said, since_s = now, time.monotonic()
+        return time.monotonic() - since_s >= for_s
+
+    wait_until(stands, timeout_s=PATIENCE_S, what="nothing moves any more")
+    return said
 
 
 def in_partitions(found: list[Record]) -> list[int]:
