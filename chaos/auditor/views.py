@@ -88,11 +88,14 @@ select distinct order_id, what, who, why, at_s from operated w
        join history h on h.id = w.id and f.event_id = try_cast(h.cause_id as uuid)
         and f.order_id = w.order_id where f.topic = '{OPERATE}');
 
--- A refund given up although the provider has given the money back: PostgreSQL cannot know.
+-- A refund that the provider has made and PostgreSQL cannot know of: given up by an operator, or of
+-- a parked order, never answered. Driving it again under its key will tell.
 create view given_back as
-select a.order_id from attempt a semi join waiver w on w.order_id = a.order_id and w.what = 'refund'
+select a.order_id from attempt a join order_state o using (order_id)
   left join money m on m.order_id = a.order_id
- where a.status = 'REFUNDING' and coalesce(m.captured_minor - m.refunded_minor, 0) = 0;
+ where a.status = 'REFUNDING' and coalesce(m.captured_minor, 0) = coalesce(m.refunded_minor, 0)
+   and (o.status = 'PARKED' and m.refunds = 1
+        or exists (select 1 from waiver w where w.order_id = a.order_id and w.what = 'refund'));
 
 -- A parked order whose charge was never answered: the provider may have taken the money, whole and
 -- once, and PostgreSQL says that it does not know. Redriving the charge under its key will tell.
