@@ -63,7 +63,9 @@ INDEX_CONSUMER = "dlq-index"
 ROLE_OF_RAW = "dlq"
 DEAD_LETTER_SUFFIX = ".dlt"
 
-FAMILIES = ("order.", "payment.", "inventory.", "shipping.", "stock.", "retry.")
+#: Told by the laboratory and the API, decided by nobody: only their dead letters are judged.
+NOTICES = ("chaos.injected", "api.rate_limited")
+FAMILIES = ("order.", "payment.", "inventory.", "shipping.", "stock.", "retry.", *NOTICES)
 SAGA_TABLE = ("orchestrator", "sagas")
 IDEMPOTENCY_TABLES: Mapping[str, str] = MappingProxyType(
     {

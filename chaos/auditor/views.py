@@ -11,6 +11,7 @@ from chaos.auditor.platform import (
     EDGES,
     EXPECTED_ENDS,
     INDEX_CONSUMER,
+    NOTICES,
     OPERATE,
     OPERATIONS,
     RAW_CONSUMERS,
@@ -62,7 +63,8 @@ select c.consumer, r.topic, r.partition, r."offset", r.at_s, r.order_id,
 -- Decodable facts on message topics that some consumer did not refuse as a dead letter.
 create view fact as
 select r.* from record r
- where r.type <> '{BARRIER_TYPE}' and r.position_id is null and not exists
+ where r.type <> '{BARRIER_TYPE}' and r.position_id is null and r.topic not in {NOTICES}
+   and not exists
        (select 1 from letter l where l.origin_topic = r.topic
            and l.origin_partition = r.partition and l.origin_offset = r."offset");
 
