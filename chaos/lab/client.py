@@ -13,13 +13,15 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from chaos.lab.parts import StopMode
 from chaos.lab.plan import LabFiles, Plan
 from chaos.lab.process import LabError, spawn, sweep, tail
+
+if TYPE_CHECKING:
+    from chaos.lab.parts import StopMode
 
 Row = dict[str, Any]
 CALL_S = 180.0
