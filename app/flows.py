@@ -87,6 +87,7 @@ FLOWS: Mapping[str, Flow] = MappingProxyType(
             ),
             sends=(),
         ),
+        "slo": Flow(receives=(topics.ORDER_STATUS_CHANGED,)),
         "dlq": Flow(
             receives=(*topics.RETRY_TIERS.values(), *topics.DEAD_LETTER_TOPICS.values()),
             sends=tuple(topics.MESSAGE_TOPICS.values()),

@@ -20,7 +20,7 @@ class Role(NamedTuple):
     An `optional` role runs where it is asked for only, a `lab_only` one never outside a lab.
     `fetch_pace_ms` replaces the setting: whoever answers the orchestrator polls as soon as records
     are there, for they come in the bursts of its steps (docs/adr/0008); nobody waits
-    for `dlq` and `notification`.
+    for `dlq`, `notification` and `slo`.
     """
 
     name: str
@@ -103,6 +103,12 @@ ROLES: Mapping[str, Role] = MappingProxyType(
                 "dlq",
                 ("agents.dlq",),
                 "re-delivers due retries and indexes dead letters",
+                fetch_pace_ms=500,
+            ),
+            Role(
+                "slo",
+                ("agents.slo",),
+                "counts what the service level objectives are judged by",
                 fetch_pace_ms=500,
             ),
             Role(

@@ -7,6 +7,7 @@ docs/reference/metrics.md is generated from this module.
 
 from __future__ import annotations
 
+from app.observability.catalogue.slo import *  # noqa: F403
 from app.observability.families import counter, gauge, histogram
 
 BATCH_STATES = ("idle", "working", "held", "waiting")

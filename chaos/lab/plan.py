@@ -30,6 +30,7 @@ DEFAULT_WORKERS: Mapping[str, int] = {
     "shipping": 1,
     "notification": 1,
     "dlq": 1,
+    "slo": 1,
 }
 WORKERS_MAX = 32
 _SOCKET_PATH_MAX = 100  # the kernel allows 107 bytes

@@ -189,5 +189,6 @@ def test_every_second_lab_has_two_workers_of_every_role_that_shares_its_work(
 ) -> None:
     """All roles of a consumer group and the relay; web has a port of its own."""
     assert campaign(tmp_path / "c", "--run", "5").exit_code == 0
-    roles = ("relay", "orchestrator", "payment", "inventory", "shipping", "notification", "dlq")
+    roles = ("relay", "orchestrator", "payment", "inventory", "shipping", "notification", "dlq",
+             "slo")  # fmt: skip
     assert labs.scaled == {f"{role}=2" for role in roles}

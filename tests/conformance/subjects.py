@@ -26,6 +26,7 @@ from app.messages import (
     InventoryRequested,
     Item,
     OrderCreated,
+    OrderStatusChanged,
     Output,
     PaymentRefund,
     PaymentRequested,
@@ -417,6 +418,42 @@ REDELIVERY = Subject(
     },
 )
 
+
+@dataclass(frozen=True)
+class Counting(Subject):
+    """A subject whose effects are sums: what became of a key is told by its event's inbox row."""
+
+    def effects(self, dsn: str, keys: list[str]) -> Facts:
+        """(1,) for each key whose event is finished."""
+        known = {self.event_id(key): key for key in keys}
+        rows = query(
+            dsn,
+            "SELECT event_id::text FROM ops.inbox WHERE consumer = %(consumer)s AND status = 0"
+            " AND event_id = ANY(%(ids)s::uuid[])",
+            consumer=self.consumer or self.role,
+            ids=list(known),
+        )
+        return {known[event_id]: (1,) for (event_id,) in rows}
+
+
+SLO = Counting(
+    name="slo",
+    role="slo",
+    topics=("order.status_changed",),
+    outputs="",
+    body=lambda key: OrderStatusChanged(order_id=key, status="COMPLETED", saga_version=9),
+    facts="",
+    once=(1,),
+    effect_table="",
+    effect_key="",
+    tables={},
+    points=("delivery.after_commit", "delivery.after_outputs"),
+    exempt={
+        "test_a_refused_output_ends_the_worker_and_loses_nothing": "it publishes nothing",
+        "test_an_event_that_fails_in_the_middle_is_isolated": "it writes nothing yet",
+    },
+)
+
 SUBJECTS = {
     one.name: one
     for one in (
@@ -429,5 +466,6 @@ SUBJECTS = {
         DEAD_LETTERS,
         REDELIVERY,
         NOTIFICATION,
+        SLO,
     )
 }

@@ -15,7 +15,7 @@ import pytest
 from chaos.lab.client import Lab
 
 pytestmark = [pytest.mark.integration, pytest.mark.faults]
-WORKERS = "--workers=orchestrator=0,inventory=0,shipping=0,dlq=0"
+WORKERS = "--workers=orchestrator=0,inventory=0,shipping=0,dlq=0,slo=0"
 
 
 class Symphony:

@@ -100,8 +100,8 @@ def test_every_end_of_a_process_is_simulated() -> None:
 
 def test_the_product_that_runs_is_the_product() -> None:
     """Every role that consumes is run by its own `register`; nothing of it is copied."""
-    # notification only tells people: nothing of a saga, of money or of stock depends on it
-    assert set(CONSUMING) | {"relay", "notification"} == {
+    # notification tells and slo counts: nothing of a saga, of money or of stock depends on it
+    assert set(CONSUMING) | {"relay", "notification", "slo"} == {
         name for name, role in ROLES.items() if role.produces and role.standard
     }
     simulate(plan_of(1))

@@ -1,0 +1,1 @@
+"""The declarations of all metrics, one module per subject; used as `app.observability.metrics`."""

@@ -1,0 +1,1 @@
+"""Service level objectives: what is counted, how it is judged, what is declared; pure."""
