@@ -7,7 +7,7 @@ PYTEST_WORKERS ?= 2
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check test demo up down bench lock clean
+.PHONY: help setup check observe test demo up down bench lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
@@ -21,7 +21,11 @@ check: setup ## lint, types and import rules; no server is started
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
 
+observe: setup ## Prometheus and Alertmanager for `symphony up --observe` (Debian, Ubuntu; no root)
+	@$(BIN)/python -m chaos.observe.install
+
 test: check ## everything: checks, then all tests on a real broker and a real database
+	@$(BIN)/python -m chaos.observe.install || echo "note: tests that need Prometheus will be skipped"
 	@$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadscope $(PYTEST_ARGS)
 
 demo: setup ## the platform in one command: orders, kills, audit, one URL

@@ -451,6 +451,25 @@ class Settings(BaseSettings):
     lab_proxy: bool = _setting(
         "lab", False, "flag", "put the TCP proxy between the workers and their servers"
     )
+    lab_observe: bool = _setting(
+        "lab", False, "flag", "start Prometheus and Alertmanager with the lab"
+    )
+    observe_bin_dir: str = _setting(
+        "lab", "", "path", "where Prometheus' programs are; empty: PATH, then those of make observe"
+    )
+    observe_scrape_interval_s: float = _setting(
+        "lab", 1, "s", "how often the lab's Prometheus asks workers and rules", ge=0.1, le=60
+    )
+    observe_retention_h: float = _setting(
+        "lab", 24, "h", "how long the lab's Prometheus keeps what it saw", ge=1
+    )
+    observe_disk_max_mb: int = _setting("lab", 512, "MB", "its files; the oldest go first", ge=64)
+    observe_memory_max_mb: int = _setting(
+        "lab", 256, "MB", "what each of the two tries to stay below", ge=64
+    )
+    observe_samples_max: int = _setting(
+        "lab", 20_000, "count", "samples of one scrape; a worker that has more is not read", ge=100
+    )
     restart_backoff_max_s: float = _setting(
         "lab", 5, "s", "longest pause before a dead worker is started again", gt=0
     )

@@ -285,10 +285,10 @@ def doctor(as_json: Json = False, lab_dir: LabDir = None) -> None:
         print_json([finding._asdict() for finding in findings])
     else:
         for finding in findings:
-            typer.echo(
-                f"{'ok     ' if finding.ok else 'missing'}  {finding.name}: {finding.detail}"
-            )
-    if not all(finding.ok for finding in findings):
+            word = "ok" if finding.ok else "absent" if finding.optional else "missing"
+            optional = " (optional)" if finding.optional else ""
+            typer.echo(f"{word:7}  {finding.name}{optional}: {finding.detail}")
+    if not all(finding.ok or finding.optional for finding in findings):
         raise typer.Exit(EXIT_FAILED)
 
 

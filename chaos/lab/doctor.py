@@ -15,17 +15,21 @@ from app.settings import load_settings
 from chaos.lab import jars, java, postgres
 from chaos.lab.client import Lab
 from chaos.lab.process import LabError, free_port
+from chaos.observe.programs import described
 
 DISK_FREE_MIN_MB = 1024
 MEMORY_MIN_MB = 2048
+OPTIONAL = ("prometheus", "alertmanager")
+"""What only `symphony up --observe` needs."""
 
 
 class Finding(NamedTuple):
-    """One thing looked at: `ok`, and what was found or what to do."""
+    """One thing looked at, and what was found or what to do; a lab works without `optional`."""
 
     name: str
     ok: bool
     detail: str
+    optional: bool = False
 
 
 def examine(lab_dir: Path) -> list[Finding]:
@@ -45,13 +49,16 @@ def examine(lab_dir: Path) -> list[Finding]:
         ("memory", _memory),
         ("disk", lambda: _disk(lab_dir)),
         ("lab", lambda: _lab(lab_dir)),
+        ("prometheus", lambda: described("prometheus", "promtool")),
+        ("alertmanager", lambda: described("prometheus-alertmanager", "amtool")),
     )
     findings = []
     for name, look in looks:
+        optional = name in OPTIONAL
         try:
-            findings.append(Finding(name, True, look()))
+            findings.append(Finding(name, True, look(), optional))
         except SymphonyError as error:
-            findings.append(Finding(name, False, error.detail))
+            findings.append(Finding(name, False, error.detail, optional))
     return findings
 
 

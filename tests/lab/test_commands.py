@@ -148,7 +148,8 @@ def test_doctor_finds_this_machine_able(nowhere: Symphony) -> None:
     """`doctor` looks at everything the lab needs and says so as data."""
     findings = {row["name"]: row for row in nowhere.json("doctor")}
     assert {"java", "kafka", "postgresql", "orphan guard", "disk"} <= set(findings)
-    assert all(row["ok"] for row in findings.values())
+    assert {"prometheus", "alertmanager"} == {k for k, row in findings.items() if row["optional"]}
+    assert all(row["ok"] or row["optional"] for row in findings.values())
 
 
 def test_doctor_says_how_to_get_what_is_missing(nowhere: Symphony) -> None:
@@ -156,3 +157,21 @@ def test_doctor_says_how_to_get_what_is_missing(nowhere: Symphony) -> None:
     done = nowhere("doctor", SYMPHONY_WEBPORT="1")
     assert done.returncode == 1
     assert "missing  settings: unknown setting SYMPHONY_WEBPORT" in done.stdout
+
+
+def test_doctor_finds_the_optional_programs_where_the_setting_says(
+    nowhere: Symphony, tmp_path: Path
+) -> None:
+    """Prometheus and Alertmanager are named with place and version."""
+    for name, says in (
+        ("prometheus", "prometheus"),
+        ("promtool", "promtool"),
+        ("prometheus-alertmanager", "alertmanager"),
+        ("amtool", "amtool"),
+    ):
+        (tmp_path / name).write_text(f"#!/bin/sh\necho '{says}, version 2.77.1'\n")
+        (tmp_path / name).chmod(0o755)
+    done = nowhere("doctor", SYMPHONY_OBSERVE_BIN_DIR=str(tmp_path))
+    assert f"{tmp_path}/promtool (version 2.77)" in done.stdout
+    assert f"{tmp_path}/amtool (version 2.77)" in done.stdout
+    assert "ok       alertmanager (optional): " in done.stdout

@@ -1,0 +1,1 @@
+"""What watches the platform: rules, dashboards, an embedded Prometheus, and the alert exam."""

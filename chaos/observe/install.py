@@ -1,0 +1,108 @@
+"""`python -m chaos.observe.install` (`make observe`): Prometheus and Alertmanager without root.
+
+Downloads Debian's packages with `apt-get download`, which verifies them against the signed package
+lists, and unpacks their programs below the interpreter. Nothing is installed on the system and no
+service is started. Quick when the programs are there already; on a machine without apt it says what
+to do instead and ends with 1.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from chaos.lab.process import LabError
+from chaos.observe.programs import HOW, PROGRAMS, NotInstalled, described, unpacked, version_of
+
+COMMAND_S = 300.0
+_NO_PROMPT = {"DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C"}
+
+
+def install(target: Path, report: Callable[[str], None] = print) -> None:
+    """Have every program of PROGRAMS in `target`, all of them or none.
+
+    Raises LabError with what failed and what to do about it.
+    """
+    if not (shutil.which("apt-get") and shutil.which("dpkg")):
+        raise NotInstalled(f"this machine has no apt-get and dpkg: {HOW}")
+    packages = sorted({program.package for program in PROGRAMS.values()})
+    report(f"fetching {' and '.join(packages)} ...")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix="observe-") as scratch:
+        downloads = Path(scratch)
+        _download(packages, downloads)
+        tree, ready = downloads / "tree", downloads / "bin"
+        for file in sorted(downloads.glob("*.deb")):
+            _run(["dpkg", "-x", str(file), str(tree)], downloads)
+        ready.mkdir()
+        for name, program in PROGRAMS.items():
+            source = tree / "usr" / "bin" / name
+            if not source.is_file():
+                raise LabError(f"the package {program.package} holds no program {name}: {HOW}")
+            source.rename(ready / name)
+            if version_of(ready / name, program.says or name) is None:
+                raise LabError(f"{name} of {program.package} does not run on this machine: {HOW}")
+        shutil.rmtree(target, ignore_errors=True)
+        ready.rename(target)
+    version_of.cache_clear()
+    report(f"the programs are in {target}")
+
+
+def _download(packages: Sequence[str], directory: Path) -> None:
+    """The packages' files; with package lists of our own when the machine's are missing or old."""
+    download = ["apt-get", "--quiet", "download", *packages]
+    try:
+        _run(download, directory)
+    except LabError:
+        lists, cache = directory / "lists", directory / "cache"
+        for place in (lists / "partial", cache / "archives" / "partial"):
+            place.mkdir(parents=True)
+        own = ["-o", f"Dir::State::lists={lists}", "-o", f"Dir::Cache={cache}"]
+        own += ["-o", "Acquire::Languages=none", "-o", "Debug::NoLocking=1"]
+        if os.geteuid() == 0:  # the sandbox's user cannot write here
+            own += ["-o", "APT::Sandbox::User=root"]
+        _run(["apt-get", "--quiet", *own, "update"], directory)
+        _run([*download[:1], *own, *download[1:]], directory)
+
+
+def _run(command: Sequence[str], directory: Path) -> None:
+    """Run one command; raises LabError with its last line."""
+    try:
+        done = subprocess.run(
+            command,
+            cwd=directory,
+            env={**os.environ, **_NO_PROMPT},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_S,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise LabError(f"`{' '.join(command)}` did not work: {error}") from error
+    if done.returncode:
+        said = (done.stderr.strip() or done.stdout.strip() or "it said nothing").splitlines()[-1]
+        raise LabError(f"`{' '.join(command)}` failed: {said}; {HOW}")
+
+
+def main() -> int:
+    """Exit code 1, with one line, when the programs cannot be had."""
+    try:
+        try:
+            print(described(*PROGRAMS))
+        except NotInstalled:
+            install(unpacked())
+            print(described(*PROGRAMS))
+    except LabError as error:
+        print(f"observe: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,146 @@
+"""Finding Prometheus' programs, and getting them without root."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from chaos.lab.process import LabError
+from chaos.observe import programs
+from chaos.observe.install import install
+from chaos.observe.programs import NotInstalled, find
+
+pytestmark = pytest.mark.unit
+
+
+def program(file: Path, says: str, *, returncode: int = 0) -> Path:
+    """An executable that prints one line and ends."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(f"#!/bin/sh\necho '{says}'\nexit {returncode}\n")
+    file.chmod(0o755)
+    return file
+
+
+@pytest.fixture
+def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
+    """The three places that are searched, all empty."""
+    found = {name: tmp_path / name for name in ("setting", "path", "unpacked")}
+    for place in found.values():
+        place.mkdir()
+    monkeypatch.setenv("SYMPHONY_OBSERVE_BIN_DIR", str(found["setting"]))
+    monkeypatch.setenv("PATH", f"{found['path']}:/bin:/usr/bin")
+    which = programs.shutil.which
+    here = str(found["path"])
+    monkeypatch.setattr(programs.shutil, "which", lambda name: which(name, path=here))
+    monkeypatch.setattr(programs, "unpacked", lambda: found["unpacked"])
+    programs.version_of.cache_clear()
+    return found
+
+
+GOOD = "prometheus, version 2.42.0+ds (branch: debian/sid)"
+
+
+@pytest.mark.parametrize(
+    ("present", "chosen"),
+    [
+        pytest.param(("setting", "path", "unpacked"), "setting", id="setting-first"),
+        pytest.param(("path", "unpacked"), "path", id="then-path"),
+        pytest.param(("unpacked",), "unpacked", id="then-unpacked"),
+    ],
+)
+def test_where_programs_are_looked_for(
+    places: dict[str, Path], present: tuple[str, ...], chosen: str
+) -> None:
+    """The setting's directory comes first, then PATH, then what `make observe` unpacked."""
+    for place in present:
+        program(places[place] / "prometheus", GOOD)
+    assert find("prometheus") == places[chosen] / "prometheus"
+
+
+@pytest.mark.parametrize(
+    ("says", "returncode"),
+    [
+        pytest.param("prometheus, version 2.30.3", 0, id="too-old"),
+        pytest.param("another program of that name", 0, id="another-program"),
+        pytest.param(GOOD, 1, id="does-not-run"),
+    ],
+)
+def test_a_program_that_will_not_do_is_passed_over(
+    places: dict[str, Path], says: str, returncode: int
+) -> None:
+    """An old, foreign or broken program is not taken; the next place is asked."""
+    program(places["path"] / "prometheus", says, returncode=returncode)
+    with pytest.raises(NotInstalled) as caught:
+        find("prometheus")
+    assert str(places["path"] / "prometheus") in str(caught.value)
+    good = program(places["unpacked"] / "prometheus", GOOD)
+    assert find("prometheus") == good
+
+
+def test_what_is_absent_is_said_with_the_way_to_get_it(places: dict[str, Path]) -> None:
+    """The message names the packages and the target of make."""
+    with pytest.raises(NotInstalled, match="apt install prometheus prometheus-alertmanager"):
+        find("amtool")
+    with pytest.raises(NotInstalled, match="make observe"):
+        find("promtool")
+
+
+def test_upstreams_name_of_alertmanager_is_known(places: dict[str, Path]) -> None:
+    """Releases of prometheus.io call it `alertmanager`, as it calls itself."""
+    found = program(places["setting"] / "alertmanager", "alertmanager, version 0.27.0 (branch: x)")
+    assert find("prometheus-alertmanager") == found
+
+
+APT = """#!/bin/sh
+case "$*" in
+*Dir::State::lists*update*) touch "{marker}"; exit 0 ;;
+*download*) [ -e "{marker}" ] || {{ echo 'E: Unable to locate package' >&2; exit 100; }}
+  touch prometheus_2.deb prometheus-alertmanager_0.deb ;;
+esac
+"""
+DPKG = """#!/bin/sh
+mkdir -p "$3/usr/bin"
+for name in {names}; do
+  says=$name; [ $name = prometheus-alertmanager ] && says=alertmanager
+  printf '#!/bin/sh\\necho "%s, version 2.42.0"\\n' $says > "$3/usr/bin/$name"
+  chmod +x "$3/usr/bin/$name"
+done
+"""
+
+
+def fake_apt(places: dict[str, Path], names: str) -> None:
+    """An apt-get that knows no package before its own update, and a dpkg that unpacks `names`."""
+    bin_dir = places["path"]
+    for name, text in (
+        ("apt-get", APT.format(marker=places["path"] / "updated")),
+        ("dpkg", DPKG.format(names=names)),
+    ):
+        (bin_dir / name).write_text(text)
+        (bin_dir / name).chmod(0o755)
+
+
+def test_packages_are_unpacked_with_lists_of_its_own(
+    places: dict[str, Path], tmp_path: Path
+) -> None:
+    """Where the machine's package lists are missing, lists are fetched beside the download."""
+    fake_apt(places, " ".join(programs.PROGRAMS))
+    install(tmp_path / "share" / "bin", report=lambda _: None)
+    assert {file.name for file in (tmp_path / "share" / "bin").iterdir()} == set(programs.PROGRAMS)
+    assert [file.name for file in (tmp_path / "share").iterdir()] == ["bin"], "nothing else is left"
+
+
+def test_half_a_package_installs_nothing(places: dict[str, Path], tmp_path: Path) -> None:
+    """All programs or none: what was there before stays."""
+    fake_apt(places, "prometheus promtool amtool")
+    target = tmp_path / "share" / "bin"
+    program(target / "prometheus", GOOD)
+    with pytest.raises(LabError, match="no program prometheus-alertmanager"):
+        install(target, report=lambda _: None)
+    assert [file.name for file in target.iterdir()] == ["prometheus"]
+
+
+def test_a_machine_without_apt_is_told_what_to_do(places: dict[str, Path], tmp_path: Path) -> None:
+    """Elsewhere the message says how to get the programs by hand."""
+    with pytest.raises(NotInstalled, match=r"no apt-get and dpkg.*observe_bin_dir"):
+        install(tmp_path / "bin", report=lambda _: None)
