@@ -19,6 +19,7 @@ from app.observability.health import json_response
 from chaos.control.bodies import Chance, Changed, Reason, RuleIn, Seconds
 from chaos.control.changes import Change
 from chaos.control.context import AGENT, CHANGES, act_of, read_all, read_optional
+from chaos.control.dual_write import Provoked, lost_event, phantom_event
 from chaos.control.in_force import CONFIG_PREFIX
 from chaos.control.rule import Scope, draw
 from web.api.bodies import decode, read_json
@@ -343,6 +344,15 @@ ROUTES: Final = (
         problems=(400,),
     ),
     *_injections(),
+    *_both(
+        "POST",
+        "/phantom-event",
+        phantom_event,
+        "Try to provoke a phantom event",
+        Provoked,
+        problems=(400,),
+    ),
+    *_both("POST", "/lost-event", lost_event, "Try to lose an event", Provoked, problems=(400,)),
     *_both("GET", "/test/slow", test_slow, "Answer slowly", Waited),
     *_both("GET", "/test/error", test_error, "Answer with an error", Waited),
     *_both(

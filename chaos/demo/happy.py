@@ -9,7 +9,7 @@ from secrets import token_hex
 
 from chaos.console.recorded import place_recorded
 from chaos.demo.script import Script, Stage
-from chaos.demo.topic_reader import records_of
+from chaos.topic_reader import records_of
 
 COMPLETED_S = 60.0
 TRAVELLED = (

@@ -33,6 +33,7 @@ from app.topics import (
     retry_tier,
 )
 from chaos.audit import run_audit
+from chaos.console.api import Api
 from chaos.control.rule import Rule, Scope, encode
 from chaos.faults.kinds import KINDS
 from chaos.faults.on_http import HEADER
@@ -272,6 +273,13 @@ def test_corrupt(world: World) -> None:
     wait_until(genuine, timeout_s=PATIENCE_S, what="the commands themselves")
     assert {header(letter, "x-error-reason") for letter in letters()} <= {"bad_utf8", "bad_json"}
     world.letters = len(letters())
+
+
+def test_no_event_is_lost_or_invented(world: World) -> None:
+    """What a dual write loses or invents at these places, the outbox does not."""
+    for name, stored in (("lost-event", True), ("phantom-event", False)):
+        told = Api(world.platform.target.url).post(f"/api/chaos/{name}", {})
+        assert (told["stored"], told["published"], told["defect"]) == (stored, stored, "")
 
 
 def test_pause_and_reorder(world: World) -> None:

@@ -1,0 +1,144 @@
+"""Provoke a lost or a phantom event on this platform: POST /chaos/lost-event and /phantom-event.
+
+Both break an order at the place where a dual write would lose or invent its event, then look into
+the database and into Kafka. With the outbox neither happens; what a dual write does at the same
+places is shown by `symphony lesson dual-write`, in a lab of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from time import monotonic
+from typing import TYPE_CHECKING, Final, Literal
+
+import msgspec
+from aiohttp import web
+from confluent_kafka import KafkaException
+
+from app.db import intake, order_reads
+from app.db.seed import UNTRACKED_SKU
+from app.observability.health import json_response
+from app.observability.logging import get_log
+from app.topics import ORDER_CREATED
+from chaos.topic_reader import records_of
+from web.actor import actor_of
+from web.api.bodies import OrderRequest
+from web.api.drafts import Draft, Priced, finish, new_order_id, price
+from web.api.screening import ACCEPTED
+from web.context import CONTEXT
+from web.edge import REQUEST_ID, trace_of
+from web.problems import unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from app.db.intake import NewOrder
+    from web.context import Context
+
+log = get_log(__name__)
+
+WATCH_S: Final = 3.0
+"""A row of the outbox is published within a fraction of a second."""
+LOOK_S: Final = 0.3
+CLOCKS_DIFFER_MS: Final = 5_000
+TOTAL_MINOR: Final = 1000
+LESSON: Final = "symphony lesson dual-write --scenario "
+
+
+class Provoked(msgspec.Struct, frozen=True, rename="camel"):
+    """What became of one broken order; `defect` is empty when database and topic agree."""
+
+    order_id: str
+    fault: str
+    stored: bool
+    published: bool
+    defect: Literal["", "lost", "phantom"]
+    dual_write: str
+
+
+class Undone(Exception):
+    """Rolls the transaction of a phantom event back."""
+
+
+async def phantom_event(request: web.Request) -> web.Response:
+    """POST /chaos/phantom-event: write an order and its event, then roll the transaction back."""
+    context = request.app[CONTEXT]
+    order = _order(request)
+
+    async def break_it() -> None:
+        try:
+            async with context.db.transaction() as tx:
+                intake.insert(tx, [order], context.clock.now())
+                await intake.prices(tx, [UNTRACKED_SKU])  # what was queued reaches the server
+                raise Undone
+        except Undone:
+            return
+
+    return await _provoke(
+        context,
+        order,
+        "phantom",
+        "its transaction was rolled back after the event was written",
+        break_it,
+    )
+
+
+async def lost_event(request: web.Request) -> web.Response:
+    """POST /chaos/lost-event: let a request fail right after its order was committed; the order is
+    real, and goes its way.
+    """
+    context = request.app[CONTEXT]
+    order = _order(request)
+
+    async def break_it() -> None:
+        async with context.db.transaction() as tx:
+            intake.insert(tx, [order], context.clock.now())
+            await tx.commit()
+
+    return await _provoke(context, order, "lost", "its request failed after the commit", break_it)
+
+
+async def _provoke(
+    context: Context,
+    order: NewOrder,
+    defect: Literal["lost", "phantom"],
+    fault: str,
+    break_it: Callable[[], Awaitable[None]],
+) -> web.Response:
+    since_ms = int(context.clock.now().timestamp() * 1000) - CLOCKS_DIFFER_MS
+    await break_it()
+    try:
+        published = await _published(context.settings.broker_bootstrap, order.order_id, since_ms)
+    except (KafkaException, OSError) as error:
+        raise unavailable("broker_away", f"Kafka cannot be looked into: {error}.") from error
+    stored = await order_reads.order(context.db, order.order_id) is not None
+    found: Literal["", "lost", "phantom"] = ""
+    if stored != published:
+        found = "lost" if stored else "phantom"
+    log.info("chaos.dual_write_provoked", order_id=order.order_id, fault=fault, defect=found)
+    told = Provoked(order.order_id, fault, stored, published, found, LESSON + defect)
+    return json_response(told)
+
+
+async def _published(bootstrap: str, order_id: str, since_ms: int) -> bool:
+    """Whether the order's event comes within WATCH_S."""
+    end_s = monotonic() + WATCH_S
+    while True:
+        found = await asyncio.to_thread(records_of, bootstrap, order_id, since_ms)
+        if any(one.topic == ORDER_CREATED.name for one in found):
+            return True
+        if monotonic() > end_s:
+            return False
+        await asyncio.sleep(LOOK_S)
+
+
+def _order(request: web.Request) -> NewOrder:
+    """An order over an amount, as the API would store it."""
+    context = request.app[CONTEXT]
+    now = context.clock.now()
+    wanted = OrderRequest(f"chaos {actor_of(request)}", "EUR", TOTAL_MINOR, (), None)
+    draft = Draft(new_order_id(now), wanted, "", wanted.digest(), request[REQUEST_ID],
+                  trace_of(request), now)  # fmt: skip
+    priced = price(draft, {})
+    assert isinstance(priced, Priced), "an amount needs no catalogue"
+    return finish(priced, ACCEPTED, f"{context.settings.namespace}/web")
