@@ -1,1 +1,2 @@
-"""What watches the platform: rules, dashboards, an embedded Prometheus, and the alert exam."""
+"""Dashboards, alerts and configuration as data, generated into `docker/`; and Prometheus and
+Alertmanager beside the embedded lab."""

@@ -1,0 +1,259 @@
+"""Alerts about what customers and operators feel: SLOs, the API, sagas, payments, dead letters."""
+
+from __future__ import annotations
+
+from chaos.observe.alert import HOUR_S, MINUTE_S, Alert
+from chaos.observe.promql import grown
+from chaos.observe.scale import Scale
+
+ORDERS_FLOW = 'sum(rate(symphony_api_orders_total{{outcome="accepted"}}[{window}])) > 0'
+BURNS = "symphony:slo_burn_rate:max"
+
+#: Multi-window, multi-burn-rate (Google, The Site Reliability Workbook, chapter 5): name, severity,
+#: burn rate, long window, short window, share of the month's budget gone when it fires.
+BURN_ALERTS = (
+    ("SloBurnFast", "page", 14.4, "1h", "5m", "2 % in an hour"),
+    ("SloBurnSlow", "page", 6.0, "6h", "30m", "5 % in six hours"),
+    ("SloTicketFast", "ticket", 3.0, "1d", "2h", "10 % in a day"),
+    ("SloTicketSlow", "ticket", 1.0, "3d", "6h", "10 % in three days"),
+)
+
+
+def burn(rate: float, long: str, short: str) -> str:
+    """The budget burns at more than `rate` over the long window, and still does over the short."""
+    over = [f'max by (slo) ({BURNS}{{window="{window}"}}) > {rate:g}' for window in (long, short)]
+    return f"{over[0]}\nand\n{over[1]}"
+
+
+def _burn_alert(name: str, severity: str, rate: float, long: str, short: str, lost: str) -> Alert:
+    return Alert(
+        name,
+        "page" if severity == "page" else "ticket",
+        "slo",
+        lambda _: burn(rate, long, short),
+        MINUTE_S,
+        "The error budget of {{ $labels.slo }} burns at {{ $value | humanize }} times its pace",
+        f"Over {long} and over {short} the budget of {{{{ $labels.slo }}}} burned more than"
+        f" {rate:g} times as fast as it may: of a month's budget, {lost}.",
+        "an-error-budget-burns",
+    )
+
+
+def _orders_flow(scale: Scale) -> str:
+    return ORDERS_FLOW.format(window=scale.window(5 * MINUTE_S))
+
+
+def _saga_illegal(scale: Scale) -> str:
+    return (
+        f"sum by (state) ({grown('symphony_saga_illegal_total', scale.window(10 * MINUTE_S))}) > 0"
+    )
+
+
+SLO_ALERTS = (
+    *(_burn_alert(*one) for one in BURN_ALERTS),
+    Alert(
+        "SloBudgetExhausted",
+        "ticket",
+        "slo",
+        lambda _: "min by (slo) (symphony_slo_budget_left_ratio) <= 0",
+        5 * MINUTE_S,
+        "The error budget of {{ $labels.slo }} is used up",
+        "Nothing is left of the error budget of {{ $labels.slo }}: no GameDays and no risky"
+        " releases until the objective is kept again.",
+        "an-error-budget-burns",
+    ),
+    Alert(
+        "SloAbsent",
+        "page",
+        "slo",
+        lambda _: "absent(symphony_slo_objective_ratio)",
+        5 * MINUTE_S,
+        "No SLO is reported",
+        "No worker of role slo reports an objective. Whether customers are served well is unknown.",
+        "an-slo-has-no-data",
+        on_no_data=True,
+    ),
+    Alert(
+        "SloNoData",
+        "page",
+        "slo",
+        lambda s: (
+            "max by (slo) (symphony_slo_objective_ratio)\n"
+            'unless on (slo) symphony:slo_burn_rate:max{window="1h"}\n'
+            f"and on () {_orders_flow(s)}"
+        ),
+        10 * MINUTE_S,
+        "{{ $labels.slo }} has no data while orders come in",
+        "Orders are accepted, and for an hour no event has told how {{ $labels.slo }} does. Unknown"
+        " is not healthy: the orders may all stand still.",
+        "an-slo-has-no-data",
+        on_no_data=True,
+    ),
+    Alert(
+        "SloDataOld",
+        "ticket",
+        "slo",
+        lambda s: (
+            f"max(symphony_slo_data_age_seconds) > {s.pick(60, 10)}\nand on () {_orders_flow(s)}"
+        ),
+        5 * MINUTE_S,
+        "The SLOs lag {{ $value | humanizeDuration }} behind the orders",
+        "Orders are accepted, but the newest event that the SLOs know is old: they show the past.",
+        "an-slo-has-no-data",
+    ),
+)
+
+API_ALERTS = (
+    Alert(
+        "ApiErrors",
+        "page",
+        "api",
+        lambda _: "symphony:http_errors:ratio_rate5m > 0.05",
+        2 * MINUTE_S,
+        "{{ $value | humanizePercentage }} of the requests fail",
+        "More than 5 % of the requests are answered with a 5xx.",
+        "the-api-answers-with-errors-or-slowly",
+    ),
+    Alert(
+        "ApiSlow",
+        "ticket",
+        "api",
+        lambda _: "symphony:http_request_seconds:p95_rate5m > 1",
+        5 * MINUTE_S,
+        "The API answers slowly: p95 {{ $value | humanizeDuration }}",
+        "5 % of the requests take longer than a second.",
+        "the-api-answers-with-errors-or-slowly",
+    ),
+)
+
+SAGA_ALERTS = (
+    Alert(
+        "SagaStuck",
+        "page",
+        "sagas",
+        lambda _: "max(symphony_saga_stuck) > 0",
+        2 * MINUTE_S,
+        "{{ $value }} sagas are stuck",
+        "Sagas wait longer than their deadlines allow, and nothing drives them on.",
+        "a-saga-is-stuck-or-parked",
+    ),
+    Alert(
+        "SagaOld",
+        "ticket",
+        "sagas",
+        lambda s: (
+            'max by (state) (symphony_saga_oldest_age_seconds{state!~"PARKED|REVIEW"})'
+            f" > {s.pick(600, 60)}"
+        ),
+        MINUTE_S,
+        "A saga has been under way for {{ $value | humanizeDuration }}",
+        "The oldest saga in {{ $labels.state }} is far beyond any time that a step may take.",
+        "a-saga-is-stuck-or-parked",
+    ),
+    Alert(
+        "SagaParked",
+        "ticket",
+        "sagas",
+        lambda _: 'max(symphony_saga_active{state="PARKED"}) > 0',
+        5 * MINUTE_S,
+        "{{ $value }} sagas are parked",
+        "Parked sagas wait until a person acts; their customers wait, too.",
+        "a-saga-is-stuck-or-parked",
+    ),
+    Alert(
+        "SagaIllegalEvent",
+        "ticket",
+        "sagas",
+        _saga_illegal,
+        0,
+        "A saga in {{ $labels.state }} got an event that it does not allow",
+        "No rule of the saga covers what a participant answered. The event is a dead letter.",
+        "a-saga-got-an-event-that-it-does-not-allow",
+    ),
+)
+
+PAYMENT_ALERTS = (
+    Alert(
+        "BreakerOpen",
+        "ticket",
+        "payments",
+        lambda _: (
+            'max by (role, worker, breaker) (symphony_breaker_state{state="closed"} == bool 0) == 1'
+        ),
+        MINUTE_S,
+        "The circuit breaker of {{ $labels.worker }} is not closed",
+        "{{ $labels.worker }} asks the provider only now and then, because it kept failing.",
+        "the-payment-provider-fails",
+    ),
+    Alert(
+        "GatewaySlow",
+        "ticket",
+        "payments",
+        lambda _: "symphony:gateway_call_seconds:p95_rate5m > 2",
+        3 * MINUTE_S,
+        "The payment provider is slow: p95 {{ $value | humanizeDuration }}",
+        "5 % of the calls ({{ $labels.operation }}) take longer than two seconds, which is what a"
+        " whole order may take.",
+        "the-payment-provider-fails",
+    ),
+    Alert(
+        "CanaryWorse",
+        "ticket",
+        "payments",
+        lambda s: canary_worse(s.window(10 * MINUTE_S)),
+        5 * MINUTE_S,
+        "The canary fails more often than the stable version",
+        "The share of payments that end badly is at least ten points higher on the canary.",
+        "the-canary-does-worse",
+    ),
+)
+
+
+def canary_worse(window: str) -> str:
+    """The canary's share of bad results is ten points above the stable arm's."""
+    shares = [
+        "("
+        f'sum(increase(symphony_canary_results_total{{arm="{arm}",outcome="bad"}}[{window}]))'
+        f' or sum(increase(symphony_canary_results_total{{arm="{arm}"}}[{window}])) * 0'
+        f') / sum(increase(symphony_canary_results_total{{arm="{arm}"}}[{window}]))'
+        for arm in ("canary", "stable")
+    ]
+    return f"{shares[0]}\n- {shares[1]} > 0.1"
+
+
+DEAD_LETTER_ALERTS = (
+    Alert(
+        "DeadLettersGrow",
+        "ticket",
+        "dead_letters",
+        lambda s: (
+            f"max by (topic) (delta(symphony_dlq_depth[{s.window(10 * MINUTE_S)}]))"
+            f" > {s.pick(10, 3)}"
+        ),
+        0,
+        "Dead letters are rising in {{ $labels.topic }}",
+        "{{ $labels.topic }} grows by about {{ $value | humanize }} dead letters in ten minutes.",
+        "dead-letters-are-rising",
+    ),
+    Alert(
+        "DeadLettersWait",
+        "ticket",
+        "dead_letters",
+        lambda s: f"max(symphony_dlq_oldest_age_seconds) > {s.pick(4 * HOUR_S, 300)}",
+        MINUTE_S,
+        "A dead letter has waited for {{ $value | humanizeDuration }}",
+        "Nobody has sent it back or put it away.",
+        "dead-letters-are-rising",
+    ),
+    Alert(
+        "ConsumerFlooded",
+        "page",
+        "dead_letters",
+        lambda _: "max by (consumer) (symphony_dlq_flood) == 1",
+        0,
+        "{{ $labels.consumer }} has stopped before a flood of dead letters",
+        "{{ $labels.consumer }} dead-lettered more than it may and takes up nothing until an"
+        " operator releases it.",
+        "a-consumer-stopped-before-a-flood-of-dead-letters",
+    ),
+)

@@ -1,0 +1,73 @@
+"""Recording rules: what more than one alert or panel asks for, computed once.
+
+Names are `symphony:what:how`; the windows in them are nominal (see `scale`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from chaos.observe.alert import MINUTE_S
+from chaos.observe.promql import quantile, ratio_of
+from chaos.observe.scale import Scale
+
+REQUESTS = "symphony_http_requests_total"
+
+
+class Recording(NamedTuple):
+    """One recorded series set; `labels` are those it has, `meaning` is a sentence for people."""
+
+    name: str
+    labels: tuple[str, ...]
+    meaning: str
+    expression: Callable[[Scale], str]
+
+
+def _five(scale: Scale) -> str:
+    return scale.window(5 * MINUTE_S)
+
+
+def _errors(scale: Scale) -> str:
+    failed = f'sum(rate({REQUESTS}{{status=~"5.."}}[{_five(scale)}]))'
+    return ratio_of(failed, f"sum(rate({REQUESTS}[{_five(scale)}]))")
+
+
+RECORDINGS = (
+    Recording(
+        "symphony:http_errors:ratio_rate5m",
+        (),
+        "Share of requests answered with 5xx; nothing without requests.",
+        _errors,
+    ),
+    Recording(
+        "symphony:http_request_seconds:p95_rate5m",
+        (),
+        "95 % of the requests were answered within this.",
+        lambda s: quantile(0.95, "symphony_http_request_duration_seconds", _five(s)),
+    ),
+    Recording(
+        "symphony:step_seconds:p95_rate5m",
+        ("consumer", "phase"),
+        "95 % of a consumer's steps spent at most this in a phase.",
+        lambda s: quantile(0.95, "symphony_delivery_step_seconds", _five(s), "consumer", "phase"),
+    ),
+    Recording(
+        "symphony:gateway_call_seconds:p95_rate5m",
+        ("operation",),
+        "95 % of the calls to the payment provider took at most this.",
+        lambda s: quantile(0.95, "symphony_gateway_call_seconds", _five(s), "operation"),
+    ),
+    Recording(
+        "symphony:event_loop_delay_seconds:p99_rate5m",
+        ("role", "worker"),
+        "99 % of a worker's sleeping tasks woke at most this late.",
+        lambda s: quantile(0.99, "symphony_event_loop_delay_seconds", _five(s), "role", "worker"),
+    ),
+    Recording(
+        "symphony:slo_burn_rate:max",
+        ("slo", "window"),
+        "How fast an error budget burns; of several workers of role slo the worst.",
+        lambda _: "max by (slo, window) (symphony_slo_burn_rate)",
+    ),
+)

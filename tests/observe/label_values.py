@@ -1,0 +1,36 @@
+"""Which values a label can have, asked of the code that sets it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from app.domain.definition import FINAL, State
+from app.observability import metrics
+from app.roles import ROLES
+from app.topics import CATALOGUE as TOPICS
+
+WINDOWS = frozenset({"1m", "5m", "30m", "1h", "2h", "6h", "1d", "3d"})
+PHASES = frozenset({"decode", "lookup", "transaction", "call", "tables", "outputs", "commit"})
+STATES = frozenset(state.value for state in State)
+
+#: By metric and label; `*` stands for every metric.
+VALUES: Mapping[tuple[str, str], frozenset[str]] = {
+    ("*", "role"): frozenset({*ROLES, "monolith"}),
+    ("*", "topic"): frozenset(TOPICS),
+    ("*", "window"): WINDOWS,
+    ("*", "phase"): PHASES,
+    ("symphony_http_requests_total", "status"): frozenset({"200", "202", "404", "500", "503"}),
+    ("symphony_api_orders_total", "outcome"): frozenset({"accepted", "replayed"}),
+    ("symphony_saga_active", "state"): STATES - {state.value for state in FINAL},
+    ("symphony_saga_oldest_age_seconds", "state"): STATES - {state.value for state in FINAL},
+    ("symphony_saga_finished_total", "state"): frozenset(state.value for state in FINAL),
+    ("symphony_saga_duration_seconds_bucket", "state"): frozenset(state.value for state in FINAL),
+    ("symphony_breaker_state", "state"): frozenset(metrics.BREAKER_STATES),
+    ("symphony_delivery_batch_state", "state"): frozenset(metrics.BATCH_STATES),
+    ("symphony_delivery_held", "reason"): frozenset(metrics.HOLD_REASONS),
+    ("symphony_delivery_rebalances_total", "event"): frozenset({"assigned", "revoked", "lost"}),
+    ("symphony_canary_results_total", "arm"): frozenset({"stable", "canary"}),
+    ("symphony_canary_results_total", "outcome"): frozenset({"good", "bad"}),
+    ("symphony_stock_low_products", "level"): frozenset({"low", "critical"}),
+    ("symphony_slo_latency_seconds", "quantile"): frozenset({"0.5", "0.95", "0.99"}),
+}
