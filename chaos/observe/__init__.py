@@ -1,2 +1,1 @@
-"""Dashboards, alerts and configuration as data, generated into `docker/`; and Prometheus and
-Alertmanager beside the embedded lab."""
+"""What watches the platform: rules, dashboards, an embedded Prometheus, and the alert exam."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from chaos.observe.alert import Alert
 from chaos.observe.alerts import ALERTS, alert_named
 from chaos.observe.alerts_on_orders import BURN_ALERTS
 from chaos.observe.generate import differences, main, write
+from chaos.observe.programs import NotInstalled, find
 from chaos.observe.recording import RECORDINGS
 from chaos.observe.scale import LAB, PRODUCTION, SCALES, Scale, duration
 from tests.observe import promtool
@@ -44,10 +44,10 @@ def checker() -> Checker:
 
 def program(name: str) -> Path:
     """A program of Prometheus; the test is skipped where it is not installed."""
-    found = shutil.which(name)
-    if found is None:
-        pytest.skip(f"{name} is not installed")
-    return Path(found)
+    try:
+        return find(name)
+    except NotInstalled as reason:
+        pytest.skip(str(reason))
 
 
 def rules_of(scale: Scale) -> list[Path]:
@@ -59,11 +59,6 @@ def anchors(page: Path) -> set[str]:
     """The anchors of a page's headings, as GitHub makes them."""
     headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", one.lower()).strip().replace(" ", "-") for one in headings}
-
-
-def test_no_metric_is_pending() -> None:
-    """The list of metrics that are still to come names none that has come."""
-    assert not PENDING.keys() & known_series().keys()
 
 
 @BY_SCALE
