@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from chaos.observe.prometheus import alertmanager, prometheus
+from chaos.observe.reference import PAGE, page
 from chaos.observe.rules import rule_files
 from chaos.observe.scale import LAB, PRODUCTION
 from chaos.observe.text import as_yaml
@@ -44,6 +45,7 @@ def files() -> Mapping[str, str]:
         for name, text in rule_files(scale).items():
             made[f"docker/prometheus/rules{suffix}/{name}"] = text
     made["docker/alertmanager/alertmanager.yml"] = as_yaml(alertmanager(), RECEIVERS)
+    made[PAGE] = page()
     return made
 
 
