@@ -25,7 +25,7 @@ observe: setup ## Prometheus and Alertmanager for `symphony up --observe` (Debia
 	@$(BIN)/python -m chaos.observe.install
 
 test: check ## everything: checks, then all tests on a real broker and a real database
-	@$(BIN)/python -m chaos.observe.install || echo "note: tests that need Prometheus will be skipped"
+	@$(MAKE) -s observe || echo "note: tests that need Prometheus will be skipped"
 	@$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadscope $(PYTEST_ARGS)
 
 demo: setup ## the platform in one command: orders, kills, audit, one URL

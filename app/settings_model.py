@@ -457,6 +457,9 @@ class Settings(BaseSettings):
     observe_bin_dir: str = _setting(
         "lab", "", "path", "where Prometheus' programs are; empty: PATH, then those of make observe"
     )
+    observe_rules_dir: str = _setting(
+        "lab", "", "path", "rule files (*.yml) of the lab's Prometheus; empty: the generated ones"
+    )
     observe_scrape_interval_s: float = _setting(
         "lab", 1, "s", "how often the lab's Prometheus asks workers and rules", ge=0.1, le=60
     )

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from chaos.demo.script import Script, Stage
+from chaos.gameday.alerts import sentence
 
 EXPERIMENT = "slow-provider"
 OVERRIDES = {"durationS": 40, "warmUpS": 10, "ratePerS": 10}
@@ -38,6 +39,12 @@ def play(stage: Stage, script: Script) -> None:
     ended = api.get(f"/api/gameday/runs/{run['id']}")
     script.promise("the GameDay passed", ended["verdict"] == "passed", ended)
     script.tell(f"{stage.target.url}/api/gameday/runs/{run['id']}/report")
+    exam = api.get(f"/api/gameday/runs/{run['id']}/journal")["x-symphony"]["exam"]
+    script.tell(f"alert exam: {sentence(exam)}")
+    if exam["sat"]:
+        told = [(one["name"], one["answer"], one["detection_s"]) for one in exam["rows"]]
+        kept = all(answer == "in time" for _, answer, _ in told)
+        script.promise("the alerts that this fault must raise fired in time", kept, told)
 
 
 def _watch(stage: Stage, script: Script, run_id: str) -> list[str]:

@@ -97,12 +97,14 @@ def stage(
     *,
     leave: bool,
     say: Callable[[str], None],
+    observe: bool = False,
 ) -> Iterator[Stage]:
-    """The running lab, or one that is started with `environment` and ended afterwards.
+    """The running lab, or one that is started with `environment` and ended afterwards; `observe`:
+    with Prometheus and Alertmanager.
 
     An own lab stays up until Ctrl-C unless `leave`; one that ran before is never ended.
     """
-    settings = load_settings(lab_dir=lab_dir)
+    settings = load_settings(lab_dir=lab_dir, lab_observe=observe or None)
     lab = Lab(settings.lab_dir)
     if lab.running():
         target = target_of(lab)

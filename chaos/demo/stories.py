@@ -68,21 +68,29 @@ def tell_dead_letters(leave: Leave = False, lab_dir: LabDir = None) -> None:
     tell(DEAD_LETTERS, leave, lab_dir)
 
 
-def tell_gameday(leave: Leave = False, lab_dir: LabDir = None) -> None:
+def tell_gameday(
+    leave: Leave = False,
+    observe: Annotated[
+        bool, typer.Option("--observe", help="Start the lab with Prometheus, for the alert exam.")
+    ] = False,
+    lab_dir: LabDir = None,
+) -> None:
     """Demo 3: a GameDay slows the payment provider; the objective turns red, then green again.
 
     On the running lab, or on one of its own. Exit codes: 0 every promise was kept, 1 one was not, 2
     the audit could not judge.
     """
-    tell(GAMEDAY, leave, lab_dir)
+    tell(GAMEDAY, leave, lab_dir, observe=observe)
 
 
-def tell(story: Story, leave: bool, lab_dir: Path | None) -> None:
+def tell(story: Story, leave: bool, lab_dir: Path | None, *, observe: bool = False) -> None:
     """Play `story` to its end and let the auditor read the books; exits with its code."""
     signal.signal(signal.SIGTERM, interrupt)
     typer.echo(story.title)
     script = Script(typer.echo)
-    with stage(lab_dir, dict(story.environment), leave=leave, say=typer.echo) as found:
+    with stage(
+        lab_dir, dict(story.environment), leave=leave, say=typer.echo, observe=observe
+    ) as found:
         code = _play(story, found, script)
     raise typer.Exit(code)
 

@@ -63,6 +63,9 @@ def run_command(
     lab: Annotated[
         bool, typer.Option("--lab", help="Bring up a lab (with the proxy) for this and end it.")
     ] = False,
+    observe: Annotated[
+        bool, typer.Option("--observe", help="With --lab: with Prometheus, for the alert exam.")
+    ] = False,
     as_json: Json = False,
     lab_dir: LabDir = None,
 ) -> None:
@@ -76,11 +79,13 @@ def run_command(
         typer.echo(line, err=True)
 
     with _clearly():
+        if observe and not lab:
+            raise GameDayError("--observe needs --lab; a running lab is observed from its start on")
         overrides: dict[str, Any] = {"seed": seed, "rate_per_s": rate}
         if duration is not None:
             overrides["duration_s"] = seconds(duration, "--duration")
         experiment = catalogue.find(which).with_overrides(overrides)
-        with _lab(lab, lab_dir, say) as there:
+        with _lab(lab, lab_dir, say, observe=observe) as there:
             game = prepare(experiment, requested_by="operator", say=say, lab=there)
             say(f"{experiment.title}\n  hypothesis: {experiment.ours.hypothesis}")
             game.on_sample = Ticker(say)
@@ -116,17 +121,20 @@ def live(sample: Mapping[str, Any]) -> str:
 
     faults = ", ".join(sample["faults"]) or "nothing broken"
     guard = f", guard {sample['bad_in_a_row']} bad" if sample["guarding"] else ""
+    firing = f"; firing: {', '.join(sample['firing'])}" if sample.get("firing") else ""
     return (
         f"{sample['at_s']:6.1f} s    {figure('accepted_per_s', '/s')} accepted,"
         f" p95 {figure('p95_ms', ' ms')}, {figure('backlog')} under way,"
-        f" {figure('stuck')} stuck{guard}; {faults}"
+        f" {figure('stuck')} stuck{guard}; {faults}{firing}"
     )
 
 
 @contextmanager
-def _lab(own: bool, lab_dir: Path | None, say: Any) -> Iterator[Lab]:
+def _lab(own: bool, lab_dir: Path | None, say: Any, *, observe: bool) -> Iterator[Lab]:
     """The running lab, or one that is brought up for this and ended afterwards."""
-    settings = load_settings(lab_dir=lab_dir, lab_proxy=True if own else None)
+    settings = load_settings(
+        lab_dir=lab_dir, lab_proxy=True if own else None, lab_observe=observe or None
+    )
     if not own:
         yield Lab(settings.lab_dir)
         return

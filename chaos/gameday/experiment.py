@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 from chaoslib.exceptions import ChaosException
@@ -22,6 +22,7 @@ from chaos.gameday.rules import BadRule, check_arguments
 from chaos.gameday.source import Mistake, Place, Source, place_of
 from chaos.gameday.verdict import Word
 from chaos.nemesis.faults import REGISTRY
+from chaos.observe.exam import AlertName, Expected, Sheet
 from chaos.workload.mix import DEFAULT_MIX, Outcome
 
 EXTENSION = "chaos-symphony"
@@ -59,6 +60,17 @@ class Ours(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     orders_min: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 50
     needs: list[str] = []
     guard: Limits = Limits()
+    alerts: list[Expected] | None = None
+    tolerated: list[AlertName] = []
+    silent: list[AlertName] = []
+    exam: Literal["optional", "required"] = "optional"
+
+    @property
+    def sheet(self) -> Sheet | None:
+        """What the alert exam asks; None when the experiment says nothing of alerts."""
+        if self.alerts is None and not self.silent:
+            return None
+        return Sheet(tuple(self.alerts or ()), frozenset(self.tolerated), tuple(self.silent))
 
 
 class Strike(NamedTuple):
@@ -124,6 +136,7 @@ def load(path: Path, text: str | None = None) -> Experiment:
     knobs = _knobs(source)
     _chaos_toolkit(source)
     _check_mix(source, number, ours)
+    _check_exam(source, ("extensions", number), ours)
     _check_frame(source)
     for place, activity in _activities(data):
         _check_activity(source, place, activity)
@@ -257,6 +270,37 @@ def _check_mix(source: Source, number: int, ours: Ours) -> None:
             )
     if ours.mix and not sum(ours.mix.values()):
         raise source.mistake(("extensions", number, "mix"), "mix: not all shares may be 0")
+
+
+def _check_exam(source: Source, place: Place, ours: Ours) -> None:
+    """The questions of the alert exam: known alerts, each asked once, about faults there are."""
+    if ours.exam == "required" and ours.sheet is None:
+        raise source.mistake((*place, "exam"), "exam: required, but no alerts are expected")
+    method = source.data.get("method")
+    faults = {
+        str(one.get("name"))
+        for one in (method if isinstance(method, list) else ())
+        if isinstance(one, dict) and _func(one) in INJECTING
+    }
+    asked: set[tuple[str, str | None]] = set()
+    for number, one in enumerate(ours.alerts or ()):
+        here = (*place, "alerts", number)
+        if one.fault is not None and one.fault not in faults:
+            known = ", ".join(sorted(faults)) or "none"
+            raise source.mistake(
+                (*here, "fault"),
+                f"{one.name}: the method has no fault {one.fault!r}; it has: {known}",
+            )
+        if (one.name, one.fault) in asked:
+            raise source.mistake(here, f"{one.name} is expected twice")
+        asked.add((one.name, one.fault))
+    expected = {name for name, _ in asked}
+    for key, listed in (("tolerated", ours.tolerated), ("silent", ours.silent)):
+        for number, name in enumerate(listed):
+            if name in expected:
+                raise source.mistake((*place, key, number), f"{name} is expected and {key}")
+    for name in set(ours.tolerated) & set(ours.silent):
+        raise source.mistake((*place, "silent"), f"{name} is tolerated and silent")
 
 
 def _check_frame(source: Source) -> None:

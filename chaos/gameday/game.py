@@ -14,14 +14,14 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, NamedTuple, Protocol
 
 from chaos.audit import AuditFailed, run_audit
 from chaos.console.api import ApiError
-from chaos.gameday import guard, session, verdict
+from chaos.gameday import alerts, guard, session, verdict
 from chaos.gameday.experiment import Experiment
 from chaos.gameday.measure import Meter
 from chaos.gameday.rules import LeasedRule
@@ -31,6 +31,8 @@ from chaos.lab.process import LabError
 from chaos.nemesis import lease
 from chaos.nemesis.engine import Action, Nemesis
 from chaos.nemesis.guardian import directory_of
+from chaos.observe import exam
+from chaos.observe.embedded import OBSERVERS
 from chaos.workload.target import target_of
 from chaos.workload.traffic import Traffic, TrafficFailed
 
@@ -115,6 +117,7 @@ class Game:
         self.samples: list[dict[str, Any]] = []
         self.audit: dict[str, Any] = {}
         self.known: Mapping[str, int] = {}
+        self.exam: dict[str, Any] = {}
         self.steady: Steady = lambda: False
         self.steady_after: bool | None = None
         self.verdict: Verdict | None = None
@@ -123,6 +126,7 @@ class Game:
             self.target, rate_per_s=knobs.rate_per_s, seed=knobs.seed, mix=experiment.mix
         )
         self.meter = Meter(self.target.dsn, self.traffic)
+        self.alerts = alerts.Watch(lab.status().get("observe"), self.began_s)
         self._nemesis = Nemesis(
             lab, recovery_limit_s=min(FAULT_RECOVERY_S, experiment.knobs.recovery_s)
         )
@@ -173,6 +177,7 @@ class Game:
         self._leases = _leases(self.lab)
         self.enter("warm-up")
         self.meter.start()
+        self.alerts.start()
         self.traffic.__enter__()
         self._watcher.start()
         deadline = time.monotonic() + WARM_TIMEOUT_S
@@ -350,9 +355,11 @@ class Game:
         return [
             row["name"]
             for row in rows
-            if row["state"] not in ("ready", "stopped")
-            or (row["state"] == "ready" and row.get("delivery") is not None
-                and not row["delivery"].get("ready", True))
+            if row["role"] not in OBSERVERS and (
+                row["state"] not in ("ready", "stopped")
+                or (row["state"] == "ready" and row.get("delivery") is not None
+                    and not row["delivery"].get("ready", True))
+            )
         ]  # fmt: skip
 
     # ---- the guard ---------------------------------------------------------------------------
@@ -381,7 +388,7 @@ class Game:
     def _sample(
         self, every_s: float, reading: guard.Reading, found: guard.Evaluation
     ) -> dict[str, Any]:
-        seen, sent = self.meter.client(every_s), self.traffic.sent
+        seen, sent, firing = self.meter.client(every_s), self.traffic.sent, self.alerts.firing
         sample = {
             "at_s": self.now_s,
             "phase": self.phases[-1].name if self.phases else "",
@@ -396,6 +403,7 @@ class Game:
             "error_ratio": _rounded(reading.error_ratio, 4),
             "window_p95_ms": _rounded(reading.accept_p95_ms),
             "faults": sorted(self._active),
+            "firing": None if firing is None else sorted(firing),
             "guarding": self._guarding,
             "bad": list(found.bad),
             "bad_in_a_row": self._guard.bad,
@@ -418,6 +426,7 @@ class Game:
             self.steady_after = self._recheck(steady_before, steady_after)
         except (LabError, OSError) as error:
             self.broken = self.broken or f"the lab is gone: {error}"
+        self._sit_exam(steady_before)
         self._stop_load()
         self._say_audit(self._audited(steady_before))
         found = Findings(
@@ -432,8 +441,41 @@ class Game:
             audit_known=only_known(self.audit, self.known),
             accepted=self.traffic.accepted,
             orders_min=self.experiment.ours.orders_min,
+            exam=self.exam["result"] if self.exam.get("required") else "",
+            exam_detail="; ".join(self.exam.get("reasons", ())),
         )
         return verdict.judge(found)
+
+    # ---- the alert exam ----------------------------------------------------------------------
+
+    def _sit_exam(self, steady_before: bool | None) -> None:
+        """Wait, while orders flow, for alerts that may still fire or stop in time; then mark."""
+        ours = self.experiment.ours
+        sheet, faults = ours.sheet, self._faults()
+        if sheet is None and not self.alerts.possible:
+            return
+        if sheet is not None and self.alerts.possible and steady_before and not self.broken:
+            interrupted = self.aborted
+            if self._exam_pending(sheet, faults) and not interrupted:
+                with self.phase("alert exam"):
+                    while self._exam_pending(sheet, faults) and self.aborted == interrupted:
+                        time.sleep(LOOK_S)
+        self.alerts.stop()
+        self.exam = alerts.document(
+            sheet, faults, self.alerts, self.now_s, required=ours.exam == "required"
+        )
+        self._say(f"{self.now_s:6.1f} s  alert exam: {alerts.sentence(self.exam)}")
+
+    def _exam_pending(self, sheet: exam.Sheet, faults: Sequence[exam.Fault]) -> bool:
+        return alerts.worth_waiting(sheet, faults, self.alerts, self.now_s)
+
+    def _faults(self) -> list[exam.Fault]:
+        """What was broken, for the exam; what was called off was never there."""
+        return [
+            exam.Fault(one.name, one.began_s, one.ended_s, one.outcome == "proved")
+            for one in self.struck
+            if one.outcome != "called off"
+        ]
 
     def _recheck(self, before: bool | None, after: bool | None) -> bool | None:
         """The steady state once chaos is gone; None when there was nothing to recover from."""
@@ -484,6 +526,7 @@ class Game:
         self._leave()
         self._enough.set()
         self.meter.stop()
+        self.alerts.stop()
         if self._lock is not None:
             self._lock.close()
             self._lock = None

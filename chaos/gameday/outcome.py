@@ -82,6 +82,7 @@ def _ours(game: Game, verdict: Verdict) -> dict[str, Any]:
         },
         "steady_after_rollback": game.steady_after,
         "audit": game.audit,
+        "exam": game.exam,
         "environment": {"python": platform.python_version(), "machine": platform.platform()},
         "repeat": repeat(game),
         "report_s": 0.0,

@@ -9,7 +9,9 @@ In this order, the first that applies:
 4. *aborted*: the guard or an operator ended it, and the system came back.
 5. *inconclusive*: a fault was not proved, there was none, the audit could not tell, the steady
    state was not looked at, or too few orders were accepted.
-6. *passed*.
+6. *failed* or *inconclusive*: the experiment requires its alert exam, and that was failed, or its
+   result is not known. An exam that is not required changes nothing.
+7. *passed*.
 """
 
 from __future__ import annotations
@@ -32,7 +34,8 @@ class FaultFound(NamedTuple):
 class Findings(NamedTuple):
     """All that a verdict rests on. `steady_*` is None when it was not looked at; `audit` is
     `holds`, `violated`, `unknown` or empty without one; `audit_known`: all that it found violated
-    stood in these books before this GameDay. `left` names chaos that is still there.
+    stood in these books before this GameDay. `left` names chaos that is still there. `exam` is
+    `passed`, `failed` or `unknown`, empty when the experiment does not require it.
     """
 
     steady_before: bool | None = None
@@ -46,6 +49,8 @@ class Findings(NamedTuple):
     audit_known: bool = False
     accepted: int = 0
     orders_min: int = 1
+    exam: str = ""
+    exam_detail: str = ""
 
 
 class Verdict(NamedTuple):
@@ -76,6 +81,14 @@ def judge(found: Findings) -> Verdict:
     doubts = _doubts(found)
     if doubts:
         return Verdict("inconclusive", doubts)
+    return _examined(found)
+
+
+def _examined(found: Findings) -> Verdict:
+    if found.exam == "failed":
+        return Verdict("failed", (f"the alert exam was failed: {found.exam_detail}",))
+    if found.exam == "unknown":
+        return Verdict("inconclusive", (f"the alert exam has no result: {found.exam_detail}",))
     return Verdict("passed", ())
 
 

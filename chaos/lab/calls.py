@@ -57,6 +57,7 @@ class Calls:
             "web": {"url": at.web_url},
             "gateway": {"url": at.gateway_url, "ledger": str(lab.files.gateway_ledger)},
             "proxy": lab.proxy.document() if lab.proxy is not None else None,
+            "observe": _observe(lab),
             "processes": list(rows),
         }
 
@@ -124,10 +125,12 @@ class Calls:
 
     async def _want(self, keeper: Keeper) -> None:
         async with keeper.turn:
+            self._lab.spared.discard(keeper.name)
             keeper.start()
 
     async def _spare(self, keeper: Keeper) -> None:
         async with keeper.turn:
+            self._lab.spared.add(keeper.name)
             await keeper.stop(self._lab.plan.stop_grace_s)
 
     @staticmethod
@@ -161,6 +164,19 @@ class Calls:
             return given_s
         worker = isinstance(keeper.part, WorkerPart)
         return self._lab.plan.stop_grace_s if worker else SERVER_GRACE_S
+
+
+def _observe(lab: Supervisor) -> dict[str, Any] | None:
+    """Where Prometheus and Alertmanager answer; None in a lab without them."""
+    observe = lab.plan.observe
+    if observe is None or lab.prometheus is None or lab.alertmanager is None:
+        return None
+    return {
+        "prometheus": {"url": lab.prometheus.url},
+        "alertmanager": {"url": lab.alertmanager.url},
+        "targets": str(lab.files.targets),
+        "interval_s": observe.scrape_interval_s,
+    }
 
 
 async def _row(keeper: Keeper, delivery: bool) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from app.settings import Settings, load_settings, masked
 from chaos.lab.client import Lab
 from chaos.lab.plan import DEFAULT_WORKERS, LabFiles, Plan
 from chaos.lab.process import LabError
+from chaos.observe.plan import observe_of
 
 LabDir = Annotated[
     Path | None, typer.Option("--lab-dir", help="Directory of the lab; default setting lab_dir.")
@@ -54,6 +55,14 @@ def up(
     ] = None,
     proxy_port: Annotated[int, typer.Option(help="Port of the proxy's API; 0: a free one.")] = 0,
     proxy_seed: Annotated[int | None, typer.Option(help="Seed of toxicity and jitter.")] = None,
+    observe: Annotated[
+        bool | None,
+        typer.Option("--observe/--no-observe", help="With Prometheus and Alertmanager."),
+    ] = None,
+    prometheus_port: Annotated[int, typer.Option(help="Port of Prometheus; 0: a free one.")] = 0,
+    alertmanager_port: Annotated[
+        int, typer.Option(help="Port of Alertmanager; 0: a free one.")
+    ] = 0,
     as_json: Json = False,
     lab_dir: LabDir = None,
     config_file: ConfigFile = None,
@@ -67,6 +76,7 @@ def up(
         postgres_kind=postgres,
         postgres_dsn=dsn,
         lab_proxy=proxy,
+        lab_observe=observe,
     )
     plan = make_plan(
         settings,
@@ -78,6 +88,8 @@ def up(
         web_port=web_port,
         proxy_port=proxy_port,
         proxy_seed=proxy_seed,
+        prometheus_port=prometheus_port,
+        alertmanager_port=alertmanager_port,
     )
     started = time.monotonic()
     lab = Lab.up(plan, detach=detach, report=lambda line: typer.echo(line, err=True))
@@ -101,6 +113,8 @@ def make_plan(
     web_port: int = 0,
     proxy_port: int = 0,
     proxy_seed: int | None = None,
+    prometheus_port: int = 0,
+    alertmanager_port: int = 0,
 ) -> Plan:
     """The plan of a lab under these settings; raises LabError for what is impossible."""
     counts = dict(DEFAULT_WORKERS)
@@ -123,6 +137,11 @@ def make_plan(
         proxy=settings.lab_proxy,
         proxy_port=proxy_port,
         proxy_seed=proxy_seed,
+        observe=observe_of(
+            settings, prometheus_port=prometheus_port, alertmanager_port=alertmanager_port
+        )
+        if settings.lab_observe
+        else None,
         namespace=settings.namespace,
         topic_partitions=settings.topic_partitions,
         stop_grace_s=settings.stop_grace_s,
@@ -162,6 +181,11 @@ def status(as_json: Json = False, lab_dir: LabDir = None) -> None:
     typer.echo(f"gateway   {document['gateway']['url']}, ledger {document['gateway']['ledger']}")
     if proxy := document["proxy"]:
         typer.echo(f"proxy     {proxy['url']}, before {', '.join(proxy['proxies'])}")
+    if observe := document["observe"]:
+        typer.echo(
+            f"observe   prometheus {observe['prometheus']['url']},"
+            f" alertmanager {observe['alertmanager']['url']}"
+        )
     typer.echo("")
     print_table(
         [

@@ -178,7 +178,7 @@ class WorkerPart(Command):
         name = f"{role}-{number}"
         super().__init__(name, role, plan.files.log_of(name))
         self._plan, self._addresses, self._http = plan, addresses, http
-        self._health_port = free_port()
+        self.health_port = free_port()
         self._web_port = 0
         if role == "web":
             first = int(addresses.web_url.rpartition(":")[2])
@@ -199,8 +199,8 @@ class WorkerPart(Command):
     async def launch(self) -> None:
         if self._web_port and port_in_use(self._web_port):
             raise port_taken(self._web_port, "role web", "--web-port")
-        if port_in_use(self._health_port):
-            self._health_port = free_port()
+        if port_in_use(self.health_port):
+            self.health_port = free_port()
         self.incarnation = uuid.uuid4().hex[:8]
         environment = {**self._environment(), **self.next_environment}
         others = environment.get("SYMPHONY_PLUGINS", "").split(",")
@@ -212,11 +212,11 @@ class WorkerPart(Command):
         )
 
     async def readiness(self) -> Readiness:
-        return await ask(self._http, f"http://{HOST}:{self._health_port}/readyz")
+        return await ask(self._http, f"http://{HOST}:{self.health_port}/readyz")
 
     async def status(self) -> dict[str, Any] | None:
         """The worker's own status document, None when it does not answer."""
-        url = f"http://{HOST}:{self._health_port}/status"
+        url = f"http://{HOST}:{self.health_port}/status"
         try:
             async with self._http.get(url, timeout=_HTTP_TIMEOUT) as answer:
                 document: dict[str, Any] = await answer.json()
@@ -237,7 +237,7 @@ class WorkerPart(Command):
             "worker_id": self.name,
             "incarnation": self.incarnation,
             "health_host": HOST,
-            "health_port": str(self._health_port),
+            "health_port": str(self.health_port),
             "broker_bootstrap": at.bootstrap,
             "postgres_dsn": dsn,
             "gateway_url": at.gateway_url,

@@ -20,6 +20,7 @@ import msgspec
 from app.roles import ROLES
 from chaos.lab.addresses import endpoint_of
 from chaos.lab.process import LabError
+from chaos.observe.plan import Observe
 
 DEFAULT_WORKERS: Mapping[str, int] = {
     "web": 1,
@@ -56,6 +57,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     proxy: bool = False
     proxy_port: int = 0
     proxy_seed: int | None = None
+    observe: Observe | None = None
     namespace: str = "symphony"
     topic_partitions: int = 4
     stop_grace_s: float = 12.0
@@ -121,6 +123,8 @@ class LabFiles:
         self.gateway_ledger = self.root / "gateway" / "ledger.jsonl"
         self.notifications = self.root / "notifications" / "sent.jsonl"
         self.proxies = self.root / "proxy" / "proxies.json"
+        self.observe = self.root / "observe"
+        self.targets = self.observe / "targets.json"
         self.data = self.root / "data"
         self.logs = self.root / "logs"
         self.run = self.root / "run"

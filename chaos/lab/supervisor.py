@@ -39,6 +39,7 @@ from chaos.lab.parts import (
 from chaos.lab.plan import Plan
 from chaos.lab.process import HOST, LabError, free_port, spawn, sweep, tail
 from chaos.lab.proxy import ProxyPart
+from chaos.observe.embedded import AlertmanagerPart, PrometheusPart, Targets
 
 EVICTION_S = 8.0
 EVICTION_AGAIN_S = 0.5
@@ -46,6 +47,7 @@ EVICTION_GIVE_UP_S = 120.0
 EVICTION_LOG_S = 5.0
 DISK_LOOK_S = 5.0
 DISK_RESUME_SHARE = 0.9
+TARGETS_LOOK_S = 0.5
 SERVER_GRACE_S = 20.0
 COMMAND_S = 150.0
 
@@ -67,6 +69,12 @@ class Supervisor:
         self.broker = BrokerPart(plan, proxy_port) if plan.broker_kind == "embedded" else None
         self.postgres = PostgresPart(plan) if plan.postgres_kind == "embedded" else None
         self.gateway = GatewayPart(plan, http)
+        self.alertmanager: AlertmanagerPart | None = None
+        self.prometheus: PrometheusPart | None = None
+        if plan.observe is not None:
+            self.alertmanager = AlertmanagerPart(plan, plan.observe, http)
+            self.prometheus = PrometheusPart(plan, plan.observe, self.alertmanager.url, http)
+        self.spared: set[str] = set()
         web_port = plan.web_port or free_port()
         self.addresses = Addresses(
             bootstrap=self.broker.server.bootstrap if self.broker else plan.bootstrap,
@@ -76,7 +84,7 @@ class Supervisor:
         )
         self.worker_addresses = self._put_proxy_before(self.addresses)
         servers: tuple[Part | None, ...] = (self.broker, self.postgres, self.gateway, self.proxy)
-        for part in servers:
+        for part in (*servers, *self.observers):
             if part is not None:
                 self._keep(part)
         for role, count in plan.workers.items():
@@ -87,6 +95,11 @@ class Supervisor:
     def worker_keepers(self) -> list[Keeper]:
         """Keepers of workers, in order of creation."""
         return [keeper for keeper in self.keepers.values() if isinstance(keeper.part, WorkerPart)]
+
+    @property
+    def observers(self) -> list[Part]:
+        """What only looks on; Alertmanager first, because Prometheus tells it."""
+        return [part for part in (self.alertmanager, self.prometheus) if part is not None]
 
     def add_worker(self, role: str, number: int) -> Keeper:
         """A keeper for one more worker; it does not start it."""
@@ -183,6 +196,10 @@ class Supervisor:
                 for keeper in self.worker_keepers:
                     keeper.start()
                 await _all(*(keeper.wait_ready() for keeper in self.worker_keepers))
+                if self.observers:
+                    self.spawn_task(self._watch_targets())
+                for part in self.observers:
+                    await self._start(part)
         except TimeoutError:
             raise LabError(self._not_ready()) from None
         log(f"all ready after {time.monotonic() - started:.1f} s")
@@ -245,7 +262,8 @@ class Supervisor:
 
     async def _take_down(self) -> None:
         grace_s = self.plan.stop_grace_s
-        await _all(*(keeper.stop(grace_s) for keeper in self.worker_keepers))
+        observers = [self.keepers[part.name] for part in self.observers]
+        await _all(*(keeper.stop(grace_s) for keeper in (*observers, *self.worker_keepers)))
         between = [part for part in (self.proxy, self.gateway) if part is not None]
         await _all(*(self.keepers[part.name].stop(grace_s) for part in between))
         servers = [part for part in (self.broker, self.postgres) if part is not None]
@@ -274,6 +292,15 @@ class Supervisor:
                     keeper.start()
                 closed = []
             await asyncio.sleep(DISK_LOOK_S)
+
+    async def _watch_targets(self) -> None:
+        """Have every worker scraped that the lab is meant to have, dead ones included."""
+        targets = Targets(self.files.targets)
+        while True:
+            meant = [k.part for k in self.worker_keepers if k.name not in self.spared]
+            workers = [part for part in meant if isinstance(part, WorkerPart)]
+            await asyncio.to_thread(targets.write, workers)
+            await asyncio.sleep(TARGETS_LOOK_S)
 
 
 async def _all(*work: Coroutine[Any, Any, None]) -> None:

@@ -1,7 +1,7 @@
 """`python -m chaos.observe.install` (`make observe`): Prometheus and Alertmanager without root.
 
 Downloads Debian's packages with `apt-get download`, which verifies them against the signed package
-lists, and unpacks their programs below the interpreter. Nothing is installed on the system and no
+lists, and unpacks them below the interpreter. Nothing is installed on the system and no
 service is started. Quick when the programs are there already; on a machine without apt it says what
 to do instead and ends with 1.
 """
@@ -20,11 +20,13 @@ from chaos.lab.process import LabError
 from chaos.observe.programs import HOW, PROGRAMS, NotInstalled, described, unpacked, version_of
 
 COMMAND_S = 300.0
+DATA_PATH = b"/usr/share/prometheus/alertmanager"
+DATA_PATH_HERE = b".//./share/prometheus/alertmanager"
 _NO_PROMPT = {"DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C"}
 
 
 def install(target: Path, report: Callable[[str], None] = print) -> None:
-    """Have every program of PROGRAMS in `target`, all of them or none.
+    """Have every program of PROGRAMS in `target`/bin with its data in `target`/share, or nothing.
 
     Raises LabError with what failed and what to do about it.
     """
@@ -34,23 +36,47 @@ def install(target: Path, report: Callable[[str], None] = print) -> None:
     report(f"fetching {' and '.join(packages)} ...")
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix="observe-") as scratch:
-        downloads = Path(scratch)
+        downloads, tree = Path(scratch), Path(scratch) / "tree"
         _download(packages, downloads)
-        tree, ready = downloads / "tree", downloads / "bin"
         for file in sorted(downloads.glob("*.deb")):
             _run(["dpkg", "-x", str(file), str(tree)], downloads)
-        ready.mkdir()
-        for name, program in PROGRAMS.items():
-            source = tree / "usr" / "bin" / name
-            if not source.is_file():
-                raise LabError(f"the package {program.package} holds no program {name}: {HOW}")
-            source.rename(ready / name)
-            if version_of(ready / name, program.says or name) is None:
-                raise LabError(f"{name} of {program.package} does not run on this machine: {HOW}")
+        _check(tree / "usr", downloads / "ready")
         shutil.rmtree(target, ignore_errors=True)
-        ready.rename(target)
+        (downloads / "ready").rename(target)
     version_of.cache_clear()
-    report(f"the programs are in {target}")
+    report(f"the programs are in {target / 'bin'}")
+
+
+def _check(usr: Path, ready: Path) -> None:
+    """Make `ready` of the unpacked packages; raises LabError when a program is not there or does
+    not run here.
+    """
+    (ready / "bin").mkdir(parents=True)
+    data = usr / "share" / "prometheus"
+    if data.is_dir():
+        (ready / "share").mkdir()
+        data.rename(ready / "share" / "prometheus")
+    for name, program in PROGRAMS.items():
+        source = usr / "bin" / name
+        if not source.is_file():
+            raise LabError(f"the package {program.package} holds no program {name}: {HOW}")
+        source.rename(ready / "bin" / name)
+        _make_movable(ready / "bin" / name)
+        if version_of(ready / "bin" / name, program.says or name) is None:
+            raise LabError(f"{name} of {program.package} does not run on this machine: {HOW}")
+
+
+def _make_movable(program: Path) -> None:
+    """Have Debian's Alertmanager look for its templates below its working directory.
+
+    It reads them from /usr/share at every start and ends without them; there is no option for the
+    place. The path is replaced by a relative one of the same length.
+    """
+    content = program.read_bytes()
+    if DATA_PATH in content:
+        mode = program.stat().st_mode
+        program.write_bytes(content.replace(DATA_PATH, DATA_PATH_HERE))
+        program.chmod(mode)
 
 
 def _download(packages: Sequence[str], directory: Path) -> None:
@@ -96,7 +122,7 @@ def main() -> int:
         try:
             print(described(*PROGRAMS))
         except NotInstalled:
-            install(unpacked())
+            install(unpacked().parent)
             print(described(*PROGRAMS))
     except LabError as error:
         print(f"observe: {error}", file=sys.stderr)

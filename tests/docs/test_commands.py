@@ -20,6 +20,7 @@ INLINE = re.compile(r"`((?:symphony|make) [^`\n]*)`")
 RUN_ELSEWHERE = {
     "make demo": "tests/e2e/test_demo.py",
     "make test": ".ci/run",
+    "make observe": ".ci/run",
     "symphony up": "tests/lab/test_supervisor.py",
     "symphony down": "tests/lab/test_supervisor.py",
     "symphony status": "tests/lab/test_supervisor.py",

@@ -14,14 +14,17 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 
 class Health(BaseHTTPRequestHandler):
-    """/readyz says yes; /status is the environment the supervisor gave."""
+    """/readyz says yes; /status is the environment the supervisor gave; /metrics one figure."""
 
     def do_GET(self) -> None:
         """Answer any path."""
         document = {key: value for key, value in os.environ.items() if "SYMPHONY_" in key}
         body = json.dumps({"ready": True, "role": sys.argv[-1], "environment": document}).encode()
+        kind = "application/json"
+        if self.path == "/metrics":
+            body, kind = b"fake_worker_figure 1\n", "text/plain; version=0.0.4"
         self.send_response(200)
-        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import re
 from pathlib import Path
 
 import pytest
@@ -156,6 +157,66 @@ def test_a_chaos_rule_that_the_api_would_refuse_is_a_mistake(
         load(Path("x.yaml"), RULE.replace(old, new))
     assert reason in caught.value.reason
     assert caught.value.line == line_of(RULE, "arguments: {fault")
+
+
+EXAM = """    alerts:
+      - {name: WorkerDown, within_s: 5, resolves_within_s: 30, fault: kill the payment worker}
+      - {name: SloBurnFast, within_s: 20}
+    tolerated: [ConsumerLag]
+    silent: [DeadLettersGrow]
+    exam: required
+"""
+ASKING = re.sub(r"    alerts:\n(      .*\n)*|    tolerated: .*\n", "", SAMPLE).replace(
+    "    orders_min: 200\n", f"    orders_min: 200\n{EXAM}"
+)
+
+
+def test_an_experiment_says_which_alerts_it_expects() -> None:
+    """The questions of the exam as the file asks them."""
+    sheet = load(Path("x.yaml"), ASKING).ours.sheet
+    assert sheet is not None
+    assert [(one.name, one.within_s, one.resolves_within_s) for one in sheet.expected] == [
+        ("WorkerDown", 5, 30),
+        ("SloBurnFast", 20, None),
+    ]
+    assert (sheet.tolerated, sheet.silent) == ({"ConsumerLag"}, ("DeadLettersGrow",))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "where", "reason"),
+    [
+        ("[DeadLettersGrow]", "[Dead Letters]", "silent:", "silent"),
+        ("within_s: 20", "within_s: 0", "within_s: 0", "within_s"),
+        ("within_s: 20", "within: 20", "within: 20", "within"),
+        ("within_s: 20", "resolves_within_s: 20", "SloBurnFast", "within_s"),
+        ("within_s: 20", "within_s: soon", "within_s: soon", "within_s"),
+        ("fault: kill the", "fault: kills the", "kills the", "the method has no fault"),
+        ("name: SloBurnFast", "name: WorkerDown, fault: kill the payment worker",
+         "within_s: 20", "WorkerDown is expected twice"),
+        ("[ConsumerLag]", "[WorkerDown]", "tolerated:", "is expected and tolerated"),
+        ("[DeadLettersGrow]", "[WorkerDown]", "silent:", "is expected and silent"),
+        ("[DeadLettersGrow]", "[ConsumerLag]", "silent:", "is tolerated and silent"),
+        ("exam: required", "exam: strict", "exam: strict", "exam"),
+        ("    alerts:", "    alarms:", "alarms:", "alarms"),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_the_exam_is_shown_with_its_line(
+    old: str, new: str, where: str, reason: str
+) -> None:
+    """Unknown alerts and faults, impossible bounds, questions that contradict each other."""
+    assert ASKING.count(old) == 1
+    text = ASKING.replace(old, new)
+    with pytest.raises(Mistake) as caught:
+        load(Path("x.yaml"), text)
+    assert reason in caught.value.reason, caught.value
+    assert caught.value.line == line_of(text, where)
+
+
+def test_an_exam_that_is_required_asks_something() -> None:
+    """Nothing can be passed that asks nothing."""
+    text = ASKING.replace(EXAM, "    exam: required\n")
+    with pytest.raises(Mistake, match="no alerts are expected"):
+        load(Path("x.yaml"), text)
 
 
 def test_a_file_that_is_not_there_or_too_large(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from chaos.gameday import catalogue
 from chaos.gameday.report import facts
-from chaos.gameday.report.charts import POINTS_MAX, charts, nice, thinned
+from chaos.gameday.report.charts import POINTS_MAX, charts, nice, thinned, timeline
 from chaos.gameday.report.comparison import differs, rows
 from chaos.gameday.report.junit import junit
 from chaos.gameday.report.markdown import markdown
@@ -203,3 +203,68 @@ def test_a_long_run_is_thinned_without_losing_alarms() -> None:
     few = thinned(many)
     assert len(few) <= POINTS_MAX
     assert any(one["bad"] for one in few)
+
+
+def exam(**changes: Any) -> dict[str, Any]:
+    """An alert exam as a journal keeps it: one right answer, one wrong alert."""
+    row = {
+        "name": "SloBurnFast", "fault": "kill it", "within_s": 20.0, "answer": "in time",
+        "detection_s": 6.5, "resolves_within_s": 30.0, "ending": "late", "resolved_after_s": 41.0,
+        "times": 1, "why": "", "alertmanager": "inhibited",
+    }  # fmt: skip
+    wrong = {"name": "SagaStuck", "severity": "page", "from_s": 20.0, "until_s": None,
+             "forbidden": False}  # fmt: skip
+    firings = [
+        {"name": "SloBurnFast", "from_s": 18.5, "until_s": 25.0, "severity": "page"},
+        {"name": "SagaStuck", "from_s": 20.0, "until_s": None, "severity": "page"},
+    ]
+    return {
+        "sat": True, "required": False, "result": "failed", "score": 0.3333,
+        "reasons": ["SagaStuck fired, and nobody expected it"], "rows": [row], "wrong": [wrong],
+        "standing": [], "firings": firings, "gaps": [{"from_s": 3.0, "until_s": 9.0}], **changes,
+    }  # fmt: skip
+
+
+def test_the_exam_is_in_every_form_of_the_report() -> None:
+    """Sentence, table, chart, cases and comparison; the chart tells right from wrong."""
+    document = journal(exam=exam())
+    text = markdown(document)
+    assert "- alert exam: failed, 33% right: SagaStuck fired" in text
+    assert "| SloBurnFast | kill it | 6.5 s | 20.0 s | in time, inhibited in Alertmanager |" in text
+    assert "| SagaStuck | - | from 20.0 s on |" in text
+    html = page(document)
+    assert "<h2>Alert exam</h2>" in html
+    chart = ElementTree.fromstring(timeline(ours_of(document)))
+    kinds = [part.get("class", "") for part in chart.iter()]
+    assert [kinds.count(one) for one in ("alert right", "alert wrong", "unseen", "fault")] == [
+        1, 1, 1, 1,
+    ]  # fmt: skip
+    suite = ElementTree.fromstring(junit(document))
+    assert (suite.get("failures"), suite.get("skipped")) == ("0", "2"), "it is not required"
+    required = ElementTree.fromstring(junit(journal(exam=exam(required=True))))
+    assert required.get("failures") == "2"
+    found = {name: (one, other) for name, one, other in rows(document, journal())}
+    assert found["alert exam"] == ("failed, 33% right", "-")
+    assert found["SloBurnFast fired after"] == ("6.5 s (in time)", "-")
+
+
+def test_an_exam_that_was_not_sat_is_said_and_fails_no_build() -> None:
+    """Unknown, with what to do; and a journal from before there were exams is still rendered."""
+    told = "the alert exam was not sat: start the lab with --observe"
+    missing = {"sat": False, "required": False, "result": "unknown", "score": None,
+               "reasons": [told]}  # fmt: skip
+    document = journal(exam=missing)
+    assert f"- alert exam: unknown: {told}" in markdown(document)
+    assert told in page(document)
+    assert ElementTree.fromstring(junit(document)).get("skipped") == "1"
+    assert timeline(ours_of(document)) == ""
+    assert "alert exam" not in markdown(journal()) + page(journal()).lower()
+
+
+def test_junk_in_an_alert_breaks_no_form() -> None:
+    """Names of alerts come from rules that anybody may have written."""
+    found = exam()
+    found["firings"][0]["name"] = found["rows"][0]["name"] = found["reasons"][0] = EVIL
+    document = journal(exam=found)
+    assert "<script" not in page(document)
+    ElementTree.fromstring(junit(document))

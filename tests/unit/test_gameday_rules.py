@@ -44,6 +44,11 @@ GOOD = Findings(
         ({"audit": "unknown", "audit_detail": "no rest"}, "inconclusive", "no rest"),
         ({"accepted": 49}, "inconclusive", "only 49"),
         ({"accepted": 50}, "passed", ""),
+        ({"exam": "passed"}, "passed", ""),
+        ({"exam": "failed", "exam_detail": "X is late"}, "failed", "exam was failed: X is late"),
+        ({"exam": "unknown", "exam_detail": "not sat"}, "inconclusive", "no result: not sat"),
+        ({"exam": "failed", "aborted": "guard: x"}, "aborted", "guard: x"),
+        ({"exam": "failed", "faults": ()}, "inconclusive", "nothing was broken"),
     ],
 )
 def test_one_finding_decides(change: dict[str, object], word: str, reason: str) -> None:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from app.settings import load_settings
+from chaos.lab.cli import make_plan
 from chaos.lab.process import LabError
 from chaos.observe import programs
 from chaos.observe.install import install
@@ -104,8 +106,11 @@ mkdir -p "$3/usr/bin"
 for name in {names}; do
   says=$name; [ $name = prometheus-alertmanager ] && says=alertmanager
   printf '#!/bin/sh\\necho "%s, version 2.42.0"\\n' $says > "$3/usr/bin/$name"
+  echo '# /usr/share/prometheus/alertmanager' >> "$3/usr/bin/$name"
   chmod +x "$3/usr/bin/$name"
 done
+mkdir -p "$3/usr/share/prometheus/alertmanager"
+echo a template > "$3/usr/share/prometheus/alertmanager/default.tmpl"
 """
 
 
@@ -125,22 +130,64 @@ def test_packages_are_unpacked_with_lists_of_its_own(
 ) -> None:
     """Where the machine's package lists are missing, lists are fetched beside the download."""
     fake_apt(places, " ".join(programs.PROGRAMS))
-    install(tmp_path / "share" / "bin", report=lambda _: None)
-    assert {file.name for file in (tmp_path / "share" / "bin").iterdir()} == set(programs.PROGRAMS)
-    assert [file.name for file in (tmp_path / "share").iterdir()] == ["bin"], "nothing else is left"
+    target = tmp_path / "share" / "observe"
+    install(target, report=lambda _: None)
+    assert {file.name for file in (target / "bin").iterdir()} == set(programs.PROGRAMS)
+    template = target / "share" / "prometheus" / "alertmanager" / "default.tmpl"
+    assert template.read_text() == "a template\n"
+    alertmanager = (target / "bin" / "prometheus-alertmanager").read_text()
+    assert "/usr/share/prometheus" not in alertmanager
+    sought = alertmanager.splitlines()[-1].removeprefix("# ")
+    assert (target / sought / "default.tmpl").resolve() == template.resolve()
+    assert [file.name for file in target.parent.iterdir()] == ["observe"], "nothing else is left"
 
 
 def test_half_a_package_installs_nothing(places: dict[str, Path], tmp_path: Path) -> None:
     """All programs or none: what was there before stays."""
     fake_apt(places, "prometheus promtool amtool")
-    target = tmp_path / "share" / "bin"
-    program(target / "prometheus", GOOD)
+    target = tmp_path / "share" / "observe"
+    program(target / "bin" / "prometheus", GOOD)
     with pytest.raises(LabError, match="no program prometheus-alertmanager"):
         install(target, report=lambda _: None)
-    assert [file.name for file in target.iterdir()] == ["prometheus"]
+    assert [file.name for file in (target / "bin").iterdir()] == ["prometheus"]
 
 
 def test_a_machine_without_apt_is_told_what_to_do(places: dict[str, Path], tmp_path: Path) -> None:
     """Elsewhere the message says how to get the programs by hand."""
     with pytest.raises(NotInstalled, match=r"no apt-get and dpkg.*observe_bin_dir"):
         install(tmp_path / "bin", report=lambda _: None)
+
+
+def all_programs(places: dict[str, Path], *, promtool: str = "promtool, version 2.42.0") -> None:
+    """Programs that only tell their versions; promtool ends with 1 when it is to check rules."""
+    program(places["setting"] / "prometheus", GOOD)
+    says = "alertmanager, version 0.25.0"
+    program(places["setting"] / "prometheus-alertmanager", says)
+    tool = places["setting"] / "promtool"
+    tool.write_text(
+        f"#!/bin/sh\n[ $1 = --version ] && {{ echo '{promtool}'; exit 0; }}\n"
+        "echo '  FAILED:' >&2; echo 'a.yml: 3:7: parse error' >&2; exit 1\n"
+    )
+    tool.chmod(0o755)
+
+
+def test_a_lab_that_cannot_be_observed_is_refused_before_anything_starts(
+    places: dict[str, Path], tmp_path: Path
+) -> None:
+    """Without the programs there is no plan; without --observe nobody looks for them."""
+    assert make_plan(load_settings(lab_dir=tmp_path)).observe is None
+    with pytest.raises(NotInstalled, match=r"no prometheus >= 2\.40"):
+        make_plan(load_settings(lab_dir=tmp_path, lab_observe=True))
+
+
+def test_rules_that_prometheus_would_refuse_are_refused_before(
+    places: dict[str, Path], tmp_path: Path
+) -> None:
+    """A directory without rules, and a rule that promtool does not take: one line each."""
+    all_programs(places)
+    wanted = {"lab_dir": tmp_path, "lab_observe": True, "observe_rules_dir": str(tmp_path)}
+    with pytest.raises(LabError, match="there are no rules"):
+        make_plan(load_settings(**wanted))  # type: ignore[arg-type]
+    (tmp_path / "a.yml").write_text("groups: [")
+    with pytest.raises(LabError, match=r"a\.yml: 3:7: parse error"):
+        make_plan(load_settings(**wanted))  # type: ignore[arg-type]

@@ -10,6 +10,8 @@ WIDTH, HEIGHT = 960, 190
 LEFT, RIGHT, TOP, BOTTOM = 56, 12, 26, 24
 POINTS_MAX = 600
 STEPS = (1, 2, 2.5, 5, 10)
+LANE = 20
+LANES_MAX = 20
 PHASE_MIN_PX = 62
 """A phase narrower than its name gets no name."""
 
@@ -61,6 +63,62 @@ def charts(ours: Mapping[str, Any]) -> list[str]:
     return [_svg(chart, ours, samples, end_s) for chart in CHARTS]
 
 
+def timeline(ours: Mapping[str, Any]) -> str:
+    """Which alert fired when, a lane each, expected ones first; empty when none did."""
+    exam = ours.get("exam") or {}
+    firings = exam.get("firings") or ()
+    expected = [one["name"] for one in exam.get("rows", ())]
+    wrong = {one["name"] for one in exam.get("wrong", ())}
+    names = list(dict.fromkeys([*expected, *(one["name"] for one in firings)]))[:LANES_MAX]
+    if not names:
+        return ""
+    samples = ours["samples"]
+    seen = [one["until_s"] or one["from_s"] for one in firings]
+    end_s = max([samples[-1]["at_s"] if samples else 1.0, *seen, 1.0])
+    height = TOP + LANE * len(names) + BOTTOM
+    parts = [
+        f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="Alerts">',
+        *_bands(ours["faults"], end_s, height),
+        *_unseen(exam.get("gaps") or (), end_s, height),
+        *_times(end_s, height),
+        f'<text class="title" x="{LEFT}" y="15">Alerts that fired</text>',
+    ]
+    for number, name in enumerate(names):
+        y = TOP + LANE * number
+        kind = "right" if name in expected else "wrong" if name in wrong else "other"
+        parts.append(f'<path class="grid" d="M{LEFT} {y + LANE}H{WIDTH - RIGHT}"/>')
+        parts += _lane(firings, name, kind, y, end_s)
+        parts.append(f'<text class="lane" x="{LEFT + 4}" y="{y + 14}">{escape(name)}</text>')
+    return "\n".join([*parts, "</svg>"])
+
+
+def _lane(
+    firings: Sequence[Mapping[str, Any]], name: str, kind: str, y: float, end_s: float
+) -> Iterator[str]:
+    for one in firings:
+        if one["name"] != name:
+            continue
+        x = _x(one["from_s"], end_s)
+        width = max(2.0, _x(end_s if one["until_s"] is None else one["until_s"], end_s) - x)
+        until = "still firing" if one["until_s"] is None else f"to {one['until_s']:.1f} s"
+        told = escape(f"{name} from {one['from_s']:.1f} s, {until}")
+        yield (
+            f'<rect class="alert {kind}" x="{x:.1f}" y="{y + 3}" width="{width:.1f}"'
+            f' height="{LANE - 6}"><title>{told}</title></rect>'
+        )
+
+
+def _unseen(gaps: Sequence[Mapping[str, Any]], end_s: float, height: int) -> Iterator[str]:
+    """Where Prometheus saw nothing."""
+    for one in gaps:
+        x = _x(one["from_s"], end_s)
+        yield (
+            f'<rect class="unseen" x="{x:.1f}" y="{TOP}"'
+            f' width="{max(2.0, _x(one["until_s"], end_s) - x):.1f}"'
+            f' height="{height - TOP - BOTTOM}"><title>nothing was seen</title></rect>'
+        )
+
+
 def thinned(samples: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
     """At most POINTS_MAX samples, the bad ones among those kept."""
     step = -(-len(samples) // POINTS_MAX)
@@ -77,7 +135,7 @@ def _svg(
     highest = nice(max(values) or 1.0)
     parts = [
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(chart.title)}">',
-        *_bands(ours["faults"], end_s),
+        *_bands(ours["faults"], end_s, HEIGHT),
         *_guard_marks(samples, end_s),
         *_axes(highest, end_s, chart.unit),
         *_phases(ours["phases"], end_s),
@@ -106,7 +164,7 @@ def _line(line: Series, samples: Sequence[Mapping[str, Any]], highest: float, en
     return f'<path class="line {line.kind}" d="{"".join(path)}"/>'
 
 
-def _bands(faults: Sequence[Mapping[str, Any]], end_s: float) -> Iterator[str]:
+def _bands(faults: Sequence[Mapping[str, Any]], end_s: float, height: int) -> Iterator[str]:
     """Each fault from its beginning to its end; a momentary one is a thin band."""
     for one in faults:
         if one["outcome"] == "called off":
@@ -116,7 +174,7 @@ def _bands(faults: Sequence[Mapping[str, Any]], end_s: float) -> Iterator[str]:
         told = f"{one['fault']} {one['target']}, {one['outcome']}"
         yield (
             f'<rect class="fault" x="{x:.1f}" y="{TOP}" width="{width:.1f}"'
-            f' height="{HEIGHT - TOP - BOTTOM}"><title>{escape(told)}</title></rect>'
+            f' height="{height - TOP - BOTTOM}"><title>{escape(told)}</title></rect>'
         )
 
 
@@ -136,10 +194,14 @@ def _axes(highest: float, end_s: float, unit: str) -> Iterator[str]:
         y = _y(value, highest)
         yield f'<path class="grid" d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}"/>'
         yield f'<text class="y" x="{LEFT - 6}" y="{y + 4:.1f}">{value:g}{unit}</text>'
+    yield from _times(end_s, HEIGHT)
+
+
+def _times(end_s: float, height: int) -> Iterator[str]:
     step = nice(end_s / 8)
     for number in range(int(end_s / step) + 1):
         x = _x(number * step, end_s)
-        yield f'<text class="x" x="{x:.1f}" y="{HEIGHT - 6}">{number * step:g} s</text>'
+        yield f'<text class="x" x="{x:.1f}" y="{height - 6}">{number * step:g} s</text>'
 
 
 def _phases(phases: Sequence[Mapping[str, Any]], end_s: float) -> Iterator[str]:

@@ -36,6 +36,16 @@ def _figures(journal: Journal) -> dict[str, str]:
             f"{name}: p95": p95,
             f"{name}: most under way": most,
         }
+    if exam := facts.exam_of(journal):
+        score = "" if exam["score"] is None else f", {exam['score']:.0%} right"
+        found["alert exam"] = f"{exam['result']}{score}"
+        for one in exam.get("rows", ()):
+            took = one["detection_s"]
+            found[f"{one['name']} fired after"] = (
+                one["answer"] if took is None else f"{took:.1f} s ({one['answer']})"
+            )
+        for one in exam.get("wrong", ()):
+            found[f"{one['name']} fired wrongly"] = f"at {one['from_s']:.1f} s"
     for when, fault, target, outcome, recovered, _ in facts.fault_rows(journal):
         del when
         found[f"{fault} at {target}"] = f"{outcome}, works again after {recovered}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from chaos.gameday.alerts import sentence as sentence_of_exam
 from chaos.gameday.measure import quantile
 
 Journal = Mapping[str, Any]
@@ -120,3 +121,53 @@ def load_sentence(journal: Journal) -> str:
         f"{load['sent']:,} orders sent at {knobs['rate_per_s']:g}/s, {load['accepted']:,} accepted;"
         f" at least {load['orders_min']:,} are needed"
     )
+
+
+def exam_of(journal: Journal) -> Mapping[str, Any]:
+    """The alert exam; empty when the lab had no Prometheus and nothing was asked, or long ago."""
+    found: Mapping[str, Any] = ours_of(journal).get("exam") or {}
+    return found
+
+
+def exam_sentence(journal: Journal) -> str:
+    """The exam's result in one line; empty without an exam."""
+    found = exam_of(journal)
+    told = sentence_of_exam(found)
+    return f"{told} (required)" if found.get("required") else told
+
+
+EXAM_HEAD = ("alert", "asked of", "fired after", "allowed", "", "stopped after", "allowed", "")
+
+
+def exam_rows(journal: Journal) -> list[tuple[str, ...]]:
+    """Each expected alert: its fault, when it fired and stopped, and what was allowed; then what
+    fired and was not expected.
+    """
+    found = exam_of(journal)
+    rows: list[tuple[str, ...]] = []
+    for one in found.get("rows", ()):
+        answer = f"{one['answer']} ({one['why']})" if one["why"] else one["answer"]
+        if one["alertmanager"] == "inhibited":
+            answer += ", inhibited in Alertmanager"
+        rows.append(
+            (
+                one["name"],
+                one["fault"],
+                _seconds(one["detection_s"]),
+                _seconds(one["within_s"]),
+                answer,
+                _seconds(one["resolved_after_s"]),
+                _seconds(one["resolves_within_s"]),
+                one["ending"],
+            )
+        )
+    for one in found.get("wrong", ()):
+        when = f"from {one['from_s']:.1f} s on"
+        until = "-" if one["until_s"] is None else f"until {one['until_s']:.1f} s"
+        told = "must stay silent" if one["forbidden"] else "wrong: nobody expected it"
+        rows.append((one["name"], "-", when, "-", told, until, "-", ""))
+    return rows
+
+
+def _seconds(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f} s"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 from xml.etree import ElementTree
 
@@ -19,6 +20,8 @@ def junit(journal: Journal) -> str:
         problem = None if outcome == "proved" else ("error", f"{outcome}: {detail}")
         _case(suite, f"{fault} {target} {when}".replace("  ", " "), problem)
     _case(suite, "steady state after", _steady(steady.get("after")))
+    for name, problem in _exam(journal):
+        _case(suite, name, problem)
     audit = ours["audit"]
     kind = "failure" if audit.get("result") == "violated" else "error"
     holds = audit.get("result") == "holds"
@@ -31,6 +34,33 @@ def junit(journal: Journal) -> str:
         suite.set(name, str(len(suite.findall(f"testcase/{tag}"))))
     ElementTree.indent(suite)
     return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def _exam(journal: Journal) -> Iterator[tuple[str, tuple[str, str] | None]]:
+    """A case per question of the alert exam; one that is not required fails no build."""
+    found = facts.exam_of(journal)
+    if not found:
+        return
+    if not found["sat"]:
+        kind = "error" if found["required"] else "skipped"
+        yield "alert exam", (kind, "; ".join(found["reasons"]))
+        return
+    for one in found["rows"]:
+        asked = [("fires", one["answer"]), ("stops", one["ending"])]
+        for what, answer in asked:
+            if answer != "not asked":
+                yield f"alert {one['name']} {what}", _marked(answer, one["why"], found["required"])
+    for one in found["wrong"]:
+        yield f"alert {one['name']} stays silent", _marked("fired", "", found["required"])
+
+
+def _marked(answer: str, why: str, required: bool) -> tuple[str, str] | None:
+    if answer == "in time":
+        return None
+    told = f"{answer}: {why}" if why else answer
+    if not required:
+        return ("skipped", f"{told} (the exam is not required)")
+    return ("error" if answer == "unknown" else "failure", told)
 
 
 def _case(suite: ElementTree.Element, name: str, problem: tuple[str, str] | None) -> None:

@@ -25,6 +25,7 @@ def markdown(journal: Journal) -> str:
         f"- load: {facts.load_sentence(journal)}",
         f"- guard: {facts.guard_sentence(journal)}",
         f"- audit: {facts.audit_sentence(journal)}",
+        *([f"- alert exam: {told}"] if (told := facts.exam_sentence(journal)) else []),
         f"- again: `{ours['repeat']}`",
         "",
         "## What was broken",
@@ -34,6 +35,7 @@ def markdown(journal: Journal) -> str:
             facts.fault_rows(journal),
         ),
         "",
+        *_exam(journal),
         "## Steady state",
         "",
         *table(("probe", "tolerated", "before", "after"), facts.probe_rows(journal)),
@@ -46,6 +48,11 @@ def markdown(journal: Journal) -> str:
         "",
     ]
     return "\n".join(parts)
+
+
+def _exam(journal: Journal) -> list[str]:
+    rows = facts.exam_rows(journal)
+    return ["## Alert exam", "", *table(facts.EXAM_HEAD, rows), ""] if rows else []
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

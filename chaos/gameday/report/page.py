@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from chaos.auditor.report.text import clock
 from chaos.gameday.report import facts
-from chaos.gameday.report.charts import charts
+from chaos.gameday.report.charts import charts, timeline
 from chaos.gameday.report.facts import Journal
 
 
@@ -21,6 +21,7 @@ def page(journal: Journal) -> str:
         ours=ours,
         facts=facts,
         audit=ours["audit"],
+        timeline=Markup(timeline(ours)),  # noqa: S704 (likewise)
         charts=[Markup(one) for one in charts(ours)],  # noqa: S704 (charts escapes what it shows)
         clock=clock,
     )

@@ -1,0 +1,93 @@
+"""What `symphony up --observe` starts, decided before anything is started."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from app.settings import Settings
+from chaos.lab.process import LabError
+from chaos.observe.programs import find
+
+RULES = Path(__file__).parents[2] / "docker" / "prometheus" / "rules-lab"
+"""The generated rules of a lab: their windows are divided by SLO_TIME_SCALE."""
+SLO_TIME_SCALE = 60
+CHECK_S = 30.0
+LOOKBACK_INTERVALS = 5
+LOOKBACK_MIN_S = 5.0
+
+
+class Observe(msgspec.Struct, frozen=True, kw_only=True):
+    """Prometheus and Alertmanager of one lab. Ports that are 0 are chosen free."""
+
+    prometheus: Path
+    alertmanager: Path
+    rules: list[str]
+    prometheus_port: int = 0
+    alertmanager_port: int = 0
+    scrape_interval_s: float = 1.0
+    retention_h: float = 24.0
+    disk_max_mb: int = 512
+    memory_max_mb: int = 256
+    samples_max: int = 20_000
+
+    @property
+    def lookback_s(self) -> float:
+        """How long a sample counts as the present value; then the figure is unknown."""
+        return max(LOOKBACK_MIN_S, LOOKBACK_INTERVALS * self.scrape_interval_s)
+
+
+def observe_of(
+    settings: Settings, *, prometheus_port: int = 0, alertmanager_port: int = 0
+) -> Observe:
+    """What to start under these settings; starts nothing.
+
+    Raises LabError when a program is missing or a rule file cannot be used.
+    """
+    programs = {name: find(name) for name in ("prometheus", "promtool", "prometheus-alertmanager")}
+    rules = rule_files(Path(settings.observe_rules_dir) if settings.observe_rules_dir else RULES)
+    check_rules(programs["promtool"], rules)
+    return Observe(
+        prometheus=programs["prometheus"],
+        alertmanager=programs["prometheus-alertmanager"],
+        rules=[str(path) for path in rules],
+        prometheus_port=prometheus_port,
+        alertmanager_port=alertmanager_port,
+        scrape_interval_s=settings.observe_scrape_interval_s,
+        retention_h=settings.observe_retention_h,
+        disk_max_mb=settings.observe_disk_max_mb,
+        memory_max_mb=settings.observe_memory_max_mb,
+        samples_max=settings.observe_samples_max,
+    )
+
+
+def rule_files(directory: Path) -> list[Path]:
+    """The rule files of a directory, in order. Raises LabError when there are none."""
+    found = sorted(directory.absolute().glob("*.yml"))
+    if not found:
+        raise LabError(
+            f"there are no rules (*.yml) in {directory}: name a directory that has some in the"
+            " setting observe_rules_dir, or leave it empty for the generated ones"
+        )
+    return found
+
+
+def check_rules(promtool: Path, files: Sequence[Path]) -> None:
+    """Raise LabError with the first mistake that promtool finds in these files."""
+    try:
+        done = subprocess.run(
+            [promtool, "check", "rules", *files],
+            capture_output=True,
+            text=True,
+            timeout=CHECK_S,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise LabError(f"the rules cannot be checked: {error}") from None
+    if done.returncode:
+        said = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+        wrong = [line for line in said if line != "FAILED:"] or ["promtool said nothing"]
+        raise LabError(f"Prometheus would refuse these rules: {wrong[0]}")
