@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Sequence
 from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from app.delivery.app import App
 
 REPORT_S = 1.0
+_COMMITS = "commits"
 
 
 class PartitionReport(NamedTuple):
@@ -42,7 +45,7 @@ class Reporter:
         self._topics = frozenset(topics)
         self._state = state
         self._progress = Progress()
-        self._shown: set[TP] = set()
+        self._shown: set[str] = set()
         self._guarded: dict[str, int] = {}
 
     def partitions(self) -> list[PartitionReport]:
@@ -77,26 +80,43 @@ class Reporter:
         }
 
     def refresh(self) -> None:
-        """Bring the gauges up to date; series of revoked partitions go away."""
+        """Bring the gauges up to date; what belongs to revoked partitions goes away."""
         view = self._state.view()
-        reports = self.partitions()
-        for one in reports:
-            labels = (self._name, one.topic, str(one.partition))
-            metrics.LAG.child(*labels).set(one.lag_records or 0)
-            metrics.WATERMARK_AGE.child(*labels).set(one.watermark_age_s)
-            one_of(metrics.BATCH_STATE, labels, metrics.BATCH_STATES, view.state)
-            one_of(metrics.HELD, labels, metrics.HOLD_REASONS, view.reason)
+        one_of(metrics.BATCH_STATE, (self._name,), metrics.BATCH_STATES, view.state)
+        one_of(metrics.HELD, (self._name,), metrics.HOLD_REASONS, view.reason)
+        by_topic: dict[str, list[PartitionReport]] = defaultdict(list)
+        for one in self.partitions():
+            by_topic[one.topic].append(one)
+        for topic, listed in by_topic.items():
+            self._show_topic(topic, listed)
+        for topic in self._shown - by_topic.keys():
+            metrics.LAG.forget(self._name, topic)
+            metrics.WATERMARK_AGE.forget(self._name, topic)
+        self._shown = set(by_topic)
+        self._show_commits([one for listed in by_topic.values() for one in listed])
         for action, count in self._app.consumer.positions.stat.items():
             seen = self._guarded.get(action, 0)
             metrics.POSITION_GUARD.child(self._name, action).inc(count - seen)
             self._guarded[action] = count
-        now = {TP(one.topic, one.partition) for one in reports}
-        for tp in self._shown - now:
-            labels = (self._name, tp.topic, str(tp.partition))
-            metrics.LAG.forget(*labels)
-            metrics.WATERMARK_AGE.forget(*labels)
-            for state in metrics.BATCH_STATES:
-                metrics.BATCH_STATE.forget(*labels, state)
-            for reason in metrics.HOLD_REASONS:
-                metrics.HELD.forget(*labels, reason)
-        self._shown = now
+
+    def _show_topic(self, topic: str, listed: Sequence[PartitionReport]) -> None:
+        """A partition whose end is not known makes the topic's lag unknown."""
+        lags = [one.lag_records for one in listed if one.lag_records is not None]
+        if len(lags) == len(listed):
+            metrics.LAG.child(self._name, topic).set(sum(lags))
+        else:
+            metrics.LAG.forget(self._name, topic)
+        oldest_s = max(one.watermark_age_s for one in listed)
+        metrics.WATERMARK_AGE.child(self._name, topic).set(oldest_s)
+
+    def _show_commits(self, listed: Sequence[PartitionReport]) -> None:
+        if not listed:
+            metrics.COMMIT_AGE.forget(self._name)
+            return
+        age_s = 0.0
+        if any(one.watermark > max(0, one.committed) for one in listed):
+            committed = (self._app.consumer.epoch, sum(one.committed for one in listed))
+            age_s = self._progress.stands_s(_COMMITS, committed, monotonic())
+        else:
+            self._progress.moved(_COMMITS)
+        metrics.COMMIT_AGE.child(self._name).set(round(age_s, 3))

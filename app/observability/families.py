@@ -7,7 +7,7 @@ It does not serve or push anything: see `app.observability.health` and `render` 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Generic, Literal, TypeVar
 
 import prometheus_client
@@ -32,14 +32,17 @@ class Family(Generic[Series]):
     `name` is the exposed name (a counter's ends in `_total`, units are in the name); `labels` is
     the ordered tuple of label names; `meaning` is the help text and the reference page's text.
     Label values must be bounded: never an order id, a customer or an error message.
+
+    A gauge without labels is exposed from its first `child()` on, and not at all by a worker that
+    never sets it: the 0 of a role that does not know would look like good news.
     """
 
-    __slots__ = ("_children", "_parent", "buckets", "kind", "labels", "meaning", "name")
+    __slots__ = ("_children", "_make", "_parent", "buckets", "kind", "labels", "meaning", "name")
 
     def __init__(
         self,
         kind: Kind,
-        parent: Series,
+        make: Callable[[], Series],
         name: str,
         labels: tuple[str, ...],
         meaning: str,
@@ -52,7 +55,8 @@ class Family(Generic[Series]):
         self.labels = labels
         self.meaning = meaning
         self.buckets = tuple(buckets)
-        self._parent: Series = parent
+        self._make: Callable[[], Series] = make
+        self._parent: Series | None = make() if labels or kind != "gauge" else None
         self._children: dict[tuple[str, ...], Series] = {}
         CATALOGUE[name] = self
 
@@ -60,6 +64,8 @@ class Family(Generic[Series]):
         """Return the series for `values`, one per label in order; created on first use."""
         found = self._children.get(values)
         if found is None:
+            if self._parent is None:
+                self._parent = self._make()
             found = self._parent.labels(*values) if self.labels else self._parent
             self._children[values] = found
         return found
@@ -67,32 +73,55 @@ class Family(Generic[Series]):
     def forget(self, *values: str) -> None:
         """Remove the series for `values`, or all whose leading labels equal them.
 
-        Used when a partition is revoked: a gauge that nobody updates would lie.
+        Used when nobody knows any more, as when a partition is revoked: a gauge that is not updated
+        would lie.
         """
         for key in [key for key in self._children if key[: len(values)] == values]:
-            del self._children[key]
+            found = self._children.pop(key)
             if self.labels:
-                self._parent.remove(*key)
+                found_in = self._parent
+                assert found_in is not None, "a child has a parent"
+                found_in.remove(*key)
+            elif self.kind == "gauge":
+                REGISTRY.unregister(found)
+                self._parent = None
 
 
 def counter(name: str, meaning: str, *labels: str) -> Family[Counter]:
     """Declare a monotone count; `name` must end in `_total`."""
     if not name.endswith("_total"):
         raise ValueError(f"counter {name} must end in _total")
-    return Family(
-        "counter", Counter(name, meaning, labels, registry=REGISTRY), name, labels, meaning
-    )
+
+    def make() -> Counter:
+        return Counter(name, meaning, labels, registry=REGISTRY)
+
+    return Family("counter", make, name, labels, meaning)
 
 
 def gauge(name: str, meaning: str, *labels: str) -> Family[Gauge]:
     """Declare a value that goes up and down."""
-    return Family("gauge", Gauge(name, meaning, labels, registry=REGISTRY), name, labels, meaning)
+
+    def make() -> Gauge:
+        return Gauge(name, meaning, labels, registry=REGISTRY)
+
+    return Family("gauge", make, name, labels, meaning)
 
 
 def histogram(name: str, meaning: str, *labels: str, buckets: Sequence[float]) -> Family[Histogram]:
     """Declare a distribution with explicit upper bounds (in the unit that ends `name`)."""
-    parent = Histogram(name, meaning, labels, registry=REGISTRY, buckets=buckets)
-    return Family("histogram", parent, name, labels, meaning, buckets)
+
+    def make() -> Histogram:
+        return Histogram(name, meaning, labels, registry=REGISTRY, buckets=buckets)
+
+    return Family("histogram", make, name, labels, meaning, buckets)
+
+
+def exemplar(trace_id: str) -> dict[str, str] | None:
+    """What `observe` and `inc` take as their exemplar: the trace to look at, if it was sampled.
+
+    `trace_id` is empty when it was not. Only OpenMetrics shows exemplars.
+    """
+    return {"trace_id": trace_id} if trace_id else None
 
 
 def one_of(

@@ -169,7 +169,7 @@ class InForce:
             return f"{type(error).__name__}: {error}"
         timer = self._later(left_s, lambda: self._expire(rule))
         self._held[rule.id] = Held(rule, hits, active, timer)
-        metrics.CHAOS_RULES.child(rule.fault).inc()
+        metrics.FAULT_ACTIVE.child(rule.fault).inc()
         log.warning("chaos.rule_on", rule=rule.id, fault=rule.fault, left_s=round(left_s, 3))
         return ""
 
@@ -190,7 +190,7 @@ class InForce:
         except Exception as error:
             log.error("chaos.rule_stuck", rule=rule_id, fault=held.rule.fault, error=error)
         self._ended.append(held)
-        metrics.CHAOS_RULES.child(held.rule.fault).dec()
+        metrics.FAULT_ACTIVE.child(held.rule.fault).dec()
         log.warning("chaos.rule_off", rule=rule_id, why=why, struck=held.hits.struck)
 
     def _left_s(self, rule: Rule) -> float:
