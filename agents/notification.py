@@ -55,17 +55,22 @@ class Notifications:
                 wanted.setdefault(notice.id, (notice, event.event_id))
         known = await notifications.claim(tx, wanted, now)
         return [
-            self._begun(event, notice, known) for event, notice in zip(events, told, strict=True)
+            self._begun(tx, event, notice, known)
+            for event, notice in zip(events, told, strict=True)
         ]
 
     def _begun(
-        self, event: Event, notice: Notice | None, known: dict[str, notifications.Known]
+        self,
+        tx: Transaction,
+        event: Event,
+        notice: Notice | None,
+        known: dict[str, notifications.Known],
     ) -> Applied | Call:
         if notice is None:
             return Applied()
         recorded = known[notice.id]
         if recorded.status == notifications.SENT or recorded.event_id != event.event_id:
-            metrics.NOTIFICATIONS.child(notice.kind, "repeated").inc()
+            tx.after_commit(metrics.NOTIFICATIONS.child(notice.kind, "repeated").inc)
             return Applied()
         at = datetime.fromtimestamp(event.record.timestamp / 1000, UTC)
         return Call(Message(*notice, at=at))
@@ -84,13 +89,17 @@ class Notifications:
         taken = [reply.request for reply in replies if not isinstance(reply.result, SymphonyError)]
         if taken:
             notifications.sent(tx, sorted(message.id for message in taken), now)
-        for message in taken:
-            metrics.NOTIFICATIONS.child(message.kind, "sent").inc()
-            metrics.NOTIFICATION_LAG.child().observe(max(0.0, (now - message.at).total_seconds()))
+        tx.after_commit(lambda: _count_sent(taken, now))
         return [
             Retry(reply.result) if isinstance(reply.result, SymphonyError) else Applied()
             for reply in replies
         ]
+
+
+def _count_sent(taken: Sequence[Message], now: datetime) -> None:
+    for message in taken:
+        metrics.NOTIFICATIONS.child(message.kind, "sent").inc()
+        metrics.NOTIFICATION_LAG.child().observe(max(0.0, (now - message.at).total_seconds()))
 
 
 def register(app: App) -> None:

@@ -33,6 +33,7 @@ from app.failpoints import failpoint
 from app.messages import Cause, Output, emit, unpack
 from app.messages.deadletter import redriven
 from app.observability import metrics
+from app.observability.families import exemplar, sampled_trace_id
 from app.topics import (
     CATALOGUE,
     INVENTORY_RESULT,
@@ -99,7 +100,7 @@ class Orchestrator:
         }
         partitions = {one: listed[0].partition for one, listed in by_order.items()}
         moves = await self._move(tx, by_order, known, partitions, now)
-        return self._results(events, by_order, moves, now)
+        return self._results(tx, events, by_order, moves, now)
 
     async def restore(self, tx: Transaction, events: Sequence[Event]) -> list[tuple[Write, ...]]:
         """Working copies of the orders of `events`, as PostgreSQL has them."""
@@ -198,6 +199,7 @@ class Orchestrator:
 
     def _results(
         self,
+        tx: Transaction,
         events: Sequence[Event],
         by_order: Mapping[str, Sequence[Event]],
         moves: Mapping[str, Moved],
@@ -209,13 +211,14 @@ class Orchestrator:
             for event, decision in zip(listed, move.decisions, strict=True):
                 match decision:
                     case domain.Illegal(reason):
-                        metrics.SAGA_ILLEGAL.child(move.saga.state if move.saga else "none").inc()
+                        if len(events) == 1 and not tx.guessing:  # else it is tried again, alone
+                            metrics.SAGA_ILLEGAL.child(_state_of(move.saga)).inc()
                         raise Poison("illegal_transition", reason)
                     case domain.Ignored(reason):
-                        metrics.SAGA_IGNORED.child(reason).inc()
+                        tx.after_commit(metrics.SAGA_IGNORED.child(reason).inc)
                         applied[id(event)] = Applied()
                     case domain.Applied():
-                        applied[id(event)] = Applied(self._outputs(event, decision, now))
+                        applied[id(event)] = Applied(self._outputs(tx, event, decision, now))
             if body is not None:
                 last = applied[id(listed[-1])]
                 write = Write(sagas.NAME, listed[-1].key, body)
@@ -223,7 +226,7 @@ class Orchestrator:
         return [applied[id(event)] for event in events]
 
     def _outputs(
-        self, event: SagaEvent, decision: domain.Applied, now: datetime
+        self, tx: Transaction, event: SagaEvent, decision: domain.Applied, now: datetime
     ) -> tuple[Output, ...]:
         """Commands under their own ids, then what the order's status became.
 
@@ -257,7 +260,7 @@ class Orchestrator:
                     source=self._source,
                 )
             )
-        _count(decision, now)
+        tx.after_commit(lambda: _count(decision, now, cause.traceparent))
         return tuple(outputs)
 
     def _topic_of(self, name: str, order_id: str) -> TopicSpec:
@@ -325,17 +328,20 @@ class Orchestrator:
                 timers[saga.order_id], known[saga.order_id] = [domain.timeout(saga)], saga
         if timers:
             moves = await self._move(tx, timers, known, dict.fromkeys(timers, partition), now)
-            ticked += [self._fired(one, timers[one][0], moves[one], now) for one in timers]
+            ticked += [self._fired(tx, one, timers[one][0], moves[one], now) for one in timers]
         return ticked + await self._idle(tx, partition, now)
 
-    def _fired(self, order_id: str, timer: SagaEvent, moved: Moved, now: datetime) -> Ticked:
+    def _fired(
+        self, tx: Transaction, order_id: str, timer: SagaEvent, moved: Moved, now: datetime
+    ) -> Ticked:
         key, decision = order_id.encode(), moved.move.decisions[0]
         writes = (Write(sagas.NAME, key, moved.body),)
         if not isinstance(decision, domain.Applied):
             return Ticked("", key, Applied((), writes))
         for command in decision.commands:
-            metrics.SAGA_REDRIVES.child(command.topic, "timeout").inc()
-        return Ticked(timer.event_id, key, Applied(self._outputs(timer, decision, now), writes))
+            tx.after_commit(metrics.SAGA_REDRIVES.child(command.topic, "timeout").inc)
+        outputs = self._outputs(tx, timer, decision, now)
+        return Ticked(timer.event_id, key, Applied(outputs, writes))
 
     async def _idle(self, tx: Transaction, partition: int, now: datetime) -> list[Ticked]:
         """Re-drive from PostgreSQL what has not moved for long, whatever the table says."""
@@ -347,9 +353,9 @@ class Orchestrator:
         if stored:
             rows.touch(tx, [one.order_id for one in stored], now)
             await failpoint("orchestrator.after_idle")
-        return [self._redriven(from_bytes(one.body), now) for one in stored]
+        return [self._redriven(tx, from_bytes(one.body), now) for one in stored]
 
-    def _redriven(self, saga: Saga, now: datetime) -> Ticked:
+    def _redriven(self, tx: Transaction, saga: Saga, now: datetime) -> Ticked:
         key = saga.order_id.encode()
         writes = (Write(sagas.NAME, key, to_bytes(saga)),)
         commands = domain.redrive(saga, now, policy=self._policy)
@@ -359,8 +365,8 @@ class Orchestrator:
         cause = Incoming(event_id, None, saga.correlation_id, saga.traceparent)
         again = domain.Applied(saga, commands, ())
         for command in commands:
-            metrics.SAGA_REDRIVES.child(command.topic, "idle").inc()
-        return Ticked(event_id, key, Applied(self._outputs(cause, again, now), writes))
+            tx.after_commit(metrics.SAGA_REDRIVES.child(command.topic, "idle").inc)
+        return Ticked(event_id, key, Applied(self._outputs(tx, cause, again, now), writes))
 
 
 def _packed(saga: Saga | None) -> bytes | None:
@@ -389,7 +395,11 @@ def _write(moved: Moved, partition: int) -> SagaWrite:
     )
 
 
-def _count(decision: domain.Applied, now: datetime) -> None:
+def _state_of(saga: Saga | None) -> str:
+    return saga.state if saga is not None else "none"
+
+
+def _count(decision: domain.Applied, now: datetime, traceparent: str) -> None:
     saga = decision.saga
     if saga.version == 1:
         metrics.SAGA_STARTED.child().inc()
@@ -403,7 +413,8 @@ def _count(decision: domain.Applied, now: datetime) -> None:
             metrics.SAGA_FINISHED.child(saga.state, saga.reason).inc()
             if saga.started_at is not None:
                 lasted_s = (now - saga.started_at).total_seconds()
-                metrics.SAGA_SECONDS.child(saga.state).observe(lasted_s)
+                trace = exemplar(sampled_trace_id(traceparent))
+                metrics.SAGA_SECONDS.child(saga.state).observe(max(0.0, lasted_s), trace)
 
 
 def register(app: App) -> None:

@@ -10,7 +10,10 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import WeakSet
 
 import psycopg2
 from psycopg2.extensions import (
@@ -22,10 +25,11 @@ from psycopg2.extensions import (
 from app.db.connection import Connection, Limits, connect
 from app.db.faults import classify
 from app.db.statements import Statement, statement
-from app.errors import DatabaseOutage, TransientDatabase
+from app.errors import DatabaseOutage, RowsMissed, TransientDatabase
+from app.observability import metrics
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
     from types import TracebackType
 
     from app.settings import Settings
@@ -55,7 +59,16 @@ class Transaction:
     transaction is made again, not guessing, when that write raises RowsMissed.
     """
 
-    __slots__ = ("_begun", "_connection", "_failed", "_finished", "_queued", "_taps", "guessing")
+    __slots__ = (
+        "_afterwards",
+        "_begun",
+        "_connection",
+        "_failed",
+        "_finished",
+        "_queued",
+        "_taps",
+        "guessing",
+    )
 
     def __init__(
         self, connection: Connection, *, guessing: bool = False, taps: Taps | None = None
@@ -64,6 +77,7 @@ class Transaction:
         self._taps = taps
         self.guessing = guessing
         self._queued: list[bytes] = []
+        self._afterwards: list[Callable[[], None]] = []
         self._begun = False
         self._failed = False
         self._finished = False
@@ -113,6 +127,18 @@ class Transaction:
         self._check_open()
         self._queued.append(self._connection.mogrify(statement, params))
 
+    def after_commit(self, call: Callable[[], None]) -> None:
+        """Have `call` made once the transaction is known to have happened, and not otherwise.
+
+        For counting: what is rolled back and done again would be counted twice.
+        """
+        self._afterwards.append(call)
+
+    def happened(self) -> None:
+        """Make the calls of `after_commit`."""
+        for call in self._afterwards:
+            call()
+
     async def commit(self) -> None:
         """Send what is queued and commit, in one round trip; the transaction is then over.
 
@@ -134,9 +160,13 @@ class Transaction:
             batch.insert(0, b"BEGIN")
             self._begun = True
         self._failed = True
-        if self._taps is not None and self._taps.statements:
-            await self._taps.on_statement()
-        await self._connection.run(b";\n".join(batch))
+        began = perf_counter()
+        try:
+            if self._taps is not None and self._taps.statements:
+                await self._taps.on_statement()
+            await self._connection.run(b";\n".join(batch))
+        finally:
+            metrics.DB_ROUND_TRIP.child().observe(perf_counter() - began)
         self._failed = False
 
     def _committed(self) -> None:
@@ -204,15 +234,28 @@ class Listener:
         self._connection.discard()
 
 
+class Pool(NamedTuple):
+    """Connections by what they do: in a transaction, open and free, not opened."""
+
+    busy: int
+    idle: int
+    unopened: int
+
+
 class Database:
     """A bounded pool of connections; open one per process and event loop."""
 
     def __init__(self, limits: Limits, connections_max: int, taps: Taps | None = None) -> None:
         self._limits = limits
         self._taps = taps
+        self._connections_max = connections_max
         self._free_slots = asyncio.Semaphore(connections_max)
         self._idle: deque[Connection] = deque()
         self._closed = False
+        self._busy = 0
+        _open.add(self)
+        for state in Pool._fields:
+            metrics.DB_POOL.child(state).set_function(partial(_connections, state))
 
     @classmethod
     async def open(
@@ -228,8 +271,15 @@ class Database:
     async def close(self) -> None:
         """Close idle connections and refuse new transactions; busy ones close when returned."""
         self._closed = True
+        _open.discard(self)
         while self._idle:
             self._idle.pop().discard()
+
+    @property
+    def pool(self) -> Pool:
+        """What the connections do now."""
+        idle = len(self._idle)
+        return Pool(self._busy, idle, self._connections_max - self._busy - idle)
 
     async def wait_ready(self, timeout_s: float) -> None:
         """Return once a statement was answered; DatabaseOutage with the cause after `timeout_s`."""
@@ -252,12 +302,20 @@ class Database:
         Waits at most `db_connect_timeout_s` for a free connection (else TransientDatabase) and
         as long again for a new one (else DatabaseOutage). A cancelled one drops its connection.
         """
-        connection = await self._acquire()
         try:
-            async with Transaction(connection, guessing=guessing, taps=self._taps) as tx:
-                yield tx
-        finally:
-            self._release(connection)
+            connection = await self._acquire()
+            try:
+                async with Transaction(connection, guessing=guessing, taps=self._taps) as tx:
+                    yield tx
+            finally:
+                self._release(connection)
+        except RowsMissed:
+            raise  # a guess that was wrong, or another worker that was faster
+        except (DatabaseOutage, TransientDatabase) as error:
+            kind = "outage" if isinstance(error, DatabaseOutage) else "transient"
+            metrics.DB_ERRORS.child(kind).inc()
+            raise
+        tx.happened()
 
     async def fetch(self, statement: Statement, /, **params: Any) -> list[tuple[Any, ...]]:
         """Run one statement as its own transaction, in one round trip; return its rows."""
@@ -284,17 +342,26 @@ class Database:
     async def _acquire(self) -> Connection:
         if self._closed:
             raise RuntimeError("the database facade is closed")
-        await self._take_slot()
+        began = perf_counter()
         try:
-            while self._idle:
-                connection = self._idle.pop()
-                if connection.transaction_status() == TRANSACTION_STATUS_IDLE:
-                    return connection
-                connection.discard()
-            return await connect(self._limits)
-        except BaseException:
-            self._free_slots.release()
-            raise
+            await self._take_slot()
+            self._busy += 1
+            try:
+                return self._take_idle() or await connect(self._limits)
+            except BaseException:
+                self._busy -= 1
+                self._free_slots.release()
+                raise
+        finally:
+            metrics.DB_ACQUIRE.child().observe(perf_counter() - began)
+
+    def _take_idle(self) -> Connection | None:
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.transaction_status() == TRANSACTION_STATUS_IDLE:
+                return connection
+            connection.discard()
+        return None
 
     async def _take_slot(self) -> None:
         if not self._free_slots.locked():
@@ -311,7 +378,16 @@ class Database:
             connection.discard()
         else:
             self._idle.append(connection)
+        self._busy -= 1
         self._free_slots.release()
+
+
+_open: WeakSet[Database] = WeakSet()
+"""This process's databases: one, or one per role of a monolith."""
+
+
+def _connections(state: str) -> float:
+    return float(sum(getattr(database.pool, state) for database in list(_open)))
 
 
 _PING = statement("select 1")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import faust
@@ -64,6 +65,7 @@ class App(faust.App):
         self.floods = FloodBook(self)
         self.web_extensions: list[Callable[[web.Application], None]] = []
         self.lifecycle = Lifecycle(self)
+        self._rebalance_began_s: float | None = None
         super().__init__(f"{settings.namespace}-{role.name}", **_faust_settings(settings))
         self.boot_strategy = BootStrategy(
             self,
@@ -111,6 +113,10 @@ class App(faust.App):
     def on_epoch(self, epoch: int) -> None:
         """A new assignment is recovered and readable; runs on the main loop."""
         metrics.REBALANCES.child(self.role.name, "assigned").inc()
+        if self._rebalance_began_s is not None:
+            lasted_s = monotonic() - self._rebalance_began_s
+            metrics.REBALANCE_SECONDS.child(self.role.name).observe(lasted_s)
+            self._rebalance_began_s = None
 
     def _new_transport(self) -> Any:
         """Replaces App._new_transport: the consumer of this package."""
@@ -123,6 +129,8 @@ class App(faust.App):
     def on_rebalance_start(self) -> None:
         """Extends App.on_rebalance_start (consumer thread): nothing may begin from now on."""
         self.consumer.released = False
+        if self._rebalance_began_s is None:
+            self._rebalance_began_s = monotonic()
         super().on_rebalance_start()
 
     def on_rebalance_end(self) -> None:

@@ -127,6 +127,8 @@ class Consumer(driver.Consumer):
 
         Red without it: the rebalance ledger's join and leave rounds (duplicates per round).
         """
+        if revoked:
+            metrics.REBALANCES.child(self.app.role.name, "revoked").inc()
         await self.quiesce()
         await super().on_partitions_revoked(revoked)
 
@@ -324,6 +326,7 @@ class Consumer(driver.Consumer):
             await failpoint("delivery.before_offset_commit")
             thread = self._thread
             if not await thread.call_thread(thread.commit_at, self.generation, offsets):
+                metrics.COMMITS.child(self.app.role.name, "refused").inc()
                 return False
             await failpoint("delivery.after_offset_commit")
             if epoch == self.epoch:

@@ -28,6 +28,7 @@ from app.delivery.events import (
     Event,
     FailureNotices,
     Handler,
+    MoveObserver,
     Reply,
     RestoringHandler,
     Retry,
@@ -42,6 +43,7 @@ from app.failpoints import failpoint
 from app.messages import deadletter, pack, unpack
 from app.messages.envelope import Output
 from app.observability import metrics
+from app.observability.families import exemplar, sampled_trace_id
 from app.observability.logging import get_log
 from app.topics import dlt_of, retry_tier
 
@@ -239,7 +241,8 @@ class Effects:
             else:
                 fresh.append(event)
         if known:
-            metrics.DUPLICATES.child(self._name, "inbox").inc(len(known))
+            repeated = metrics.DUPLICATES.child(self._name, "inbox")
+            tx.after_commit(lambda: repeated.inc(len(known)))
         return known, fresh
 
     async def _claim(self, tx: Transaction, claims: Sequence[Claim]) -> None:
@@ -253,15 +256,17 @@ class Effects:
             known, fresh = await self._look_up(tx, [event])
             if not fresh:
                 return known[event.event_id]
-            status, outputs = self._move_on(event, error)
+            status, outputs = self._move_on(tx, event, error)
             await failpoint("delivery.before_move", (event,))
             await self._claim(tx, [_claim(event, status, outputs)])
         return Finished(event.partition, event.key, event.event_id, outputs, done=False)
 
-    def _move_on(self, event: Event, error: SymphonyError) -> tuple[Status, tuple[Output, ...]]:
+    def _move_on(
+        self, tx: Transaction, event: Event, error: SymphonyError
+    ) -> tuple[Status, tuple[Output, ...]]:
         """Build the records that move a failed event to a tier or to its dead letters.
 
-        Raises Flooded when it would be one dead letter too many.
+        Counted when `tx` has happened. Raises Flooded when it would be one dead letter too many.
         """
         settings, now = self._app.settings, self._app.clock.now()
         move = next_move(
@@ -282,11 +287,11 @@ class Effects:
                 due_at=due_at,
                 now=now,
             )
-            metrics.RETRIED.child(self._name, f"{move.delay_s}s").inc()
+            tx.after_commit(lambda: self._count_retry(event, move.delay_s))
             extra = notices.retrying(event, error, due_at, now) if notices else ()
             return Status.RETRYING, (record, *extra)
         self._flood.admit((event.topic, event.partition, event.offset))
-        metrics.DEAD_LETTERED.child(self._name, error.code).inc()
+        tx.after_commit(lambda: self._count_dead_letter(event, error))
         letter = deadletter.dead_letter(
             event.record,
             topic=dlt_of(event.topic),
@@ -297,6 +302,18 @@ class Effects:
         )
         extra = notices.parked(event, error, now) if notices else ()
         return Status.PARKED, (letter, *extra)
+
+    def _count_retry(self, event: Event, delay_s: int) -> None:
+        metrics.RETRIED.child(self._name, f"{delay_s}s").inc()
+        if isinstance(self._handler, MoveObserver):
+            self._handler.moved(event, parked=False)
+
+    def _count_dead_letter(self, event: Event, error: SymphonyError) -> None:
+        metrics.DEAD_LETTERED.child(self._name, error.code).inc(
+            exemplar=exemplar(sampled_trace_id(event.traceparent))
+        )
+        if isinstance(self._handler, MoveObserver):
+            self._handler.moved(event, parked=True)
 
 
 class CallingEffects(Effects):
@@ -337,15 +354,17 @@ class CallingEffects(Effects):
                         claims.append(_claim(event, Status.INTENT, ()))
                         begun[event.event_id] = Pending(event, one.request)
                     else:
-                        claim, begun[event.event_id] = self._settle(event, one)
+                        claim, begun[event.event_id] = self._settle(tx, event, one)
                         claims.append(claim)
                 await self._claim(tx, claims)
         return [begun[event.event_id] for event in events]
 
-    def _settle(self, event: Event, one: Applied | Retry) -> tuple[Claim, Finished]:
+    def _settle(
+        self, tx: Transaction, event: Event, one: Applied | Retry
+    ) -> tuple[Claim, Finished]:
         if isinstance(one, Applied):
             return _claim(event, Status.DONE, one.outputs), _finished(event, one)
-        status, outputs = self._move_on(event, one.error)
+        status, outputs = self._move_on(tx, event, one.error)
         return _claim(event, status, outputs), Finished(
             event.partition, event.key, event.event_id, outputs, done=False
         )
@@ -386,7 +405,7 @@ class CallingEffects(Effects):
                 await failpoint("delivery.in_transaction", [reply.event for reply in ours])
                 claims = []
                 for reply, one in zip(ours, results, strict=True):
-                    claim, finished[reply.event.event_id] = self._settle(reply.event, one)
+                    claim, finished[reply.event.event_id] = self._settle(tx, reply.event, one)
                     claims.append(claim)
                 await failpoint("delivery.before_commit")
                 await inbox.complete(tx, self._name, claims)
@@ -399,7 +418,7 @@ class CallingEffects(Effects):
             known, fresh = await self._look_up(tx, [event])
             if not fresh:
                 return known[event.event_id]
-            status, outputs = self._move_on(event, error)
+            status, outputs = self._move_on(tx, event, error)
             await failpoint("delivery.before_move", (event,))
             await inbox.complete(tx, self._name, [_claim(event, status, outputs)])
         return Finished(event.partition, event.key, event.event_id, outputs, done=False)

@@ -125,6 +125,15 @@ class FailureNotices(Protocol):
         """Outputs beside the dead-letter record."""
 
 
+@runtime_checkable
+class MoveObserver(Protocol):
+    """A handler that counts what became of its events elsewhere."""
+
+    def moved(self, event: Event, *, parked: bool) -> None:
+        """`event` is on a retry tier now, or parked with its dead letter; committed. Must not
+        wait or raise."""
+
+
 class Ticked(NamedTuple):
     """Due work that was done: `event_id` is derived from the order and the timeout's number, so
     the same timeout never has two effects. Empty when there is nothing to publish."""

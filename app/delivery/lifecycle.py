@@ -19,7 +19,9 @@ from app.db.engine import Database
 from app.db.journal import see_run
 from app.delivery import exits
 from app.delivery.killer import close_run, open_run, run_id
+from app.delivery.reporting import REPORT_S
 from app.delivery.rewind import Rewinder
+from app.delivery.table_report import TableReport
 from app.delivery.watchdog import Watchdog
 from app.errors import DatabaseOutage, TransientDatabase
 from app.failpoints import failpoint
@@ -99,6 +101,7 @@ class Lifecycle:
         self._watchdog = Watchdog(app) if app.consumes else None
         self._rewinds: asyncio.Task[None] | None = None
         self._alive: asyncio.Task[None] | None = None
+        self._tables: asyncio.Task[None] | None = None
 
     async def before(self) -> None:
         """Marker, health port, PostgreSQL, broker and topics; a queued rewind is carried out before
@@ -123,6 +126,8 @@ class Lifecycle:
         if app.consumes:
             self._rewinds = asyncio.create_task(rewinder.watch(), name="rewinds")
         self._alive = asyncio.create_task(self._say_alive(), name="signs of life")
+        if app.role.tables:
+            self._tables = asyncio.create_task(self._report_tables(), name="table gauges")
         self.probe.waiting_for = ""
         # From here on, not from App.on_started: that waits for the first recovery to end.
         if self._watchdog is not None:
@@ -138,8 +143,9 @@ class Lifecycle:
         """Faust's services have stopped in good order."""
         if self._watchdog is not None:
             self._watchdog.close()
-        if self._rewinds is not None:
-            self._rewinds.cancel()
+        for task in (self._rewinds, self._tables):
+            if task is not None:
+                task.cancel()
         exits.leave_reason(exits.stop_reason(), "stopped in good order")
         await failpoint("worker.before_stop")
         if self._alive is not None:
@@ -163,6 +169,12 @@ class Lifecycle:
                     await see_run(self._app.db, run_id(settings))
             except (DatabaseOutage, TransientDatabase) as error:
                 log.debug("worker.not_seen", reason=str(error))
+
+    async def _report_tables(self) -> None:
+        report = TableReport(self._app)
+        while True:
+            await asyncio.sleep(REPORT_S)
+            report.refresh()
 
     def _wait(self, what: str) -> None:
         self.probe.waiting_for = what

@@ -34,6 +34,7 @@ from app.errors import Poison
 from app.failpoints import failpoint
 from app.messages import Barrier
 from app.observability import metrics
+from app.observability.families import exemplar, sampled_trace_id
 
 if TYPE_CHECKING:
     from app.delivery.app import App
@@ -66,6 +67,7 @@ class Step:
         self._observer = spec.handler if isinstance(spec.handler, TableObserver) else None
         others = {table for table in spec.tables.values() if table is not spec.idempotency}
         self._stateful = bool(others)
+        self._trace_id = ""
         self._precedence = {topic: rank for rank, topic in enumerate(spec.topics)}
         self.idempotency = (
             IdempotencyTable(app, spec.idempotency) if spec.idempotency is not None else None
@@ -80,6 +82,9 @@ class Step:
         await self.flood.begin_step(self.patience.pause)
         await failpoint("delivery.before_step")
         by_tp = message.value
+        oldest_s = min(listed[0].timestamp for listed in by_tp.values()) / 1000
+        age_s = self._app.clock.now().timestamp() - oldest_s
+        metrics.RECORD_AGE.child(self._spec.name).observe(max(0.0, age_s))
         metrics.BATCH_RECORDS.child(self._spec.name).observe(sum(map(len, by_tp.values())))
         for tp, listed in by_tp.items():
             metrics.RECORDS_READ.child(self._spec.name, tp.topic).inc(len(listed))
@@ -145,6 +150,7 @@ class Step:
             events, finished = decode_records(records, role=self._spec.name, now=now)
         if finished:
             await self._admit(finished)
+        self._trace_id = next(filter(None, map(_trace_id, events)), "")
         events, repeated = first_deliveries(events)
         if repeated:
             metrics.DUPLICATES.child(self._spec.name, "batch").inc(repeated)
@@ -243,7 +249,14 @@ class Step:
         return [bury(record, error, role=self._spec.name, now=now) for record in records]
 
     def _observe(self, phase: str, began: float) -> None:
-        metrics.STEP_SECONDS.child(self._spec.name, phase).observe(perf_counter() - began)
+        seconds = perf_counter() - began
+        metrics.STEP_SECONDS.child(self._spec.name, phase).observe(
+            seconds, exemplar(self._trace_id)
+        )
+
+
+def _trace_id(event: Event) -> str:
+    return sampled_trace_id(event.traceparent)
 
 
 def _due_order(item: tuple[datetime | None, Event]) -> tuple[bool, float, int, int]:

@@ -8,7 +8,8 @@ arm tries a command, and however often, the key is the same.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -22,10 +23,13 @@ from app.failpoints import failpoint
 from app.gateway.client import GatewayClient
 from app.gateway.replies import GatewayReply, Outcome
 from app.messages import Output, PaymentRequested, PaymentResult, emit
+from app.observability import metrics
 from app.topics import PAYMENT_RESULT
 
 if TYPE_CHECKING:
     from app.db.engine import Transaction
+
+_OUTCOMES: Mapping[str, str] = {"OK": "charged", "DECLINED": "declined"}
 
 
 class Begun(NamedTuple):
@@ -95,6 +99,7 @@ class Payments:
             known = await payments.lock(tx, (reply.event.body.order_id for reply in replies))
         current = dict(known)
         completed: list[Applied | Retry] = []
+        charges: Counter[str] = Counter()
         for event, _, result in replies:
             if isinstance(result, SymphonyError):
                 completed.append(Retry(result))
@@ -102,8 +107,11 @@ class Payments:
             order_id = event.body.order_id
             decision = domain.complete(current[order_id], event.event_id, event.body, result)
             current[order_id] = decision.attempt
+            if isinstance(event.body, PaymentRequested) and decision.result is not None:
+                charges[_OUTCOMES.get(decision.result.outcome, "cancelled")] += 1
             completed.append(self._answer(event, decision, now))
         payments.store(tx, known, _changed(known, current), arm=self._arm)
+        tx.after_commit(lambda: self._count(charges))
         return completed
 
     def retrying(
@@ -119,6 +127,15 @@ class Payments:
         """Tell the saga that an operator must act."""
         body = domain.notice(event.event_id, event.body, "PARKED", reason=error.code)
         return (self._notice(event, body, now),)
+
+    def moved(self, event: Event, *, parked: bool) -> None:
+        """Count a charge that was not answered."""
+        if isinstance(event.body, PaymentRequested):
+            self._count({"parked" if parked else "retried": 1})
+
+    def _count(self, charges: Mapping[str, int]) -> None:
+        for outcome, count in charges.items():
+            metrics.CANARY_RESULTS.child(self._arm, outcome).inc(count)
 
     async def _refund(self, request: Refund) -> domain.Reply:
         """Refund; a charge whose outcome is unknown is cancelled first and refunded if captured."""

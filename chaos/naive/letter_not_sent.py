@@ -18,15 +18,18 @@ from app.topics import DLT_SUFFIX
 from chaos.naive.loud import unsafe
 
 if TYPE_CHECKING:
+    from app.db.engine import Transaction
     from app.delivery import App
 
 
 class GiveUp(CallingEffects):
     """Parked, and nobody can find it."""
 
-    def _move_on(self, event: Event, error: SymphonyError) -> tuple[Status, tuple[Output, ...]]:
+    def _move_on(
+        self, tx: Transaction, event: Event, error: SymphonyError
+    ) -> tuple[Status, tuple[Output, ...]]:
         """Extends the move: the letter is left out."""
-        status, outputs = super()._move_on(event, error)
+        status, outputs = super()._move_on(tx, event, error)
         return status, tuple(out for out in outputs if not out.topic.endswith(DLT_SUFFIX))
 
 

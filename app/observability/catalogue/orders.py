@@ -66,8 +66,8 @@ BREAKER_TRANSITIONS = counter(
 # Canary: both arms are counted by the workers that charge.
 CANARY_RESULTS = counter(
     "symphony_canary_results_total",
-    "Charges by the arm that made them (stable, canary) and what came of a try: charged, declined,"
-    " other (nothing was captured), retried, parked.",
+    "Tries of charges by the arm that made them (stable, canary) and what came of it: charged,"
+    " declined, cancelled (nothing was captured), retried, parked.",
     "arm",
     "outcome",
 )
