@@ -435,6 +435,20 @@ class Settings(BaseSettings):
         "dead letters", 8192, "bytes", "of a payload or header shown", ge=64
     )
 
+    census_interval_s: float = _setting(
+        "observability", 5, "s", "pause between two rounds of role slo's census", gt=0, le=300
+    )
+    census_timeout_s: float = _setting(
+        "observability", 4, "s", "one round of it, for Kafka and for PostgreSQL", gt=0, le=60
+    )
+    metrics_aliases: bool = _setting(
+        "observability",
+        True,
+        "flag",
+        "serve the metric names of the reference systems as well",
+        production=False,
+    )
+
     lab_dir: Path = _setting("lab", Path(".lab"), "path", "all files of the embedded lab")
     lab_disk_max_mb: int = _setting(
         "lab", 4096, "MB", "the lab stops working beyond so much data", ge=64

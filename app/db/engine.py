@@ -65,15 +65,22 @@ class Transaction:
         "_connection",
         "_failed",
         "_finished",
+        "_observed",
         "_queued",
         "_taps",
         "guessing",
     )
 
     def __init__(
-        self, connection: Connection, *, guessing: bool = False, taps: Taps | None = None
+        self,
+        connection: Connection,
+        *,
+        guessing: bool = False,
+        taps: Taps | None = None,
+        observed: bool = True,
     ) -> None:
         self._connection = connection
+        self._observed = observed
         self._taps = taps
         self.guessing = guessing
         self._queued: list[bytes] = []
@@ -166,7 +173,8 @@ class Transaction:
                 await self._taps.on_statement()
             await self._connection.run(b";\n".join(batch))
         finally:
-            metrics.DB_ROUND_TRIP.child().observe(perf_counter() - began)
+            if self._observed:
+                metrics.DB_ROUND_TRIP.child().observe(perf_counter() - began)
         self._failed = False
 
     def _committed(self) -> None:
@@ -245,7 +253,14 @@ class Pool(NamedTuple):
 class Database:
     """A bounded pool of connections; open one per process and event loop."""
 
-    def __init__(self, limits: Limits, connections_max: int, taps: Taps | None = None) -> None:
+    def __init__(
+        self,
+        limits: Limits,
+        connections_max: int,
+        taps: Taps | None = None,
+        *,
+        observed: bool = True,
+    ) -> None:
         self._limits = limits
         self._taps = taps
         self._connections_max = connections_max
@@ -253,20 +268,29 @@ class Database:
         self._idle: deque[Connection] = deque()
         self._closed = False
         self._busy = 0
+        self._observed = observed
+        if not observed:
+            return
         _open.add(self)
         for state in Pool._fields:
             metrics.DB_POOL.child(state).set_function(partial(_connections, state))
 
     @classmethod
     async def open(
-        cls, settings: Settings, *, application_name: str, taps: Taps | None = None
+        cls,
+        settings: Settings,
+        *,
+        application_name: str,
+        taps: Taps | None = None,
+        observed: bool = True,
     ) -> Database:
         """Return a facade configured from `settings`; connects lazily, so never fails on outage.
 
         `application_name` names the worker in pg_stat_activity. `taps` stand before each statement.
+        One that is not `observed`, the laboratory's, is left out of the worker's metrics.
         """
         limits = Limits.from_settings(settings, application_name)
-        return cls(limits, settings.db_pool_max, taps)
+        return cls(limits, settings.db_pool_max, taps, observed=observed)
 
     async def close(self) -> None:
         """Close idle connections and refuse new transactions; busy ones close when returned."""
@@ -305,7 +329,9 @@ class Database:
         try:
             connection = await self._acquire()
             try:
-                async with Transaction(connection, guessing=guessing, taps=self._taps) as tx:
+                async with Transaction(
+                    connection, guessing=guessing, taps=self._taps, observed=self._observed
+                ) as tx:
                     yield tx
             finally:
                 self._release(connection)
@@ -313,7 +339,8 @@ class Database:
             raise  # a guess that was wrong, or another worker that was faster
         except (DatabaseOutage, TransientDatabase) as error:
             kind = "outage" if isinstance(error, DatabaseOutage) else "transient"
-            metrics.DB_ERRORS.child(kind).inc()
+            if self._observed:
+                metrics.DB_ERRORS.child(kind).inc()
             raise
         tx.happened()
 
@@ -353,7 +380,8 @@ class Database:
                 self._free_slots.release()
                 raise
         finally:
-            metrics.DB_ACQUIRE.child().observe(perf_counter() - began)
+            if self._observed:
+                metrics.DB_ACQUIRE.child().observe(perf_counter() - began)
 
     def _take_idle(self) -> Connection | None:
         while self._idle:

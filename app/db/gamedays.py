@@ -102,6 +102,9 @@ NEWEST = statement(
 )
 SHOW = statement(f"select {_COLUMNS} from ops.gameday_run where id = :id")
 CURRENT = statement(f"select {_COLUMNS} from ops.gameday_run where status <> 'ENDED' limit 1")
+PHASE = statement(
+    "select phase from ops.gameday_run where status = 'RUNNING' and lease_until >= now() limit 1"
+)
 JOURNAL = statement("select journal from ops.gameday_run where id = :id")
 REPORT = statement("select report from ops.gameday_run where id = :id")
 
@@ -164,6 +167,12 @@ async def current(db: Database) -> RunRow | None:
     await db.fetch(EXPIRE)
     rows = await db.fetch(CURRENT)
     return run_row(rows[0]) if rows else None
+
+
+async def phase(db: Database) -> str:
+    """The phase of the open run; empty while there is none, or it has not begun."""
+    rows = await db.fetch(PHASE)
+    return str(rows[0][0]) if rows else ""
 
 
 async def journal(db: Database, run_id: str) -> dict[str, Any] | None:

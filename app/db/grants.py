@@ -32,6 +32,9 @@ _CONSUMER = {
     "ops.rewind": WRITE,
 }
 
+MONITORS = ("slo",)
+"""Roles that may see what other logins' connections do."""
+
 GRANTS: dict[str, dict[str, str]] = {
     "web": {
         **_WORKER,
@@ -87,7 +90,14 @@ GRANTS: dict[str, dict[str, str]] = {
     },
     "shipping": {**_CONSUMER, "shipping.shipment": WRITE},
     "notification": {**_CONSUMER, "notifications.notification": WRITE},
-    "slo": dict(_CONSUMER),
+    "slo": {
+        **_CONSUMER,
+        "orders.saga": READ,
+        "inventory.stock": READ,
+        "ops.outbox": READ,
+        "ops.outbox_parked": READ,
+        "ops.gameday_run": READ,
+    },
     "gameday": {
         **_WORKER,
         "ops.gameday_run": ALL,
@@ -130,6 +140,8 @@ def apply_grants(connection: Connection) -> None:
         connection.execute(text(f"grant usage on schema {schemas} to {login}"))
         for table, rights in tables.items():
             connection.execute(text(f"grant {rights} on {table} to {login}"))
+    for role in MONITORS:
+        connection.execute(text(_LET_MONITOR.format(login=login_of(role))))
 
 
 # Logins belong to the cluster: another database's migration may create one at the same time.
@@ -139,5 +151,14 @@ do $$ begin
     create role {login} login;
   end if;
 exception when duplicate_object or unique_violation then null;
+end $$
+"""
+
+# Only a superuser, or who administers that role, may grant it; without it the census does not know
+# how old other logins' transactions are, and says so.
+_LET_MONITOR = """
+do $$ begin
+  grant pg_read_all_stats to {login};
+exception when insufficient_privilege then null;
 end $$
 """

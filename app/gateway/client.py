@@ -29,6 +29,7 @@ from app.gateway.replies import (
     read,
 )
 from app.observability import metrics
+from app.observability.families import one_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -90,9 +91,12 @@ def observed_breaker(settings: Settings, told: Callable[[State], None] | None = 
         if told is not None:
             told(state)
         metrics.BREAKER_TRANSITIONS.child("gateway", state.value).inc()
-        for other in State:
-            metrics.BREAKER_STATE.child("gateway", other.value).set(1 if other is state else 0)
+        show(state)
 
+    def show(state: State) -> None:
+        one_of(metrics.BREAKER_STATE, ("gateway",), metrics.BREAKER_STATES, state.value)
+
+    show(State.CLOSED)
     return Breaker(
         failures_max=settings.breaker_failures_max,
         open_s=settings.breaker_open_s,

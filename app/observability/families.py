@@ -7,12 +7,13 @@ It does not serve or push anything: see `app.observability.health` and `render` 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Generic, Literal, TypeVar
 
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from prometheus_client.exposition import choose_encoder
+from prometheus_client.samples import Sample
 
 Kind = Literal["counter", "gauge", "histogram"]
 Series = TypeVar("Series", Counter, Gauge, Histogram)
@@ -87,6 +88,12 @@ class Family(Generic[Series]):
             elif self.kind == "gauge":
                 REGISTRY.unregister(found)
                 self._parent = None
+
+    def samples(self) -> Iterator[Sample]:
+        """What this process exposes of the family now."""
+        if self._parent is not None:
+            for metric in self._parent.collect():
+                yield from metric.samples
 
 
 def counter(name: str, meaning: str, *labels: str) -> Family[Counter]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import msgspec
 from aiohttp import web
 
-from app.observability import metrics
+from app.observability import aliases, metrics
 from app.observability.families import render
 from app.observability.logging import get_log
 
@@ -66,6 +66,8 @@ class HealthServer:
         ).set(1)
         if not settings.health_port:
             return
+        if settings.metrics_aliases:
+            aliases.install(settings.role)
         metrics.READY.child().set_function(lambda: float(self._probe.ready().ok))
         runner = web.AppRunner(application(self._probe), access_log=None, handle_signals=False)
         await runner.setup()

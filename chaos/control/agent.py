@@ -72,7 +72,7 @@ class Agent(mode.Service):
         """Look at the switch once, if PostgreSQL answers; then follow the rules."""
         settings = self._app.settings.model_copy(update={"db_pool_max": 1})
         self._db = await Database.open(
-            settings, application_name=f"{settings.worker_id}-chaos-switch"
+            settings, application_name=f"{settings.worker_id}-chaos-switch", observed=False
         )
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(FIRST_LOOK_S):

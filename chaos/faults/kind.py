@@ -13,12 +13,14 @@ import contextlib
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
 from app.messages.deadletter import read_failure
 from app.messages.envelope import ATTEMPT_MAX
+from app.observability import metrics
 from app.topics import MESSAGE_TOPICS
 from chaos.faults.fault import BadFault
 
@@ -136,9 +138,11 @@ class Base(Generic[P]):
 
     async def hold(self, hold_ms: float) -> None:
         """Wait, at most HOLD_MAX_MS, and no longer than the fault is in force."""
+        began = perf_counter()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(min(hold_ms, HOLD_MAX_MS) / 1000):
                 await self._over.wait()
+        metrics.FAULT_DELAY.child(self.rule.fault).observe(perf_counter() - began)
 
 
 class Passing(NamedTuple):

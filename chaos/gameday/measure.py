@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import psycopg2
 
+from app.db.census import STUCK_S
 from chaos.gameday.guard import Reading
 from chaos.workload.ledger import Line
 from chaos.workload.traffic import Traffic
@@ -22,9 +23,6 @@ LOOK_S = 0.5
 STALE_S = 3.0
 CONNECT_S = 3
 APPLICATION = "gameday"
-STUCK_S = 30
-"""A saga whose deadline is over for longer is stuck: the orchestrator looks every second."""
-
 _BOOKS = f"""
 select (select count(*) from orders.saga where not terminal and state <> 'PARKED'),
        (select count(*) from ops.outbox),

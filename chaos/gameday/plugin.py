@@ -1,4 +1,4 @@
-"""The plug-in of a lab's workers that adds GameDays to the API; nothing in other roles than web."""
+"""The plug-in of a lab's workers for GameDays: their API in role web, their metrics in role slo."""
 
 from __future__ import annotations
 
@@ -9,8 +9,12 @@ if TYPE_CHECKING:
 
 
 def install(app: App) -> None:
-    """Serve /api/gameday in role web."""
+    """Serve /api/gameday in role web; show phase and faults in role slo."""
     if app.role.name == "web":
         from chaos.gameday.web import extend
 
         app.web_extensions.append(extend)
+    elif app.role.name == "slo":
+        from chaos.gameday.watch import Watch
+
+        app.service(Watch(app))

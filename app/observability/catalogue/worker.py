@@ -59,14 +59,21 @@ FAULTS_INJECTED = counter(
     "place",
     "fault",
 )
+FAULT_DELAY = histogram(
+    "symphony_chaos_delay_seconds",
+    "How long a chaos rule held up what it struck.",
+    "fault",
+    buckets=SECONDS_SHORT,
+)
 FAULT_ACTIVE = gauge(
     "symphony_fault_active",
-    "Faults in force now: chaos rules in this worker; from role gameday also faults from outside"
-    " during a GameDay.",
+    "Faults in force now: chaos rules in this worker; in role slo of a lab also faults from outside"
+    " that are held for a while.",
     "fault",
 )
 GAMEDAY_PHASE = gauge(
     "symphony_gameday_phase",
-    f"From role gameday: 1 for the phase of the GameDay that goes on: {', '.join(GAMEDAY_PHASES)}.",
+    f"1 for the phase of the GameDay that goes on: {', '.join(GAMEDAY_PHASES)}; from role slo of"
+    " a lab.",
     "phase",
 )
