@@ -89,7 +89,7 @@ class Notifications:
         taken = [reply.request for reply in replies if not isinstance(reply.result, SymphonyError)]
         if taken:
             notifications.sent(tx, sorted(message.id for message in taken), now)
-        tx.after_commit(lambda: _count_sent(taken, now))
+            tx.after_commit(lambda: _count_sent(taken, now))
         return [
             Retry(reply.result) if isinstance(reply.result, SymphonyError) else Applied()
             for reply in replies
