@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from time import monotonic
 from typing import TYPE_CHECKING
 
 import mode
@@ -99,8 +98,9 @@ class CensusService(mode.Service):
                 )
             return
         metrics.CENSUS_ROUNDS.child(source, "ok").inc()
-        taken_at = monotonic()
-        metrics.CENSUS_AGE.child(source).set_function(lambda: monotonic() - taken_at)
+        clock = self._app.clock
+        taken_at = clock.monotonic()
+        metrics.CENSUS_AGE.child(source).set_function(lambda: clock.monotonic() - taken_at)
         if source in self._failed:
             self._failed.discard(source)
             log.info("census.answered", source=source)

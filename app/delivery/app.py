@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import faust
@@ -114,7 +113,7 @@ class App(faust.App):
         """A new assignment is recovered and readable; runs on the main loop."""
         metrics.REBALANCES.child(self.role.name, "assigned").inc()
         if self._rebalance_began_s is not None:
-            lasted_s = monotonic() - self._rebalance_began_s
+            lasted_s = self.clock.monotonic() - self._rebalance_began_s
             metrics.REBALANCE_SECONDS.child(self.role.name).observe(lasted_s)
             self._rebalance_began_s = None
 
@@ -130,7 +129,7 @@ class App(faust.App):
         """Extends App.on_rebalance_start (consumer thread): nothing may begin from now on."""
         self.consumer.released = False
         if self._rebalance_began_s is None:
-            self._rebalance_began_s = monotonic()
+            self._rebalance_began_s = self.clock.monotonic()
         super().on_rebalance_start()
 
     def on_rebalance_end(self) -> None:
