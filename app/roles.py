@@ -107,8 +107,8 @@ ROLES: Mapping[str, Role] = MappingProxyType(
             ),
             Role(
                 "slo",
-                ("agents.slo",),
-                "counts what the service level objectives are judged by",
+                ("agents.slo", "agents.census"),
+                "counts what the service level objectives are judged by, and takes the census",
                 fetch_pace_ms=500,
             ),
             Role(
