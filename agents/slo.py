@@ -1,35 +1,257 @@
-"""Role slo: counts what the service level objectives are judged by."""
+"""Role slo: counts what the service level objectives are judged by.
+
+An event is counted by the time at which it happened, in the transaction of its inbox row: a repeat
+moves nothing, and neither does whatever delays this role. What the panes are is `app.slo.panes`,
+what an event says `app.slo.outcomes`, what is made of both `app.slo.report`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from app.delivery import Applied, Event, consume
+from app.clock import Clock
+from app.db import slo as rows
+from app.db.slo import Place
+from app.delivery import (
+    Applied,
+    DueHeap,
+    Event,
+    Table,
+    Ticked,
+    Write,
+    consume,
+    table_items,
+)
 from app.observability import metrics
-from app.slo.outcomes import OUTCOMES, is_available
-from app.topics import ORDER_STATUS_CHANGED
+from app.slo import objectives, outcomes
+from app.slo.outcomes import Reading
+from app.slo.panes import (
+    ODD,
+    Key,
+    Pane,
+    from_bytes,
+    keys_of,
+    merged,
+    pane_of,
+    place,
+    scheme_of,
+    to_bytes,
+)
+from app.slo.service import SnapshotService
+from app.topics import DEAD_LETTER_TOPICS, ORDER_STATUS_CHANGED
+from tables import slo_panes
 
 if TYPE_CHECKING:
     from app.db.engine import Transaction
     from app.delivery import App
+    from app.settings import Settings
 
 NAME = "slo"
+LETTERS = "slo-letters"
+TRIMMED_MAX = 500
+"""Table entries that one tick takes away."""
 
 
-class Outcomes:
-    """Counts outcomes of orders, good and bad; commutative, each event once."""
+class Panes:
+    """Counts events into panes; commutative, each event once, whatever its repeats."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        table: Table,
+        clock: Clock,
+        *,
+        name: str,
+        slis: Iterable[str],
+        read: Callable[[Event, float], Reading],
+    ) -> None:
+        """`read` says what an event means that happened at a time; no other consumer writes panes
+        of `slis`."""
+        self._name = name
+        self._slis = frozenset(slis)
+        self._read = read
+        self._table = table
+        self._clock = clock
+        self._scheme = scheme_of(settings.slo_time_scale)
+        self._skew_max_s = settings.slo_skew_max_s
+        self._progress = timedelta(seconds=settings.slo_progress_interval_s)
+        self._heaps: dict[int, DueHeap] = {}
+        self._taken: dict[int, dict[bytes, datetime]] = {}
+        self._told: dict[int, datetime] = {}
+        self._counted: dict[tuple[int, Key], tuple[int, int]] = {}
 
     async def apply(self, tx: Transaction, events: Sequence[Event], now: datetime) -> list[Applied]:
-        """Count those that are outcomes."""
-        for event in events:
-            if event.body.status in OUTCOMES:
-                good = is_available(event.body.status, event.body.reason)
-                metrics.SLO_EVENTS.child("availability", "good" if good else "bad").inc()
-        return [Applied()] * len(events)
+        """Add the batch to the panes: one write per pane, whatever the number of events."""
+        deltas: dict[Place, list[Pane]] = {}
+        last: dict[int, int] = {}
+        for number, event in enumerate(events):
+            last[event.partition] = number
+            for key, pane in self._counts(event, now):
+                deltas.setdefault((event.partition, key), []).append(pane)
+        after = await rows.add(tx, {place: merged(panes) for place, panes in deltas.items()}, now)
+        applied = [Applied()] * len(events)
+        for partition, number in last.items():
+            applied[number] = Applied((), _writes(after, partition))
+        return applied
+
+    async def restore(self, tx: Transaction, events: Sequence[Event]) -> list[tuple[Write, ...]]:
+        """The panes of these events, as PostgreSQL has them."""
+        now = self._clock.now()
+        places = [
+            [(event.partition, key) for key, _ in self._counts(event, now, tell=False)]
+            for event in events
+        ]
+        stored = await rows.read(tx, sorted({one for listed in places for one in listed}))
+        return [
+            tuple(
+                Write(slo_panes.NAME, key.packed(), to_bytes(stored[partition, key]))
+                for partition, key in listed
+                if (partition, key) in stored
+            )
+            for listed in places
+        ]
+
+    def _counts(self, event: Event, now: datetime, *, tell: bool = True) -> list[tuple[Key, Pane]]:
+        """What the event adds to which pane; `tell` counts what is odd about it."""
+        received_s = event.record.timestamp / 1000
+        ce_time = dict(event.record.headers).get("ce_time") if event.body is not None else None
+        at_s = outcomes.time_of(ce_time, received_s)
+        reading = self._read(event, at_s)
+        placed = place(
+            at_s,
+            received_s,
+            now.timestamp(),
+            scheme=self._scheme,
+            skew_max_s=self._skew_max_s,
+        )
+        if tell:
+            for odd in (*reading.odd, *((placed.odd,) if placed.odd else ())):
+                metrics.SLO_ODD_EVENTS.child(odd).inc()
+        if placed.at_s is None:
+            return []
+        return [
+            (key, pane_of(one))
+            for one in reading.measured
+            for key in keys_of(one.sli, placed.at_s, now.timestamp(), self._scheme)
+        ]
+
+    def recovered(self, partitions: Sequence[int]) -> None:
+        """Rebuild what leaves the table when, from the recovered table."""
+        self._heaps, self._counted = {}, {}
+        self._taken = {one: {} for one in partitions}
+        self._told = {}
+        for partition in partitions:
+            mine = [
+                (Key.unpacked(raw), raw, value)
+                for raw, value in table_items(self._table, partition)
+            ]
+            mine = [one for one in mine if one[0].sli in self._slis]
+            self._heaps[partition] = DueHeap((self._leaves_at(key), raw) for key, raw, _ in mine)
+            for key, _, value in mine:
+                pane = from_bytes(value)
+                self._counted[partition, key] = (pane.good, pane.bad)
+
+    def written(self, partition: int, writes: Sequence[Write]) -> None:
+        """Keep in mind what leaves when; count for the metrics what the table did not hold yet."""
+        heap = self._heaps.get(partition)
+        if heap is None:
+            return
+        for write in writes:
+            self._taken[partition].pop(write.key, None)
+            key = Key.unpacked(write.key)
+            if write.value is None:
+                self._counted.pop((partition, key), None)
+                heap.push(write.key, None)
+                continue
+            heap.push(write.key, self._leaves_at(key))
+            pane = from_bytes(write.value)
+            good, bad = self._counted.get((partition, key), (0, 0))
+            self._counted[partition, key] = (pane.good, pane.bad)
+            if key.width_s == self._scheme.coarse_s:
+                metrics.SLO_EVENTS.child(key.sli, "good").inc(max(0, pane.good - good))
+                metrics.SLO_EVENTS.child(key.sli, "bad").inc(max(0, pane.bad - bad))
+
+    async def tick(self, tx: Transaction, partition: int, now: datetime) -> list[Ticked]:
+        """Take away panes that no window needs, here and in PostgreSQL; tell the progress."""
+        heap, taken = self._heaps[partition], self._taken[partition]
+        for key, at in taken.items():
+            heap.push(key, at)  # an earlier try of this tick was rolled back
+        keys = heap.pop_due(now, TRIMMED_MAX)
+        self._taken[partition] = dict.fromkeys(keys, now)
+        told = self._told.get(partition)
+        if keys or told is None:
+            rows.trim(tx, self._slis, partition, self._scheme, now)
+        if told is None or now >= told + self._progress:
+            rows.progressed(tx, self._name, partition, now)
+            self._told[partition] = now
+        return [Ticked("", key, Applied((), (Write(slo_panes.NAME, key, None),))) for key in keys]
+
+    def _leaves_at(self, key: Key) -> datetime:
+        kept_s = key.width_s + self._scheme.kept_s(key.width_s)
+        return datetime.fromtimestamp(key.start_s + kept_s, UTC)
+
+
+class Outcomes(Panes):
+    """Counts what became of orders; a change of status that says nothing leaves no trace."""
+
+    def concerns(self, event: Event) -> bool:
+        """Whether the status says anything to an objective."""
+        return event.body.status in outcomes.COUNTED
+
+
+def outcomes_of(settings: Settings, table: Table, clock: Clock) -> Outcomes:
+    """Return the handler of changes of status. Raises BrokenObjective."""
+    threshold_s = objectives.threshold_s(objectives.declared(), "completion")
+    return Outcomes(
+        settings,
+        table,
+        clock,
+        name=NAME,
+        slis=("completion", "availability", "fraud"),
+        read=lambda event, at_s: outcomes.read(event.body, at_s, threshold_s=threshold_s),
+    )
+
+
+def letters_of(settings: Settings, table: Table, clock: Clock) -> Panes:
+    """Return the handler of dead letters: each record of a dead-letter topic is one."""
+    return Panes(
+        settings,
+        table,
+        clock,
+        name=LETTERS,
+        slis=("dead_letters",),
+        read=lambda event, at_s: Reading((outcomes.DEAD_LETTER,)),
+    )
 
 
 def register(app: App) -> None:
-    """Declare the agent."""
-    consume(app, name=NAME, topics=(ORDER_STATUS_CHANGED,), handler=Outcomes())
+    """Declare both agents, their table, and the service that tells what the panes say."""
+    table = slo_panes.declare(app)
+    for odd in ODD:
+        metrics.SLO_ODD_EVENTS.child(odd)
+    consume(
+        app,
+        name=NAME,
+        topics=(ORDER_STATUS_CHANGED,),
+        handler=outcomes_of(app.settings, table, app.clock),
+        tables=(table,),
+    )
+    consume(
+        app,
+        name=LETTERS,
+        topics=tuple(DEAD_LETTER_TOPICS.values()),
+        handler=letters_of(app.settings, table, app.clock),
+        tables=(table,),
+        raw=True,
+    )
+    app.service(SnapshotService(app))
+
+
+def _writes(after: dict[Place, Pane], partition: int) -> tuple[Write, ...]:
+    return tuple(
+        Write(slo_panes.NAME, key.packed(), to_bytes(pane))
+        for (number, key), pane in after.items()
+        if number == partition
+    )

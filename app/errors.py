@@ -165,6 +165,13 @@ class InvalidSettings(Definite):
     doc = "A setting is unknown, malformed or contradicts another one: nothing was started."
 
 
+class BrokenObjective(Definite):
+    """A file that declares a service level objective cannot be used; nothing is judged by it."""
+
+    code = "broken_objective"
+    doc = "An OpenSLO file cannot be used: the message names the file and what is wrong with it."
+
+
 def catalogue() -> Iterator[type[SymphonyError]]:
     """Yield every error class of this module once, parents before children."""
     pending: list[type[SymphonyError]] = [SymphonyError]

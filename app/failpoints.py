@@ -37,7 +37,8 @@ Action = Callable[[Hit], Awaitable[None]]
 _ALL = tuple(name for name, role in ROLES.items() if role.standard)
 _CONSUMING = tuple(name for name in _ALL if ROLES[name].consumes)
 _WITH_TABLES = tuple(name for name in _CONSUMING if ROLES[name].tables)
-_TICKING = ("orchestrator",)
+_TICKING = ("orchestrator", "slo")
+_PUBLISHING_TICKS = ("orchestrator",)
 _PAYING = ("payment",)
 _CALLING = (*_PAYING, "notification")
 
@@ -82,8 +83,12 @@ _POINTS = (
         _TICKING, "tick_before_commit", "tick effects written or queued, transaction not committed"
     ),
     _delivery(_TICKING, "tick_after_commit", "tick effects committed, its outputs not published"),
-    _delivery(_TICKING, "tick_after_publish", "tick outputs acknowledged, not marked as sent"),
-    _delivery(_TICKING, "tick_recovered", "a dead worker's unsent ticks were read, not published"),
+    _delivery(
+        _PUBLISHING_TICKS, "tick_after_publish", "tick outputs acknowledged, not marked as sent"
+    ),
+    _delivery(
+        _PUBLISHING_TICKS, "tick_recovered", "a dead worker's unsent ticks were read, not published"
+    ),
     Point("delivery.while_waiting", ("dlq",), "the batch waits until a record of it is due"),
     _of("web", "before_transaction", "a batch of orders left the queue, no transaction open"),
     _of("web", "before_commit", "orders and outbox rows written or queued, not committed"),

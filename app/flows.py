@@ -87,7 +87,7 @@ FLOWS: Mapping[str, Flow] = MappingProxyType(
             ),
             sends=(),
         ),
-        "slo": Flow(receives=(topics.ORDER_STATUS_CHANGED,)),
+        "slo": Flow(receives=(topics.ORDER_STATUS_CHANGED, *topics.DEAD_LETTER_TOPICS.values())),
         "dlq": Flow(
             receives=(*topics.RETRY_TIERS.values(), *topics.DEAD_LETTER_TOPICS.values()),
             sends=tuple(topics.MESSAGE_TOPICS.values()),

@@ -109,6 +109,7 @@ ROLES: Mapping[str, Role] = MappingProxyType(
                 "slo",
                 ("agents.slo", "agents.census"),
                 "counts what the service level objectives are judged by, and takes the census",
+                tables=("slo_panes",),
                 fetch_pace_ms=500,
             ),
             Role(

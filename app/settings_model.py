@@ -392,6 +392,29 @@ class Settings(BaseSettings):
         "fraud", 90, "points", "from this score on the order is rejected; above 100: never", ge=1
     )
 
+    slo_time_scale: float = _setting(
+        "service levels", 1, "factor",
+        "windows of service levels are so much shorter than their names; GameDays: 60; never change"
+        " it while panes are kept", ge=1, le=600,
+    )  # fmt: skip
+    slo_skew_max_s: float = _setting(
+        "service levels", 5, "s", "an event from further in the future counts as of its arrival",
+        ge=0, le=3600,
+    )  # fmt: skip
+    slo_progress_interval_s: float = _setting(
+        "service levels", 2, "s", "how often role slo tells how far it has read", gt=0, le=60
+    )
+    slo_snapshot_interval_s: float = _setting(
+        "service levels", 2, "s", "how often role slo judges the objectives for metrics and log",
+        gt=0, le=60,
+    )  # fmt: skip
+    slo_stale_after_s: float = _setting(
+        "service levels", 20, "s", "figures older than this are unknown", gt=0
+    )
+    slo_cache_s: float = _setting(
+        "service levels", 1, "s", "a web worker answers from one read for so long", ge=0, le=60
+    )
+
     relay_batch_max: int = _setting("relay", 500, "count", "rows published at once", ge=1, le=5000)
     relay_poll_ms: int = _setting("relay", 50, "ms", "pause after an empty look", ge=1)
     relay_lease_ttl_s: float = _setting("relay", 8, "s", "a shard's lease without renewal", gt=0)

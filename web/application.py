@@ -23,12 +23,14 @@ from web.api import (
     replay,
     reviews,
     sagas,
+    slo,
 )
 from web.api.writer import OrderWriter
 from web.context import CONTEXT, ERROR_PAGE, Context
 from web.edge import edge
 from web.ops import assets, pages
 from web.routes import ROUTES, Route, add_routes
+from web.slo import OBJECTIVES, ObjectivesReader
 
 Extension = Callable[[web.Application], None]
 
@@ -45,6 +47,7 @@ API = (
     floods,
     replay,
     notifications,
+    slo,
     health,
     contract,
 )
@@ -68,6 +71,7 @@ def build(context: Context, extensions: Sequence[Extension] = ()) -> web.Applica
     application[CONTEXT] = context
     application[ERROR_PAGE] = pages.error_page
     application[orders.WRITER] = OrderWriter(context.settings, context.db, context.clock)
+    application[OBJECTIVES] = ObjectivesReader(context)
     application.cleanup_ctx.append(_writers)
     application[ROUTES] = []
     application[contract.DOCUMENTS] = {}

@@ -52,6 +52,8 @@ GRANTS: dict[str, dict[str, str]] = {
         "ops.inbox": READ,
         "orders.fraud_review": WRITE,
         "notifications.notification": READ,
+        "slo.pane": READ,
+        "slo.progress": READ,
         "ops.dead_letter": WRITE,
         "ops.dead_letter_job": WRITE,
         "ops.flood": WRITE,
@@ -92,6 +94,8 @@ GRANTS: dict[str, dict[str, str]] = {
     "notification": {**_CONSUMER, "notifications.notification": WRITE},
     "slo": {
         **_CONSUMER,
+        "slo.pane": ALL,
+        "slo.progress": WRITE,
         "orders.saga": READ,
         "inventory.stock": READ,
         "ops.outbox": READ,

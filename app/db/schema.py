@@ -32,7 +32,16 @@ from app.db.columns import integer_column, metadata, one_of, text_column, time_c
 
 __all__ = ["SCHEMAS", "metadata"]
 
-SCHEMAS = ("catalog", "orders", "payments", "inventory", "shipping", "notifications", "ops")
+SCHEMAS = (
+    "catalog",
+    "orders",
+    "payments",
+    "inventory",
+    "shipping",
+    "notifications",
+    "slo",
+    "ops",
+)
 
 product = Table(
     "product",
@@ -276,6 +285,37 @@ notification = Table(
     one_of("status", "INTENT", "SENT"),
     Index("ix_notification_created_at_id", "created_at", "id"),
     schema="notifications",
+)
+
+# What happened within `width_s` seconds from `start_at` on, as one partition of a topic tells it:
+# written in the transaction of its events' inbox rows. `sketch`: app.slo.sketch.
+pane = Table(
+    "pane",
+    metadata,
+    text_column("sli"),
+    integer_column("width_s"),
+    time_column("start_at"),
+    Column("partition", SmallInteger, nullable=False),
+    integer_column("good", big=True),
+    integer_column("bad", big=True),
+    Column("sketch", JSONB, nullable=False),
+    time_column("updated_at"),
+    PrimaryKeyConstraint("sli", "width_s", "start_at", "partition"),
+    CheckConstraint("good >= 0 and bad >= 0", name="counts"),
+    schema="slo",
+    postgresql_with={"fillfactor": 70},
+)
+
+# Until when a partition was read to its end: the age of what panes say.
+progress = Table(
+    "progress",
+    metadata,
+    text_column("consumer"),
+    Column("partition", SmallInteger, nullable=False),
+    time_column("at"),
+    PrimaryKeyConstraint("consumer", "partition"),
+    schema="slo",
+    postgresql_with={"fillfactor": 50},
 )
 
 # `status`: app.db.inbox.Status. `outputs`: the packed records to publish again on a repeat.

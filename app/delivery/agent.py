@@ -116,8 +116,9 @@ def consume(
 
     `name` is the consumer's name in the inbox and must never change. Within a batch, topics
     earlier in `topics` come first. `handler` is a Handler or CallingHandler, and may also be a
-    FailureNotices, TickHandler, DueHandler, RestoringHandler or TableObserver. With `raw` the
-    records are not read: events have an id by position and no body, and none is poison.
+    FailureNotices, TickHandler, DueHandler, RestoringHandler, SelectiveHandler or TableObserver.
+    With `raw` the records are not read: events have an id by position and no body, and none is
+    poison.
     """
     names = tuple(topic.name for topic in topics)
     by_name = {table.name: table for table in (*tables, idempotency) if table is not None}

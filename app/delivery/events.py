@@ -134,6 +134,19 @@ class MoveObserver(Protocol):
         wait or raise."""
 
 
+@runtime_checkable
+class SelectiveHandler(Protocol):
+    """A handler that wants only some of its topics' events.
+
+    What does not concern it is passed over: decoded, so that poison is still dead-lettered, but
+    without a transaction and without an inbox row.
+    """
+
+    def concerns(self, event: Event) -> bool:
+        """Whether `event` has any effect here; asks no server and raises nothing. The answer may
+        never change: an event that was passed over is not looked at again."""
+
+
 class Ticked(NamedTuple):
     """Due work that was done: `event_id` is derived from the order and the timeout's number, so
     the same timeout never has two effects. Empty when there is nothing to publish."""

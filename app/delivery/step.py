@@ -22,7 +22,14 @@ from app.delivery.batch import BatchMessage
 from app.delivery.decoding import bury, decode_records, raw_events
 from app.delivery.deduplicate import first_deliveries
 from app.delivery.effects import CallingEffects, Effects, Finished
-from app.delivery.events import CallingHandler, DueHandler, Event, TableObserver, Write
+from app.delivery.events import (
+    CallingHandler,
+    DueHandler,
+    Event,
+    SelectiveHandler,
+    TableObserver,
+    Write,
+)
 from app.delivery.flood import FloodGate
 from app.delivery.idempotency import IdempotencyTable
 from app.delivery.killer import Group
@@ -64,6 +71,7 @@ class Step:
         effects = CallingEffects if isinstance(spec.handler, CallingHandler) else Effects
         self._effects = effects(app, spec.name, spec.handler, self.patience, self.flood)
         self._due = spec.handler if isinstance(spec.handler, DueHandler) else None
+        self._selective = spec.handler if isinstance(spec.handler, SelectiveHandler) else None
         self._observer = spec.handler if isinstance(spec.handler, TableObserver) else None
         others = {table for table in spec.tables.values() if table is not spec.idempotency}
         self._stateful = bool(others)
@@ -164,6 +172,8 @@ class Step:
         """
         barriers = [event for event in events if event.type == Barrier.TYPE]
         fresh = [event for event in events if event.type != Barrier.TYPE] if barriers else events
+        if self._selective is not None:
+            fresh = [event for event in fresh if self._selective.concerns(event)]
         if self.idempotency is not None:
             fresh, seen = self.idempotency.split(fresh)
             if seen:

@@ -126,6 +126,8 @@ def status_changes(applied: Applied) -> tuple[OrderStatusChanged, ...]:
             status=transition.target,
             reason=transition.reason,
             saga_version=applied.saga.version,
+            created_at=applied.saga.ordered_at,
+            held=applied.saga.review,
         )
         for transition in applied.transitions
         if transition.source is not transition.target

@@ -64,7 +64,7 @@ class Saga(msgspec.Struct, frozen=True, array_like=True):
     how often the outstanding command was sent again since patience with it began, `tries_before`
     how often before that; `timer` numbers the values of `due`. `created` is False for the stub that
     a cancellation or a review leaves when it overtakes the creation; `approved` tells such a stub's
-    verdict.
+    verdict. `ordered_at` is when the customer's order was accepted, by the clock of the API.
     """
 
     schema: int
@@ -90,6 +90,7 @@ class Saga(msgspec.Struct, frozen=True, array_like=True):
     updated_at: datetime | None = None
     approved: bool = False
     tries_before: int = 0
+    ordered_at: datetime | None = None
 
     @property
     def redrives(self) -> int:

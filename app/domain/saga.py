@@ -199,6 +199,7 @@ def _created(draft: Draft, body: OrderCreated) -> Decision:
         correlation_id=draft.event.correlation_id,
         traceparent=draft.event.traceparent,
         started_at=draft.now,
+        ordered_at=body.created_at,
     )
     if filled.final:
         how = "rejected" if filled.state is State.REJECTED else "cancelled"

@@ -82,7 +82,11 @@ class OrderOperate(Body, frozen=True, kw_only=True):
 
 
 class OrderStatusChanged(Body, frozen=True, kw_only=True):
-    """The order entered `status`; `saga_version` orders these events of one order."""
+    """The order entered `status`; `saga_version` orders these events of one order.
+
+    `created_at` is when the order was accepted, null while that is not known; `held`: it waited for
+    a person's review.
+    """
 
     TOPICS: ClassVar = ("order.status_changed",)
 
@@ -90,3 +94,5 @@ class OrderStatusChanged(Body, frozen=True, kw_only=True):
     status: Name
     reason: Text = ""
     saga_version: Count
+    created_at: Instant | None = None
+    held: bool = False

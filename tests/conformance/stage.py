@@ -389,6 +389,11 @@ class Stage:
                 entry, value = entry_of(key, self.subject.event_id(key))
                 assert table.get(entry) is not None, f"{key} is not in table {name}"
                 assert value is None or table[entry] == value, f"{key} in table {name}"
+        for name, statement in self.subject.stored.items():
+            changes = self.topics.read(self._changelogs[name])
+            fold = {(one.partition, (one.key or b"").decode()): one.value for one in changes}
+            rows = {(row[0], row[1]): json.loads(row[2]) for row in self.sql(statement)}
+            assert {place: json.loads(fold.get(place) or b"{}") for place in rows} == rows, name
 
     def letters(self, topic: str | None = None) -> list[Seen]:
         """Dead letters of the input topic so far."""

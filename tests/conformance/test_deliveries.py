@@ -82,6 +82,25 @@ def test_a_barrier_proves_that_all_before_it_is_finished(stage: Stage) -> None:
     assert stage.passed(barriers) == len(barriers)
 
 
+def test_what_does_not_concern_a_handler_costs_no_inbox_row(stage: Stage) -> None:
+    """A selective handler's other events are passed over: acknowledged, without a trace, and the
+    ones that concern it between them have their effects."""
+    if stage.subject.unconcerned is None:
+        pytest.skip(f"every event concerns the handler of role {stage.subject.role}")
+    keys, others = stage.keys(40), stage.keys(40)
+    passed = [stage.placed(stage.subject.passed_over(key)) for key in others]
+    stage.topics.send(
+        one for pair in zip(stage.messages(keys), passed, strict=True) for one in pair
+    )
+    stage.assert_once(keys)
+    assert stage.subject.effects(stage.dsn, others) == {}
+    rows = stage.sql(
+        "SELECT count(*) FROM ops.inbox WHERE event_id::text = ANY(%(ids)s)",
+        ids=[stage.subject.event_id(key) for key in others],
+    )
+    assert rows == [(0,)]
+
+
 def test_poison_is_dead_lettered_and_neighbours_flow(stage: Stage) -> None:
     """Every kind of broken record goes to the dead letters with origin and reason, and ends no
     worker; the good records between them have their effects."""

@@ -67,7 +67,12 @@ SAMPLES: tuple[Body, ...] = (
         order_id=ORDER, action="retry", expected_version=7, operator="eve", reason="gateway is back"
     ),
     OrderStatusChanged(
-        order_id=ORDER, status="CANCELLED", reason="shipping_refused", saga_version=7
+        order_id=ORDER,
+        status="CANCELLED",
+        reason="shipping_refused",
+        saga_version=7,
+        created_at=AT,
+        held=True,
     ),
     PaymentRequested(order_id=ORDER, amount_minor=2999, currency="EUR", not_after=AT),
     PaymentRefund(order_id=ORDER, amount_minor=2999, currency="EUR", charge_id=COMMAND),

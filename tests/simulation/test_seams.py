@@ -35,6 +35,7 @@ NOT_RUN = {
     "app.redrive.runner",
     "app.redrive.service",
     "app.redrive.worker",
+    "app.slo.service",
     "app.delivery.exits",
     "agents.relay",
     "agents.probe",
