@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from app.clock import Clock
 from app.db import slo as rows
@@ -30,6 +30,7 @@ from app.slo.outcomes import Reading
 from app.slo.panes import (
     ODD,
     Key,
+    Odd,
     Pane,
     from_bytes,
     keys_of,
@@ -52,6 +53,13 @@ NAME = "slo"
 LETTERS = "slo-letters"
 TRIMMED_MAX = 500
 """Table entries that one tick takes away."""
+
+
+class Counted(NamedTuple):
+    """What one event adds to which panes, and what is odd about it."""
+
+    panes: tuple[tuple[Key, Pane], ...]
+    odd: tuple[Odd, ...]
 
 
 class Panes:
@@ -86,10 +94,15 @@ class Panes:
         """Add the batch to the panes: one write per pane, whatever the number of events."""
         deltas: dict[Place, list[Pane]] = {}
         last: dict[int, int] = {}
+        odd: list[Odd] = []
         for number, event in enumerate(events):
             last[event.partition] = number
-            for key, pane in self._counts(event, now):
+            counted = self._counted_in(event, now)
+            odd += counted.odd
+            for key, pane in counted.panes:
                 deltas.setdefault((event.partition, key), []).append(pane)
+        if odd:
+            tx.after_commit(lambda: _count_odd(odd))
         after = await rows.add(tx, {place: merged(panes) for place, panes in deltas.items()}, now)
         applied = [Applied()] * len(events)
         for partition, number in last.items():
@@ -100,7 +113,7 @@ class Panes:
         """The panes of these events, as PostgreSQL has them."""
         now = self._clock.now()
         places = [
-            [(event.partition, key) for key, _ in self._counts(event, now, tell=False)]
+            [(event.partition, key) for key, _ in self._counted_in(event, now).panes]
             for event in events
         ]
         stored = await rows.read(tx, sorted({one for listed in places for one in listed}))
@@ -113,29 +126,23 @@ class Panes:
             for listed in places
         ]
 
-    def _counts(self, event: Event, now: datetime, *, tell: bool = True) -> list[tuple[Key, Pane]]:
-        """What the event adds to which pane; `tell` counts what is odd about it."""
-        received_s = event.record.timestamp / 1000
+    def _counted_in(self, event: Event, now: datetime) -> Counted:
+        """What the event adds to which panes, given what its envelope and the broker say of its
+        time."""
+        received_s, now_s = event.record.timestamp / 1000, now.timestamp()
         ce_time = dict(event.record.headers).get("ce_time") if event.body is not None else None
         at_s = outcomes.time_of(ce_time, received_s)
         reading = self._read(event, at_s)
-        placed = place(
-            at_s,
-            received_s,
-            now.timestamp(),
-            scheme=self._scheme,
-            skew_max_s=self._skew_max_s,
-        )
-        if tell:
-            for odd in (*reading.odd, *((placed.odd,) if placed.odd else ())):
-                metrics.SLO_ODD_EVENTS.child(odd).inc()
+        placed = place(at_s, received_s, now_s, scheme=self._scheme, skew_max_s=self._skew_max_s)
+        odd = (*reading.odd, placed.odd) if placed.odd else reading.odd
         if placed.at_s is None:
-            return []
-        return [
+            return Counted((), odd)
+        panes = tuple(
             (key, pane_of(one))
             for one in reading.measured
-            for key in keys_of(one.sli, placed.at_s, now.timestamp(), self._scheme)
-        ]
+            for key in keys_of(one.sli, placed.at_s, now_s, self._scheme)
+        )
+        return Counted(panes, odd)
 
     def recovered(self, partitions: Sequence[int]) -> None:
         """Rebuild what leaves the table when, from the recovered table."""
@@ -255,3 +262,8 @@ def _writes(after: dict[Place, Pane], partition: int) -> tuple[Write, ...]:
         for (number, key), pane in after.items()
         if number == partition
     )
+
+
+def _count_odd(odd: Iterable[Odd]) -> None:
+    for one in odd:
+        metrics.SLO_ODD_EVENTS.child(one).inc()
