@@ -203,7 +203,7 @@ PAYMENT_ALERTS = (
         lambda s: canary_worse(s.window(10 * MINUTE_S)),
         5 * MINUTE_S,
         "The canary fails more often than the stable version",
-        "The share of payments that end badly is at least ten points higher on the canary.",
+        "The share of charges that are retried or parked is ten points higher on the canary.",
         "the-canary-does-worse",
     ),
 )
@@ -213,7 +213,7 @@ def canary_worse(window: str) -> str:
     """The canary's share of bad results is ten points above the stable arm's."""
     shares = [
         "("
-        f'sum(increase(symphony_canary_results_total{{arm="{arm}",outcome="bad"}}[{window}]))'
+        f'sum(increase(symphony_canary_results_total{{arm="{arm}",outcome=~"retried|parked"}}[{window}]))'
         f' or sum(increase(symphony_canary_results_total{{arm="{arm}"}}[{window}])) * 0'
         f') / sum(increase(symphony_canary_results_total{{arm="{arm}"}}[{window}]))'
         for arm in ("canary", "stable")

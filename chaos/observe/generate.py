@@ -11,6 +11,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from chaos.observe.dashboards import DASHBOARDS
+from chaos.observe.panels import as_json
 from chaos.observe.prometheus import alertmanager, prometheus
 from chaos.observe.reference import PAGE, page
 from chaos.observe.rules import rule_files
@@ -45,6 +47,8 @@ def files() -> Mapping[str, str]:
         for name, text in rule_files(scale).items():
             made[f"docker/prometheus/rules{suffix}/{name}"] = text
     made["docker/alertmanager/alertmanager.yml"] = as_yaml(alertmanager(), RECEIVERS)
+    for dashboard in DASHBOARDS:
+        made[f"docker/grafana/dashboards/{dashboard.name}.json"] = as_json(dashboard)
     made[PAGE] = page()
     return made
 

@@ -126,7 +126,7 @@ def canary(bad_of_canary: float, bad_of_stable: float) -> dict[str, Run]:
             grows(rate)
         )
         for arm, bad in (("canary", bad_of_canary), ("stable", bad_of_stable))
-        for outcome, rate in (("bad", bad), ("good", 10 - bad))
+        for outcome, rate in (("retried", bad / 2), ("parked", bad / 2), ("charged", 10 - bad))
     }
 
 

@@ -16,6 +16,7 @@ STATES = frozenset(state.value for state in State)
 #: By metric and label; `*` stands for every metric.
 VALUES: Mapping[tuple[str, str], frozenset[str]] = {
     ("*", "role"): frozenset({*ROLES, "monolith"}),
+    ("ALERTS", "alertstate"): frozenset({"pending", "firing"}),
     ("*", "topic"): frozenset(TOPICS),
     ("*", "window"): WINDOWS,
     ("*", "phase"): PHASES,
@@ -30,7 +31,9 @@ VALUES: Mapping[tuple[str, str], frozenset[str]] = {
     ("symphony_delivery_held", "reason"): frozenset(metrics.HOLD_REASONS),
     ("symphony_delivery_rebalances_total", "event"): frozenset({"assigned", "revoked", "lost"}),
     ("symphony_canary_results_total", "arm"): frozenset({"stable", "canary"}),
-    ("symphony_canary_results_total", "outcome"): frozenset({"good", "bad"}),
+    ("symphony_canary_results_total", "outcome"): frozenset(
+        {"charged", "declined", "cancelled", "retried", "parked"}
+    ),
     ("symphony_stock_low_products", "level"): frozenset({"low", "critical"}),
     ("symphony_slo_latency_seconds", "quantile"): frozenset({"0.5", "0.95", "0.99"}),
 }

@@ -46,7 +46,10 @@ class Selector(NamedTuple):
 def known_series() -> dict[str, Known]:
     """Every series name that a worker can expose, and those that rules record."""
     assert metrics.LAG.name in CATALOGUE
-    known = {"up": Known("gauge", TARGET)}
+    known = {
+        "up": Known("gauge", TARGET),
+        "ALERTS": Known("gauge", TARGET | {"alertname", "alertstate", "severity", "area"}),
+    }
     for name, family in CATALOGUE.items():
         labels = TARGET | set(family.labels)
         if family.kind == "histogram":

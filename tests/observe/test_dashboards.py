@@ -1,0 +1,159 @@
+"""Dashboards: every panel asks for what exists and can be understood, and Grafana can read it."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chaos.observe.alerts import alert_named
+from chaos.observe.dashboards import DASHBOARDS, limits
+from chaos.observe.panels import ANNOTATIONS, Dashboard, Limit, Panel, as_json
+from chaos.observe.scale import PRODUCTION
+from tests.observe.test_rules import checker
+
+pytestmark = pytest.mark.unit
+
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "docker" / "grafana" / "dashboards"
+#: Grafana's names of units that are used; a unit it does not know is shown as a bare word.
+UNITS = {"short", "s", "ops", "reqps", "percentunit", "bytes"}
+BY_DASHBOARD = pytest.mark.parametrize("dashboard", DASHBOARDS, ids=lambda one: one.name)
+
+
+def panels() -> list[Any]:
+    """Every panel, with a name."""
+    return [
+        pytest.param(panel, id=f"{dashboard.name}: {panel.title}")
+        for dashboard in DASHBOARDS
+        for panel in dashboard.panels()
+    ]
+
+
+def filled(expression: str) -> str:
+    """An expression as Grafana sends it: with an interval, and every value chosen."""
+    return expression.replace("$__rate_interval", "1m").replace('"$role"', '".*"')
+
+
+@pytest.mark.parametrize("panel", panels())
+def test_a_panel_asks_for_what_exists(panel: Panel) -> None:
+    """Metrics, labels and values of its queries exist, and its legends name labels that are left."""
+    if panel.kind == "logs":
+        pytest.skip("a query of logs is not PromQL")
+    for query in panel.queries:
+        found, labels = checker().check(filled(query.expression))
+        assert found == [], query.expression
+        named = set(re.findall(r"\{\{(\w+)\}\}", query.legend))
+        assert named <= labels, f"{query.legend}: the query leaves {sorted(labels)}"
+        assert named or len(panel.queries) == 1 or query.legend, "two queries need two legends"
+
+
+@pytest.mark.parametrize("panel", panels())
+def test_a_panel_can_be_understood(panel: Panel) -> None:
+    """It has a title, a description of its own, and a unit that Grafana knows."""
+    assert panel.title
+    assert panel.description.endswith(".")
+    assert panel.unit in UNITS
+    assert panel.queries
+    assert not re.search(r"job\s*=", " ".join(query.expression for query in panel.queries))
+
+
+@pytest.mark.parametrize("panel", panels())
+def test_seconds_and_ratios_are_shown_as_such(panel: Panel) -> None:
+    """The unit of a panel is that of its metrics."""
+    text = " ".join(query.expression for query in panel.queries)
+    timed = re.search(r"quantile\([^)]*_seconds|max [^)]*\([a-z_]+_seconds", text)
+    if timed and "changes" not in text:
+        assert panel.unit == "s"
+    if panel.unit in {"ops", "reqps"}:
+        assert "rate(" in text
+
+
+@BY_DASHBOARD
+def test_a_dashboard_has_what_grafana_needs(dashboard: Dashboard) -> None:
+    """Stable uid, data source by variable, every panel at a place of its own."""
+    made = json.loads(as_json(dashboard))
+    assert made["uid"] == f"symphony-{dashboard.name}"
+    assert made["title"]
+    assert made["description"].endswith(".")
+    assert made["schemaVersion"] >= 39
+    variables = {one["name"]: one for one in made["templating"]["list"]}
+    assert variables["datasource"]["type"] == "datasource"
+    taken: set[tuple[int, int]] = set()
+    for panel in made["panels"]:
+        at = panel["gridPos"]
+        cells = {
+            (at["x"] + dx, at["y"] + dy) for dx in range(at["w"]) for dy in range(at["h"])
+        }
+        assert not cells & taken, panel["title"]
+        assert max(x for x, _ in cells) < 24
+        taken |= cells
+        if panel["type"] != "row":
+            uid = panel["datasource"]["uid"]
+            assert uid.removeprefix("${").removesuffix("}") in variables
+            assert {target["datasource"]["uid"] for target in panel["targets"]} == {uid}
+    assert len({panel["id"] for panel in made["panels"]}) == len(made["panels"])
+
+
+@BY_DASHBOARD
+def test_variables_are_used_and_known(dashboard: Dashboard) -> None:
+    """A variable's metric has that label; every variable that a query names is there."""
+    for variable in dashboard.variables:
+        found, labels = checker().check(variable.metric)
+        assert found == []
+        assert variable.label in labels
+    text = " ".join(query.expression for panel in dashboard.panels() for query in panel.queries)
+    named = set(re.findall(r"\$(?!__)(\w+)", text))
+    assert named == {variable.name for variable in dashboard.variables}
+
+
+def test_uids_titles_and_files_are_unique() -> None:
+    """No dashboard hides another, and the folder holds these and no others."""
+    for key in ("uid", "title", "name"):
+        assert len({getattr(one, key) for one in DASHBOARDS}) == len(DASHBOARDS)
+    assert {path.stem for path in FOLDER.glob("*.json")} == {one.name for one in DASHBOARDS}
+
+
+@pytest.mark.parametrize("annotation", ANNOTATIONS, ids=lambda one: one.name)
+def test_an_annotation_asks_for_what_exists(annotation: Any) -> None:
+    """Faults and phases of GameDays are marked on every dashboard."""
+    found, labels = checker().check(annotation.expression)
+    assert found == []
+    assert set(re.findall(r"\{\{(\w+)\}\}", annotation.title)) <= labels
+    for dashboard in DASHBOARDS:
+        marks = json.loads(as_json(dashboard))["annotations"]["list"]
+        assert annotation.expression in [mark["target"]["expr"] for mark in marks]
+
+
+@pytest.mark.parametrize(
+    ("limit", "alert"),
+    [
+        (limits.API_ERRORS, "ApiErrors"),
+        (limits.API_P95_S, "ApiSlow"),
+        (limits.LAG_S, "ConsumerLag"),
+        (limits.OUTBOX_S, "OutboxLag"),
+        (limits.DATABASE_S, "DatabaseSlow"),
+        (limits.CONNECTIONS, "DatabaseConnections"),
+        (limits.LOOP_S, "EventLoopLate"),
+        (limits.BURN, "SloTicketSlow"),
+    ],
+    ids=lambda one: one if isinstance(one, str) else "limit",
+)
+def test_a_line_is_where_the_alert_fires(limit: Limit, alert: str) -> None:
+    """The threshold on a panel is the threshold of its alert."""
+    assert alert_named(alert).expression(PRODUCTION).endswith(f" > {limit.value:g}")
+
+
+def test_red_begins_where_it_should() -> None:
+    """Above the limit, or below it where less is worse."""
+    made = json.loads(as_json(next(one for one in DASHBOARDS if one.name == "overview")))
+    steps = {
+        panel["title"]: [step["color"] for step in panel["fieldConfig"]["defaults"]["thresholds"]["steps"]]
+        for panel in made["panels"]
+        if panel["type"] == "stat"
+    }
+    assert steps["Worst burn rate, 1 h"] == ["green", "red"]
+    assert steps["Workers that answer"] == ["red", "green"]
