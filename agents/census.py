@@ -38,6 +38,7 @@ _OF_POSTGRES = (
     metrics.OUTBOX_OLDEST_AGE,
     metrics.OUTBOX_PARKED,
     metrics.POSTGRES_CONNECTIONS,
+    metrics.POSTGRES_CONNECTIONS_MAX,
     metrics.POSTGRES_OLDEST_TRANSACTION,
     metrics.POSTGRES_BYTES,
     metrics.STOCK_LOW,
@@ -143,6 +144,8 @@ def show_postgres(books: Books) -> None:
     metrics.OUTBOX_PARKED.child().set(books.outbox_parked)
     for state, count in books.connections.items():
         metrics.POSTGRES_CONNECTIONS.child(state).set(count)
+    if books.connections_max is not None:
+        metrics.POSTGRES_CONNECTIONS_MAX.child().set(books.connections_max)
     if books.oldest_transaction_s is not None:
         metrics.POSTGRES_OLDEST_TRANSACTION.child().set(books.oldest_transaction_s)
     metrics.POSTGRES_BYTES.child().set(books.database_bytes)

@@ -44,7 +44,8 @@ _CONNECTIONS = statement(
            count(*) filter (where state is null or state in ('fastpath function call', 'disabled')),
            count(*) filter (where state is null),
            extract(epoch from max(clock_timestamp() - xact_start)
-                   filter (where pid <> pg_backend_pid()))::float8
+                   filter (where pid <> pg_backend_pid()))::float8,
+           current_setting('max_connections')::int
       from pg_stat_activity
      where datname = current_database() and backend_type = 'client backend'
     """
@@ -92,6 +93,7 @@ class Books(NamedTuple):
     stock_critical: int
     stock_low: int
     database_bytes: int
+    connections_max: int | None = None
 
 
 async def take(db: Database) -> Books:
@@ -99,7 +101,9 @@ async def take(db: Database) -> Books:
     async with db.transaction() as tx:
         sagas = await tx.fetch(_SAGAS, most=ROWS_MAX)
         letters = await tx.fetch(_LETTERS, most=ROWS_MAX)
-        active, idle, in_transaction, other, hidden, oldest_s = (await tx.fetch(_CONNECTIONS))[0]
+        active, idle, in_transaction, other, hidden, oldest_s, connections_max = (
+            await tx.fetch(_CONNECTIONS)
+        )[0]
         outbox, outbox_oldest_s, parked, critical, low, size = (
             await tx.fetch(_SIZES, commit=True, most=ROWS_MAX)
         )[0]
@@ -119,4 +123,5 @@ async def take(db: Database) -> Books:
         stock_critical=critical,
         stock_low=low,
         database_bytes=size,
+        connections_max=connections_max,
     )

@@ -27,7 +27,7 @@ def _worker_stuck(scale: Scale) -> str:
         "max by (role, worker, consumer, topic) (\n"
         f"symphony_delivery_watermark_age_seconds > {scale.pick(60, 10)}\n"
         "and symphony_delivery_lag_records > 0\n"
-        'unless ignoring (state) symphony_delivery_batch_state{state="waiting"} == 1\n'
+        'unless on (worker, consumer) symphony_delivery_batch_state{state="waiting"} == 1\n'
         ")"
     )
 
@@ -51,7 +51,7 @@ def _memory(scale: Scale) -> str:
 def _no_effect(scale: Scale) -> str:
     hits = grown("symphony_chaos_injected_total", scale.window(5 * MINUTE_S))
     return (
-        "sum by (fault) (symphony_chaos_rules_in_force) > 0\n"
+        'sum by (fault) (symphony_fault_active{role!="slo"}) > 0\n'
         f"unless on (fault) sum by (fault) ({hits}) > 0"
     )
 
@@ -236,10 +236,10 @@ DATABASE_ALERTS = (
         "DatabaseSlow",
         "page",
         "database",
-        lambda _: 'symphony:step_seconds:p95_rate5m{phase="transaction"} > 2',
+        lambda _: "symphony:db_round_trip_seconds:p95_rate5m > 2",
         3 * MINUTE_S,
-        "PostgreSQL is slow for {{ $labels.consumer }}: p95 {{ $value | humanizeDuration }}",
-        "5 % of the transactions of {{ $labels.consumer }} take longer than two seconds.",
+        "PostgreSQL is slow for role {{ $labels.role }}: p95 {{ $value | humanizeDuration }}",
+        "5 % of the statements of role {{ $labels.role }} take longer than two seconds.",
         "postgresql-is-away-or-out-of-connections",
     ),
     Alert(

@@ -47,10 +47,10 @@ RECORDINGS = (
         lambda s: quantile(0.95, "symphony_http_request_duration_seconds", _five(s)),
     ),
     Recording(
-        "symphony:step_seconds:p95_rate5m",
-        ("consumer", "phase"),
-        "95 % of a consumer's steps spent at most this in a phase.",
-        lambda s: quantile(0.95, "symphony_delivery_step_seconds", _five(s), "consumer", "phase"),
+        "symphony:db_round_trip_seconds:p95_rate5m",
+        ("role",),
+        "95 % of a role's questions to PostgreSQL were answered within this.",
+        lambda s: quantile(0.95, "symphony_db_round_trip_seconds", _five(s), "role"),
     ),
     Recording(
         "symphony:gateway_call_seconds:p95_rate5m",

@@ -72,7 +72,8 @@ class Case(NamedTuple):
 
 
 W = 'role="payment",worker="payment-1"'
-DELIVERY = 'consumer="payment",topic="payment.requested",partition="0",' + W
+CONSUMER = 'consumer="payment",' + W
+DELIVERY = 'topic="payment.requested",' + CONSUMER
 SLOS = ("availability", "completion", "dead_letters", "fraud")
 ORDERS = 'symphony_api_orders_total{outcome="accepted",role="web",worker="web-1"}'
 REQUESTS = "symphony_http_requests_total"
@@ -113,10 +114,9 @@ QUICK_API = histogram(
 )
 
 
-def step(below: Mapping[str, float]) -> dict[str, Run]:
-    """The time of payment's transactions."""
-    labels = f'consumer="payment",phase="transaction",{W}'
-    return histogram("symphony_delivery_step_seconds", labels, below)
+def round_trips(below: Mapping[str, float]) -> dict[str, Run]:
+    """Questions of role payment to PostgreSQL."""
+    return histogram("symphony_db_round_trip_seconds", W, below)
 
 
 def canary(bad_of_canary: float, bad_of_stable: float) -> dict[str, Run]:
@@ -336,7 +336,7 @@ CASES = (
         {
             f"symphony_delivery_watermark_age_seconds{{{DELIVERY}}}": at(90),
             f"symphony_delivery_lag_records{{{DELIVERY}}}": at(7),
-            f'symphony_delivery_batch_state{{{DELIVERY},state="waiting"}}': at(0),
+            f'symphony_delivery_batch_state{{{CONSUMER},state="waiting"}}': at(0),
         },
         [
             Firing(
@@ -352,12 +352,12 @@ CASES = (
         {
             f"symphony_delivery_watermark_age_seconds{{{DELIVERY}}}": at(90),
             f"symphony_delivery_lag_records{{{DELIVERY}}}": at(7),
-            f'symphony_delivery_batch_state{{{DELIVERY},state="waiting"}}': at(1),
+            f'symphony_delivery_batch_state{{{CONSUMER},state="waiting"}}': at(1),
         },
     ),
     Case(
         "BatchHeld",
-        {f'symphony_delivery_held{{{DELIVERY},reason="database"}}': at(1)},
+        {f'symphony_delivery_held{{{CONSUMER},reason="database"}}': at(1)},
         [
             Firing(
                 {
@@ -369,8 +369,8 @@ CASES = (
             )
         ],
         {
-            f'symphony_delivery_held{{{DELIVERY},reason="database"}}': at(0),
-            f'symphony_delivery_held{{{DELIVERY},reason="flood"}}': at(1),
+            f'symphony_delivery_held{{{CONSUMER},reason="database"}}': at(0),
+            f'symphony_delivery_held{{{CONSUMER},reason="flood"}}': at(1),
         },
     ),
     Case(
@@ -419,9 +419,9 @@ CASES = (
     ),
     Case(
         "DatabaseSlow",
-        step({"1": 0.5, "5": 1, "+Inf": 1}),
-        [Firing({"consumer": "payment", "phase": "transaction"}, "4.6s")],
-        step({"0.5": 0.5, "1": 1, "5": 1, "+Inf": 1}),
+        round_trips({"1": 0.5, "5": 1, "+Inf": 1}),
+        [Firing({"role": "payment"}, "4.6s")],
+        round_trips({"0.5": 0.5, "1": 1, "5": 1, "+Inf": 1}),
     ),
     Case(
         "DatabasePoolBusy",
@@ -481,12 +481,13 @@ CASES = (
     Case(
         "ChaosWithoutEffect",
         {
-            f'symphony_chaos_rules_in_force{{fault="delay",{W}}}': at(1),
+            f'symphony_fault_active{{fault="delay",{W}}}': at(1),
             f'symphony_chaos_injected_total{{fault="delay",place="topic",{W}}}': at(3),
         },
         [Firing({"fault": "delay"})],
         {
-            f'symphony_chaos_rules_in_force{{fault="delay",{W}}}': at(1),
+            f'symphony_fault_active{{fault="delay",{W}}}': at(1),
+            'symphony_fault_active{fault="pause",role="slo",worker="slo-1"}': at(1),
             f'symphony_chaos_injected_total{{fault="delay",place="topic",{W}}}': grows(1),
         },
     ),
@@ -507,7 +508,7 @@ HEALTHY: Mapping[str, Run] = {
     f'{REQUESTS}{{status="202",{ORDER_ROUTE}}}': grows(20),
     f'{REQUESTS}{{status="503",{ORDER_ROUTE}}}': grows(0.2),
     **QUICK_API,
-    **step({"0.01": 10, "+Inf": 10}),
+    **round_trips({"0.01": 10, "+Inf": 10}),
     **canary(1, 1),
     "symphony_saga_stuck": at(0),
     'symphony_saga_active{state="PARKED"}': at(0),
@@ -528,8 +529,8 @@ HEALTHY: Mapping[str, Run] = {
     'symphony_consumer_members{role="payment"}': at(1),
     f"symphony_delivery_watermark_age_seconds{{{DELIVERY}}}": at(0.3),
     f"symphony_delivery_lag_records{{{DELIVERY}}}": at(3),
-    f'symphony_delivery_batch_state{{{DELIVERY},state="waiting"}}': at(0),
-    f'symphony_delivery_held{{{DELIVERY},reason="database"}}': at(0),
+    f'symphony_delivery_batch_state{{{CONSUMER},state="waiting"}}': at(0),
+    f'symphony_delivery_held{{{CONSUMER},reason="database"}}': at(0),
     f'symphony_commit_age_seconds{{consumer="payment",{W}}}': at(0.4),
     f'symphony_delivery_rebalances_total{{consumer="payment",event="assigned",{W}}}': at(1),
     f'symphony_table_recovery_remaining_records{{table="sagas",{W}}}': at(0),

@@ -10,7 +10,7 @@ from app.roles import ROLES
 from app.topics import CATALOGUE as TOPICS
 
 WINDOWS = frozenset({"1m", "5m", "30m", "1h", "2h", "6h", "1d", "3d"})
-PHASES = frozenset({"decode", "lookup", "transaction", "call", "tables", "outputs", "commit"})
+PHASES = frozenset({"decode", "transaction", "tables", "outputs"})
 STATES = frozenset(state.value for state in State)
 
 #: By metric and label; `*` stands for every metric.
@@ -19,7 +19,8 @@ VALUES: Mapping[tuple[str, str], frozenset[str]] = {
     ("ALERTS", "alertstate"): frozenset({"pending", "firing"}),
     ("*", "topic"): frozenset(TOPICS),
     ("*", "window"): WINDOWS,
-    ("*", "phase"): PHASES,
+    ("symphony_delivery_step_seconds_bucket", "phase"): PHASES,
+    ("symphony_gameday_phase", "phase"): frozenset(metrics.GAMEDAY_PHASES),
     ("symphony_http_requests_total", "status"): frozenset({"200", "202", "404", "500", "503"}),
     ("symphony_api_orders_total", "outcome"): frozenset({"accepted", "replayed"}),
     ("symphony_saga_active", "state"): STATES - {state.value for state in FINAL},
@@ -33,6 +34,10 @@ VALUES: Mapping[tuple[str, str], frozenset[str]] = {
     ("symphony_canary_results_total", "arm"): frozenset({"stable", "canary"}),
     ("symphony_canary_results_total", "outcome"): frozenset(
         {"charged", "declined", "cancelled", "retried", "parked"}
+    ),
+    ("symphony_db_pool_connections", "state"): frozenset(metrics.POOL_STATES),
+    ("symphony_relay_lease_events_total", "event"): frozenset(
+        {"acquired", "renewed", "lost", "fenced"}
     ),
     ("symphony_stock_low_products", "level"): frozenset({"low", "critical"}),
     ("symphony_slo_latency_seconds", "quantile"): frozenset({"0.5", "0.95", "0.99"}),

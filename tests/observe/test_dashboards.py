@@ -40,7 +40,7 @@ def filled(expression: str) -> str:
 
 @pytest.mark.parametrize("panel", panels())
 def test_a_panel_asks_for_what_exists(panel: Panel) -> None:
-    """Metrics, labels and values of its queries exist, and its legends name labels that are left."""
+    """Metrics, labels and values of its queries exist; its legends name labels that are left."""
     if panel.kind == "logs":
         pytest.skip("a query of logs is not PromQL")
     for query in panel.queries:
@@ -85,9 +85,7 @@ def test_a_dashboard_has_what_grafana_needs(dashboard: Dashboard) -> None:
     taken: set[tuple[int, int]] = set()
     for panel in made["panels"]:
         at = panel["gridPos"]
-        cells = {
-            (at["x"] + dx, at["y"] + dy) for dx in range(at["w"]) for dy in range(at["h"])
-        }
+        cells = {(at["x"] + dx, at["y"] + dy) for dx in range(at["w"]) for dy in range(at["h"])}
         assert not cells & taken, panel["title"]
         assert max(x for x, _ in cells) < 24
         taken |= cells
@@ -151,7 +149,9 @@ def test_red_begins_where_it_should() -> None:
     """Above the limit, or below it where less is worse."""
     made = json.loads(as_json(next(one for one in DASHBOARDS if one.name == "overview")))
     steps = {
-        panel["title"]: [step["color"] for step in panel["fieldConfig"]["defaults"]["thresholds"]["steps"]]
+        panel["title"]: [
+            step["color"] for step in panel["fieldConfig"]["defaults"]["thresholds"]["steps"]
+        ]
         for panel in made["panels"]
         if panel["type"] == "stat"
     }

@@ -18,7 +18,7 @@ from chaos.observe.programs import NotInstalled, find
 from chaos.observe.recording import RECORDINGS
 from chaos.observe.scale import LAB, PRODUCTION, SCALES, Scale, duration
 from tests.observe import promtool
-from tests.observe.alert_cases import CASES, UNKNOWN
+from tests.observe.alert_cases import CASES, HEALTHY, UNKNOWN
 from tests.observe.label_values import VALUES
 from tests.observe.pending import PENDING
 from tests.observe.promql_rules import TARGET, Checker, Known, known_series
@@ -92,6 +92,20 @@ def test_an_alert_is_tested_by_promtool(alert: Alert) -> None:
     cases = [case for case in CASES if case.alert == alert.name]
     assert any(case.expected(LAB) for case in cases)
     assert any(case.silent or not case.expected(LAB) for case in cases)
+
+
+def test_cases_are_made_of_series_that_exist() -> None:
+    """A case with a label that no worker exposes would prove nothing."""
+    told = {
+        selector for case in CASES for selector in (*case.series, *case.silent)
+    } | HEALTHY.keys()
+    wrong = [
+        sentence
+        for selector in sorted(told)
+        for sentence in checker().check(selector)[0]
+        if "are not known to this check" not in sentence
+    ]
+    assert wrong == []
 
 
 def test_names_of_alerts_are_unique() -> None:

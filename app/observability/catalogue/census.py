@@ -81,6 +81,9 @@ POSTGRES_CONNECTIONS = gauge(
     f"Connections to the database by state: {', '.join(CONNECTION_STATES)}.",
     "state",
 )
+POSTGRES_CONNECTIONS_MAX = gauge(
+    "symphony_postgres_connections_max", "Connections that the server allows (max_connections)."
+)
 POSTGRES_OLDEST_TRANSACTION = gauge(
     "symphony_postgres_transaction_oldest_seconds",
     "Age of the oldest open transaction of the database; 0 without any.",

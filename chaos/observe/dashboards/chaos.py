@@ -35,7 +35,7 @@ CHAOS = Dashboard(
                     "Workers with a rule",
                     "How many workers have a rule in force, by its fault.",
                     "short",
-                    (Query("sum by (fault) (symphony_chaos_rules_in_force)", "{{fault}}"),),
+                    (Query('sum by (fault) (symphony_fault_active{role!="slo"})', "{{fault}}"),),
                 ),
                 Panel(
                     "GameDay",

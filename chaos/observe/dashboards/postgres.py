@@ -64,26 +64,12 @@ POSTGRES = Dashboard(
             "The workers",
             (
                 Panel(
-                    "Transactions, p95",
-                    "Of the steps of consumers; over the line DatabaseSlow fires.",
-                    "s",
-                    (
-                        Query(
-                            'symphony:step_seconds:p95_rate5m{phase="transaction"}', "{{consumer}}"
-                        ),
-                    ),
-                    limit=DATABASE_S,
-                ),
-                Panel(
                     "Round trips, p95",
-                    "From sending statements to their answer, by role.",
+                    "From sending statements to their answer, by role; over the line DatabaseSlow"
+                    " fires.",
                     "s",
-                    (
-                        Query(
-                            quantile(0.95, "symphony_db_round_trip_seconds", RATE, "role"),
-                            "{{role}}",
-                        ),
-                    ),
+                    (Query("symphony:db_round_trip_seconds:p95_rate5m", "{{role}}"),),
+                    limit=DATABASE_S,
                 ),
                 Panel(
                     "Waiting for a connection, p95",
