@@ -12,6 +12,7 @@ from app.control.canary import Split, board
 from app.db import sagas as rows
 from app.db.sagas import HistoryEntry, SagaWrite
 from app.delivery import (
+    About,
     Applied,
     DueHeap,
     Event,
@@ -218,7 +219,8 @@ class Orchestrator:
                         tx.after_commit(metrics.SAGA_IGNORED.child(reason).inc)
                         applied[id(event)] = Applied()
                     case domain.Applied():
-                        applied[id(event)] = Applied(self._outputs(tx, event, decision, now))
+                        outputs = self._outputs(tx, event, decision, now)
+                        applied[id(event)] = Applied(outputs, about=_about(decision.saga))
             if body is not None:
                 last = applied[id(listed[-1])]
                 write = Write(sagas.NAME, listed[-1].key, body)
@@ -341,7 +343,7 @@ class Orchestrator:
         for command in decision.commands:
             tx.after_commit(metrics.SAGA_REDRIVES.child(command.topic, "timeout").inc)
         outputs = self._outputs(tx, timer, decision, now)
-        return Ticked(timer.event_id, key, Applied(outputs, writes))
+        return Ticked(timer.event_id, key, Applied(outputs, writes, _about(decision.saga)))
 
     async def _idle(self, tx: Transaction, partition: int, now: datetime) -> list[Ticked]:
         """Re-drive from PostgreSQL what has not moved for long, whatever the table says."""
@@ -366,7 +368,12 @@ class Orchestrator:
         again = domain.Applied(saga, commands, ())
         for command in commands:
             tx.after_commit(metrics.SAGA_REDRIVES.child(command.topic, "idle").inc)
-        return Ticked(event_id, key, Applied(self._outputs(tx, cause, again, now), writes))
+        outputs = self._outputs(tx, cause, again, now)
+        return Ticked(event_id, key, Applied(outputs, writes, _about(saga)))
+
+
+def _about(saga: Saga) -> About:
+    return About(saga.state, saga.traceparent)
 
 
 def _packed(saga: Saga | None) -> bytes | None:

@@ -33,7 +33,7 @@ class Monolith(mode.Service):
     def __init__(self, settings: Settings) -> None:
         super().__init__()
         incarnation = settings.incarnation or uuid4().hex[:12]
-        settings = settings.model_copy(update={"incarnation": incarnation})
+        settings = self.settings = settings.model_copy(update={"incarnation": incarnation})
         roles = [role.name for role in ROLES.values() if role.standard]
         self.apps = [create_app(_of_role(settings, name)) for name in roles]
         for app in self.apps:

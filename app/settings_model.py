@@ -69,6 +69,45 @@ class Settings(BaseSettings):
         "worker", "auto", "name", "json, human, or auto: human on a terminal"
     )
 
+    trace_exporter: Literal["none", "otlp", "file"] = _setting(
+        "traces", "none", "name", "where spans go: none, otlp (a collector) or file (trace_dir)"
+    )
+    trace_endpoint: str = _setting(
+        "traces",
+        "http://127.0.0.1:4318/v1/traces",
+        "URL",
+        "of the collector, OTLP over HTTP",
+        pattern=r"^https?://.+",
+    )
+    trace_dir: Path = _setting(
+        "traces", Path(".lab/traces"), "path", "of exporter file: one file a start of a worker"
+    )
+    trace_sample_ratio: float = _setting(
+        "traces",
+        1.0,
+        "share",
+        "traces that begin here and are recorded; others do as their beginning says",
+        production=0.05,
+        ge=0,
+        le=1,
+    )
+    trace_queue_max: int = _setting(
+        "traces", 8192, "count", "spans that wait for the exporter, the oldest are dropped", ge=2
+    )
+    trace_batch_max: int = _setting("traces", 512, "count", "spans handed on at once", ge=1)
+    trace_interval_s: float = _setting(
+        "traces", 1, "s", "spans wait at most so long for others", gt=0, le=60
+    )
+    trace_timeout_s: float = _setting(
+        "traces", 2, "s", "one request to the collector, and the last one at the end", gt=0, le=60
+    )
+    trace_file_max_mb: int = _setting(
+        "traces", 32, "MB", "what one start of a worker may write, its newest spans", ge=1
+    )
+    trace_dir_max_mb: int = _setting(
+        "traces", 512, "MB", "what all may; a worker that starts deletes the oldest beyond", ge=1
+    )
+
     broker_bootstrap: str = _setting(
         "addresses",
         "127.0.0.1:9092",
@@ -601,6 +640,7 @@ _ORDERED = (
     ("control_ack_wait_s", "api_request_timeout_s", "the answer must come within the request"),
     ("fraud_total_high", "fraud_total_higher", "a higher total scores more"),
     ("fraud_total_higher", "fraud_total_highest", "a higher total scores more"),
+    ("trace_batch_max", "trace_queue_max", "a batch must fit into the queue"),
     ("fraud_review_score", "fraud_reject_score", "what is worse than suspicious is rejected"),
 )
 

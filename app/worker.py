@@ -11,6 +11,7 @@ import mode.loop
 from app.delivery import exits
 from app.factory import create_app
 from app.monolith import MONOLITH, Monolith
+from app.observability import tracing
 from app.observability.logging import configure, logging_config
 from app.settings import Settings
 
@@ -31,13 +32,20 @@ def run(settings: Settings) -> None:
     }
     worker: mode.Worker
     if settings.role == MONOLITH:
-        worker = mode.Worker(Monolith(settings), **options)
+        monolith = Monolith(settings)
+        settings = monolith.settings
+        worker = mode.Worker(monolith, **options)
     else:
-        worker = faust.Worker(create_app(settings), **options)
+        app = create_app(settings)
+        settings = app.settings
+        worker = faust.Worker(app, **options)
         worker.spinner = None  # its cursor codes do not belong into a log
+    tracing.start(settings)
     try:
         worker.execute_from_commandline()
     except SystemExit as ended:
         if ended.code:
             raise
+    finally:
+        tracing.stop()
     raise SystemExit(exits.stop_code())

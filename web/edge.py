@@ -18,13 +18,16 @@ from aiohttp import web
 from app.errors import DatabaseOutage, TransientDatabase
 from app.observability import metrics
 from app.observability.logging import bound, get_log
+from app.observability.tracing import now_ns, within
+from app.trace_context import trace_id_of
 from web.context import CONTEXT, ERROR_PAGE
 from web.problems import Problem, of_http_error, unavailable
-from web.trace import request_id, traceparent
+from web.trace import Answered, record_request, request_id, traceparent
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
+TRACE: web.RequestKey[str] = web.RequestKey("trace", str)
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 log = get_log(__name__)
 
@@ -49,22 +52,34 @@ SECURITY_HEADERS: Final = {
 @web.middleware
 async def edge(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Answer `request` by `handler` within the request timeout, whatever happens inside."""
-    started = time.monotonic()
+    started, started_ns = time.monotonic(), now_ns()
     identity = request[REQUEST_ID] = request_id(request.headers.get("X-Request-ID"))
-    try:
-        async with asyncio.timeout(request.app[CONTEXT].settings.api_request_timeout_s):
-            response = await handler(request)
-    except Exception as error:
-        response = failure(request, problem_of(error, identity), identity)
+    given = request.headers.get("traceparent")
+    context = request[TRACE] = traceparent(given)
+    with bound(**_log_fields(request, identity, context)), within(context):
+        try:
+            async with asyncio.timeout(request.app[CONTEXT].settings.api_request_timeout_s):
+                response = await handler(request)
+        except Exception as error:
+            response = failure(request, problem_of(error), identity)
     policy = response.headers.get(POLICY, SECURITY_HEADERS[POLICY])
     response.headers.update({**SECURITY_HEADERS, POLICY: policy})
     response.headers["X-Request-ID"] = identity
     response.headers.setdefault("Cache-Control", "no-store")
-    observe(request, response.status, time.monotonic() - started)
+    route = observe(request, response.status, time.monotonic() - started)
+    answered = Answered(request.method, route, request.path, response.status, response.content_type)
+    record_request(context, given, answered, started_ns)
     return response
 
 
-def problem_of(error: Exception, identity: str) -> Problem:
+def _log_fields(request: web.Request, identity: str, context: str) -> dict[str, str]:
+    fields = {"correlation_id": identity, "trace_id": trace_id_of(context)}
+    if "order_id" in request.match_info:
+        fields["order_id"] = request.match_info["order_id"]
+    return fields
+
+
+def problem_of(error: Exception) -> Problem:
     """Return what the client is told of `error`; unexpected ones are logged with their stack."""
     if isinstance(error, Problem):
         return error
@@ -76,8 +91,7 @@ def problem_of(error: Exception, identity: str) -> Problem:
         return unavailable("database_unavailable", "The database is away; try again.")
     if isinstance(error, TransientDatabase):
         return unavailable("database_busy", "The database is too busy; try again.")
-    with bound(correlation_id=identity):
-        log.error("web.view_failed", error=error)
+    log.error("web.view_failed", error=error)
     return Problem(500, "internal_error", "The request failed; quote the request id.")
 
 
@@ -91,15 +105,19 @@ def failure(request: web.Request, problem: Problem, identity: str) -> web.Respon
     return page
 
 
-def observe(request: web.Request, status: int, seconds: float) -> None:
-    """Count the answer under its route's pattern, so that ids in paths make no new series."""
+def observe(request: web.Request, status: int, seconds: float) -> str:
+    """Count the answer under its route's pattern, so that ids in paths make no new series.
+
+    Returns the pattern.
+    """
     resource = request.match_info.route.resource
     route = resource.canonical if resource is not None else "unmatched"
     method = request.method if request.method in METHODS else "OTHER"
     metrics.HTTP_REQUESTS.child(method, route, str(status)).inc()
     metrics.HTTP_SECONDS.child(method, route).observe(seconds)
+    return route
 
 
 def trace_of(request: web.Request) -> str:
     """Return the trace context under which what this request causes is recorded."""
-    return traceparent(request.headers.get("traceparent"))
+    return request[TRACE]

@@ -1,17 +1,43 @@
 """Request ids and W3C trace context: taken over when well-formed, made up otherwise.
 
 Guarantees: what comes out is safe for headers, logs and the outbox; a client cannot smuggle
-anything in. Spans are not recorded here.
+anything in. A request is a span of its own, recorded when it is answered.
 """
 
 from __future__ import annotations
 
 import re
 from os import urandom
-from typing import Final
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from app import trace_context
+from app.messages import deadletter
+from app.observability import tracing
+from app.observability.messaging import record_send
+from app.observability.tracing import SpanKind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from app.messages import Output
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{7,127}")
-_TRACEPARENT: Final = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
+NOT_TRACED: Final = frozenset(
+    {"/metrics", "/livez", "/readyz", "/health", "/api/healthz", "/static/{name}", "unmatched"}
+)
+"""Routes that are asked all the time, or about nothing."""
+ENDLESS: Final = "text/event-stream"
+ERRORS_FROM: Final = 500
+
+
+class Answered(NamedTuple):
+    """What the span of a request says of it; `route` is a pattern, `media` the answer's type."""
+
+    method: str
+    route: str
+    path: str
+    status: int
+    media: str
 
 
 def request_id(given: str | None) -> str:
@@ -24,10 +50,37 @@ def request_id(given: str | None) -> str:
 def traceparent(given: str | None) -> str:
     """Return the trace context of this request: the client's trace with a new span, or a new one.
 
-    A malformed header, one of another version, or all zeros starts a new, unsampled trace.
+    A malformed header starts a new trace, sampled by the setting `trace_sample_ratio`.
     """
-    span = urandom(8).hex()
-    match = _TRACEPARENT.fullmatch(given) if given is not None else None
-    if match is None or not int(match[1], 16) or not int(match[2], 16):
-        return f"00-{urandom(16).hex()}-{span}-00"
-    return f"00-{match[1]}-{span}-{match[3]}"
+    return tracing.begin(trace_context.parse(given) if given is not None else "")
+
+
+def record_request(context: str, given: str | None, answered: Answered, start_ns: int) -> None:
+    """Record the server span of a request that was answered, unless its route is not traced."""
+    if not tracing.wants(context) or answered.route in NOT_TRACED or answered.media == ENDLESS:
+        return
+    known = trace_context.parse(given) if given is not None else ""
+    failed = answered.status >= ERRORS_FROM
+    tracing.record(
+        f"{answered.method} {answered.route}",
+        context,
+        parent=trace_context.span_id_of(known),
+        kind=SpanKind.SERVER,
+        start_ns=start_ns,
+        attributes={
+            "http.request.method": answered.method,
+            "http.route": answered.route,
+            "url.path": answered.path,
+            "http.response.status_code": answered.status,
+        },
+        error=str(answered.status) if failed else "",
+    )
+
+
+def record_created(outputs: Iterable[Output], parent: str, start_ns: int) -> None:
+    """Record messages that were put into the outbox by the request `parent`, once committed."""
+    if not tracing.wants(parent):
+        return
+    for output in outputs:
+        context = deadletter.traceparent_of(output.headers)
+        record_send(output, context, parent, start_ns=start_ns, operation="create")

@@ -7,6 +7,7 @@ table. It extends Faust at its own seams: transport, consumer, producer, topic, 
 from app.delivery.agent import consume
 from app.delivery.app import App
 from app.delivery.events import (
+    About,
     Applied,
     Call,
     CallingHandler,
@@ -28,6 +29,7 @@ from app.delivery.tables import Table, declare_table, table_get, table_items
 from app.delivery.ticks import DueHeap
 
 __all__ = [
+    "About",
     "App",
     "Applied",
     "Call",

@@ -15,7 +15,11 @@ from app.ids import uuid5
 from app.messages import deadletter, decode
 from app.messages.envelope import ATTEMPT_MAX, Decoded
 from app.observability import metrics
+from app.observability.logging import get_log
+from app.observability.messaging import log_fields
 from app.topics import dlt_of
+
+log = get_log(__name__)
 
 _POSITIONS = "0b8ac5a3-0f1c-5b0a-9a55-6c8f2f3f7d11"
 """Namespace of the ids of records that are known by nothing but where they stand."""
@@ -62,7 +66,7 @@ def raw_events(records: Iterable[ConsumerRecord]) -> list[Event]:
             delivery=0,
             correlation_id="",
             causation_id="",
-            traceparent="",
+            traceparent=deadletter.traceparent_of(record.headers),
             record=record,
         )
         for record in records
@@ -98,6 +102,15 @@ def to_event(record: ConsumerRecord, decoded: Decoded) -> Event:
 def bury(record: ConsumerRecord, error: SymphonyError, *, role: str, now: datetime) -> Finished:
     """Make the dead letter of a record that no handler will see."""
     metrics.DEAD_LETTERED.child(role, error.code).inc()
+    log.warning(
+        "event.dead_lettered",
+        **log_fields(record.topic, record.key, record.headers),
+        partition=record.partition,
+        offset=record.offset,
+        consumer=role,
+        code=error.code,
+        reason=error.detail,
+    )
     letter = deadletter.dead_letter(
         record, topic=dlt_of(record.topic), role=role, error=error, attempt=1, now=now
     )

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from app.db import inbox
@@ -22,6 +22,7 @@ from app.db.engine import StatementError
 from app.db.inbox import Claim, Status
 from app.delivery.deduplicate import is_finished
 from app.delivery.events import (
+    About,
     Applied,
     Call,
     CallingHandler,
@@ -38,13 +39,15 @@ from app.delivery.failures import ToTier, as_symphony_error, next_move
 from app.delivery.flood import FloodGate
 from app.delivery.patience import Patience
 from app.delivery.precedence import Precedence
+from app.delivery.spans import context_of, log_fields
 from app.errors import DatabaseOutage, Indefinite, RowsMissed, SymphonyError, TransientDatabase
 from app.failpoints import failpoint
 from app.messages import deadletter, pack, unpack
 from app.messages.envelope import Output
 from app.observability import metrics
 from app.observability.families import exemplar, sampled_trace_id
-from app.observability.logging import get_log
+from app.observability.logging import bound, get_log
+from app.observability.tracing import within
 from app.topics import dlt_of, retry_tier
 
 if TYPE_CHECKING:
@@ -69,6 +72,7 @@ class Finished(NamedTuple):
     outputs: Sequence[Output]
     writes: tuple[Write, ...] = ()
     done: bool = True
+    about: About = About()
 
 
 class Pending(NamedTuple):
@@ -147,8 +151,10 @@ class Effects:
             error = caught.error if isinstance(caught, HandlerFailed) else caught
             if len(items) == 1:
                 failure = as_symphony_error(error)
-                log.error("event.failed", error=error, consumer=self._name, code=failure.code)
-                return [await self._patience.run(lambda: isolate(items[0], failure))]
+                event = items[0].event if isinstance(items[0], Reply) else items[0]
+                with bound(**log_fields(event)):
+                    log.error("event.failed", error=error, consumer=self._name, code=failure.code)
+                    return [await self._patience.run(lambda: isolate(items[0], failure))]
             metrics.SPLITS.child(self._name).inc()
         middle = len(items) // 2
         first = await self._split(items[:middle], attempt, isolate)
@@ -287,7 +293,7 @@ class Effects:
                 due_at=due_at,
                 now=now,
             )
-            tx.after_commit(lambda: self._count_retry(event, move.delay_s))
+            tx.after_commit(lambda: self._count_retry(event, error, move.delay_s, due_at))
             extra = notices.retrying(event, error, due_at, now) if notices else ()
             return Status.RETRYING, (record, *extra)
         self._flood.admit((event.topic, event.partition, event.offset))
@@ -303,12 +309,32 @@ class Effects:
         extra = notices.parked(event, error, now) if notices else ()
         return Status.PARKED, (letter, *extra)
 
-    def _count_retry(self, event: Event, delay_s: int) -> None:
+    def _count_retry(
+        self, event: Event, error: SymphonyError, delay_s: int, due_at: datetime
+    ) -> None:
+        log.info(
+            "event.retried",
+            **log_fields(event),
+            consumer=self._name,
+            code=error.code,
+            reason=error.detail,
+            failures=event.attempt + 1,
+            tier=f"{delay_s}s",
+            due_at=due_at.isoformat(),
+        )
         metrics.RETRIED.child(self._name, f"{delay_s}s").inc()
         if isinstance(self._handler, MoveObserver):
             self._handler.moved(event, parked=False)
 
     def _count_dead_letter(self, event: Event, error: SymphonyError) -> None:
+        log.warning(
+            "event.dead_lettered",
+            **log_fields(event),
+            consumer=self._name,
+            code=error.code,
+            reason=error.detail,
+            failures=event.attempt + 1,
+        )
         metrics.DEAD_LETTERED.child(self._name, error.code).inc(
             exemplar=exemplar(sampled_trace_id(event.traceparent))
         )
@@ -375,9 +401,11 @@ class CallingEffects(Effects):
         gate = asyncio.Semaphore(settings.gateway_concurrency_max)
 
         async def one(item: Pending) -> Reply:
+            event = item.event
             try:
-                async with gate, asyncio.timeout_at(deadline):
-                    result = await self._handler.call(item.request)
+                with bound(**log_fields(event)), within(context_of(self._name, event)):
+                    async with gate, asyncio.timeout_at(deadline):
+                        result = await self._handler.call(item.request)
             except SymphonyError as error:
                 result = error
             except TimeoutError:
@@ -437,4 +465,6 @@ def _claim(event: Event, status: Status, outputs: Sequence[Output]) -> Claim:
 
 
 def _finished(event: Event, one: Applied) -> Finished:
-    return Finished(event.partition, event.key, event.event_id, one.outputs, one.writes)
+    return Finished(
+        event.partition, event.key, event.event_id, one.outputs, one.writes, about=one.about
+    )

@@ -50,11 +50,22 @@ class Write(NamedTuple):
     value: bytes | None
 
 
+class About(NamedTuple):
+    """What a trace tells of an event's subject: its state then, and the context it began in."""
+
+    state: str = ""
+    traceparent: str = ""
+
+
 class Applied(NamedTuple):
-    """An event is finished: what to publish and which table entries to write."""
+    """An event is finished: what to publish and which table entries to write.
+
+    `about` is for traces only and is not stored.
+    """
 
     outputs: tuple[Output, ...] = ()
     writes: tuple[Write, ...] = ()
+    about: About = About()
 
 
 class Call(NamedTuple):

@@ -10,10 +10,11 @@ from __future__ import annotations
 import json
 import os
 import sys
-import traceback
 from enum import StrEnum
 from pathlib import Path
 from typing import NoReturn
+
+from app.observability.logging import last_words
 
 EXIT_CODE = 70
 """sysexits EX_SOFTWARE: the supervisor starts a new incarnation."""
@@ -82,8 +83,8 @@ def leave_reason(reason: Reason, why: str) -> None:
         try:
             path.write_text(json.dumps(left))
         except OSError as error:
-            out = sys.__stderr__ or sys.stderr
-            out.write(f"[delivery] cannot write {path}: {error}\n")
+            text = f"[delivery] cannot write {path}: {error}"
+            last_words("worker.reason_not_left", text, None, path=str(path), why=str(error))
 
 
 def end_process(reason: Reason, why: str) -> NoReturn:
@@ -92,9 +93,12 @@ def end_process(reason: Reason, why: str) -> NoReturn:
     Clean-up would let Faust acknowledge or commit on the way out. Safe from any thread.
     """
     leave_reason(reason, why)
-    out = sys.__stderr__ or sys.stderr
-    out.write(f"[delivery] exit {EXIT_CODE} ({reason}): {why}\n")
-    if sys.exc_info()[0] is not None:
-        traceback.print_exc(file=out)
-    out.flush()
+    last_words(
+        "worker.ended",
+        f"[delivery] exit {EXIT_CODE} ({reason}): {why}",
+        sys.exc_info()[1],
+        reason=reason.value,
+        why=why,
+        exit_code=EXIT_CODE,
+    )
     os._exit(EXIT_CODE)

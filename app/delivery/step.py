@@ -35,6 +35,7 @@ from app.delivery.idempotency import IdempotencyTable
 from app.delivery.killer import Group
 from app.delivery.outputs import Outputs
 from app.delivery.patience import Patience
+from app.delivery.spans import Spans, Times
 from app.delivery.state import BatchState, StateTracker
 from app.delivery.tables import Table, TableWrites
 from app.errors import Poison
@@ -42,6 +43,7 @@ from app.failpoints import failpoint
 from app.messages import Barrier
 from app.observability import metrics
 from app.observability.families import exemplar, sampled_trace_id
+from app.observability.tracing import now_ns
 
 if TYPE_CHECKING:
     from app.delivery.app import App
@@ -70,6 +72,7 @@ class Step:
         self.flood = FloodGate(app, spec.name, self.state)
         effects = CallingEffects if isinstance(spec.handler, CallingHandler) else Effects
         self._effects = effects(app, spec.name, spec.handler, self.patience, self.flood)
+        self.spans = Spans(app.settings, spec.name)
         self._due = spec.handler if isinstance(spec.handler, DueHandler) else None
         self._selective = spec.handler if isinstance(spec.handler, SelectiveHandler) else None
         self._observer = spec.handler if isinstance(spec.handler, TableObserver) else None
@@ -110,7 +113,10 @@ class Step:
     async def _run_group(self, group: Group) -> None:
         async with self._app.killer.watch(self._spec.name, group):
             if group.killer is not None:
-                await self._publish_letters(self._bury_killer(group.records))
+                began_ns = now_ns()
+                letters = self._bury_killer(group.records)
+                await self._publish_letters(letters)
+                self.spans.letters(letters, Times(began_ns, began_ns, now_ns()))
             else:
                 await self._run_records(group.records)
 
@@ -148,7 +154,7 @@ class Step:
     async def _run_records(self, records: Sequence[ConsumerRecord]) -> None:
         if self._app.taps.incoming:
             records = await self._app.taps.on_read(self._spec.name, records)
-        began = perf_counter()
+        began, began_ns = perf_counter(), now_ns()
         now = self._app.clock.now()
         events: list[Event]
         finished: list[Finished]
@@ -163,15 +169,18 @@ class Step:
         if repeated:
             metrics.DUPLICATES.child(self._spec.name, "batch").inc(repeated)
         self._observe("decode", began)
-        await self._finish(events, finished)
+        await self._finish(events, finished, began_ns)
 
-    async def _finish(self, events: Sequence[Event], finished: list[Finished]) -> None:
+    async def _finish(
+        self, events: Sequence[Event], finished: list[Finished], began_ns: int
+    ) -> None:
         """Steps 2 to 5 for decoded events; `finished` are dead letters of step 1.
 
         Barriers come last: their inbox rows say that all else here is done and acknowledged.
         """
         barriers = [event for event in events if event.type == Barrier.TYPE]
         fresh = [event for event in events if event.type != Barrier.TYPE] if barriers else events
+        letters = finished
         if self._selective is not None:
             fresh = [event for event in fresh if self._selective.concerns(event)]
         if self.idempotency is not None:
@@ -184,7 +193,11 @@ class Step:
         self._observe("transaction", began)
         if self.idempotency is not None:
             applied = [self.idempotency.remember(one, self._app.clock.now()) for one in applied]
+        sent_ns = now_ns()
         await self.publish(finished + applied)
+        times = Times(began_ns, sent_ns, now_ns())
+        self.spans.letters(letters, times)
+        self.spans.batch(events, finished[len(letters) :] + applied, times)
         if barriers:
             await self._effects.pass_barriers(barriers)
 

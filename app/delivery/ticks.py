@@ -24,10 +24,12 @@ from app.db import inbox
 from app.db.inbox import Claim, Status
 from app.delivery.effects import Finished
 from app.delivery.events import TickHandler
+from app.delivery.spans import Times
 from app.errors import DatabaseOutage
 from app.failpoints import failpoint
 from app.messages import pack, unpack
 from app.messages.envelope import Output
+from app.observability.tracing import now_ns
 
 if TYPE_CHECKING:
     from app.delivery.app import App
@@ -149,6 +151,7 @@ class Ticker:
 
     async def _run(self, partition: int) -> None:
         now = self._app.clock.now()
+        began_ns = now_ns()
         finished: list[Finished] = []
         if self._handler is not None:
             finished = await self._step.patience.run(lambda: self._transact(partition, now))
@@ -158,7 +161,9 @@ class Ticker:
         if expired:
             await self._step.publish([Finished(partition, None, "", (), expired, done=False)])
         if finished:
+            sent_ns = now_ns()
             await self._publish(finished)
+            self._step.spans.ticks(finished, Times(began_ns, sent_ns, now_ns()))
 
     async def _transact(self, partition: int, now: datetime) -> list[Finished]:
         assert self._handler is not None
@@ -191,7 +196,7 @@ class Ticker:
                 await inbox.claim(tx, self._name, claims)
         await failpoint("delivery.tick_after_commit")
         return [
-            Finished(partition, one.key, one.event_id, one.applied.outputs, one.applied.writes)
+            Finished(partition, one.key, one.event_id, *one.applied[:2], about=one.applied.about)
             for one in ticked
         ]
 

@@ -10,9 +10,9 @@ due time the second, whoever paused it the third.
 
 from __future__ import annotations
 
-import faulthandler
 import sys
 import threading
+import traceback
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -21,11 +21,21 @@ from faust.types import TP
 from app.delivery import aiokafka_seams as seams
 from app.delivery.exits import Reason, end_process
 from app.delivery.state import BatchState
+from app.observability.logging import last_words
 
 if TYPE_CHECKING:
     from app.delivery.app import App
 
 LOOK_S = 1.0
+
+
+def _stacks() -> list[str]:
+    """Where every thread of this process stands."""
+    names = {thread.ident: thread.name for thread in threading.enumerate()}
+    return [
+        f"{names.get(ident, ident)}\n{''.join(traceback.format_stack(frame))}"
+        for ident, frame in sys._current_frames().items()
+    ]
 
 
 class Progress:
@@ -70,7 +80,9 @@ class Watchdog(threading.Thread):
             if not self._app.should_stop:
                 why = self.verdict(monotonic())
                 if why is not None:
-                    faulthandler.dump_traceback(file=sys.__stderr__ or sys.stderr)
+                    last_words(
+                        "watchdog.stacks", f"[watchdog] {why}", None, why=why, stacks=_stacks()
+                    )
                     end_process(Reason.WATCHDOG, why)
 
     def verdict(self, now_s: float) -> str | None:

@@ -18,7 +18,13 @@ import aiohttp
 import msgspec
 from yarl import URL
 
-from app.errors import BreakerOpen, GatewayTimeout, GatewayUnavailable, Indefinite
+from app.errors import (
+    BreakerOpen,
+    GatewayTimeout,
+    GatewayUnavailable,
+    Indefinite,
+    SymphonyError,
+)
 from app.failpoints import failpoint
 from app.gateway.breaker import Breaker, State
 from app.gateway.replies import (
@@ -28,13 +34,18 @@ from app.gateway.replies import (
     UnexpectedReply,
     read,
 )
-from app.observability import metrics
+from app.observability import metrics, tracing
 from app.observability.families import one_of
+from app.observability.logging import get_log
+from app.observability.tracing import SpanKind
+from app.trace_context import span_id_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from app.settings import Settings
+
+log = get_log(__name__)
 
 _BACKOFF_S = 0.1
 _BACKOFF_MAX_S = 1.0
@@ -208,6 +219,13 @@ class GatewayClient:
             except BreakerOpen:
                 raise
             except Indefinite as error:
+                log.warning(
+                    "gateway.call_failed",
+                    operation=operation,
+                    code=error.code,
+                    reason=error.detail,
+                    call_attempt=attempt,
+                )
                 pause_s = backoff_s(attempt, self._uniform())
                 hopeless = isinstance(error, UnexpectedReply) and not error.retryable
                 late = time.monotonic() + pause_s >= deadline
@@ -239,6 +257,43 @@ class GatewayClient:
         return reply
 
     async def _attempt(
+        self, operation: Operation, url: URL, headers: dict[str, str], body: bytes, timeout_s: float
+    ) -> GatewayReply:
+        """One request; a span of its own in the trace it is made for, which it names."""
+        inside = tracing.current()
+        if not inside:
+            return await self._exchange(operation, url, headers, body, timeout_s)
+        context, began_ns = tracing.begin(inside), tracing.now_ns()
+        code = detail = ""
+        try:
+            return await self._exchange(
+                operation, url, {**headers, "traceparent": context}, body, timeout_s
+            )
+        except SymphonyError as error:
+            code, detail = error.code, error.detail
+            raise
+        except asyncio.CancelledError:
+            code = "cancelled"
+            raise
+        finally:
+            tracing.record(
+                f"POST {operation}",
+                context,
+                parent=span_id_of(inside),
+                kind=SpanKind.CLIENT,
+                start_ns=began_ns,
+                attributes={
+                    "http.request.method": "POST",
+                    "url.full": str(url),
+                    "server.address": url.host or "",
+                    "server.port": url.port or 0,
+                    "symphony.gateway_operation": operation,
+                },
+                error=code,
+                message=detail,
+            )
+
+    async def _exchange(
         self, operation: Operation, url: URL, headers: dict[str, str], body: bytes, timeout_s: float
     ) -> GatewayReply:
         session = self._session or self._open()

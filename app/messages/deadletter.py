@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import msgspec
 
+from app import trace_context
 from app.errors import Poison, SymphonyError
 from app.messages.envelope import ATTEMPT_MAX, Headers, Output, read_redrives
 
@@ -32,6 +33,7 @@ ERROR_CLASS = "x-error-class"
 ERROR_MESSAGE = "x-error-message"
 ERROR_REASON = "x-error-reason"
 REDRIVES = "x-redrives"
+TRACEPARENT = "traceparent"
 
 STABLE_OF = {"payment.requested.canary": "payment.requested"}
 """The stable arm's topic by the canary's: the same commands under the same ids."""
@@ -183,7 +185,7 @@ def redrive(record: ConsumedRecord, *, not_after: datetime | None = None) -> Out
 
     A dead letter of a canary is left to the stable arm: the canary has had its tries, and may be
     gone. `not_after` restamps a command's own deadline when its body has one. Raises Poison when
-    the record does not say where it came from.
+    the record does not say where it came from. It is a span of its own in the letter's trace.
     """
     failure = read_failure(record.headers)
     output = (
@@ -191,8 +193,11 @@ def redrive(record: ConsumedRecord, *, not_after: datetime | None = None) -> Out
         if failure.original_topic in STABLE_OF
         else _back(record, keep=tuple(name for name in _ON_DELIVERY if name != ATTEMPT))
     )
+    redrives = failure.redrives + 1
     headers = [pair for pair in output.headers if pair[0] != REDRIVES]
-    headers.append((REDRIVES, str(failure.redrives + 1).encode()))
+    headers.append((REDRIVES, str(redrives).encode()))
+    name = f"{record.topic}/{record.partition}/{record.offset}"
+    headers = _with_span(headers, trace_context.span_of(name, f"redrive\0{redrives}"))
     value = output.value if not_after is None else _restamp(output.value, not_after)
     return Output(output.topic, output.key, value, headers, output.partition)
 
@@ -210,11 +215,26 @@ def redriven(output: Output, redrives: int) -> Output:
     """Mark a command that its sender sends for the `redrives`-th time again under the same id.
 
     A consumer that had retried or dead-lettered it tries again; without the mark it would take the
-    record for a copy of the first one and only repeat what it has stored.
+    record for a copy of the first one and only repeat what it has stored. It is a span of its own.
     """
-    return msgspec.structs.replace(
-        output, headers=[*output.headers, (REDRIVES, str(redrives).encode())]
-    )
+    name = dict(output.headers).get("ce_id", b"").decode()
+    headers = _with_span(output.headers, trace_context.span_of(name, f"again\0{redrives}"))
+    return msgspec.structs.replace(output, headers=[*headers, (REDRIVES, str(redrives).encode())])
+
+
+def traceparent_of(headers: Headers) -> str:
+    """Return the trace context of a record as it is read: empty when malformed or not alone."""
+    found = [value for name, value in headers if name == TRACEPARENT]
+    return trace_context.read(found[0]) if len(found) == 1 else ""
+
+
+def _with_span(headers: Sequence[tuple[str, bytes]], span_id: str) -> list[tuple[str, bytes]]:
+    """Put another span into the trace context; one that cannot be read stays as it is."""
+    known = traceparent_of(headers)
+    if not known:
+        return list(headers)
+    mine = trace_context.child(known, span_id).encode()
+    return [(name, mine if name == TRACEPARENT else value) for name, value in headers]
 
 
 def _back(record: ConsumedRecord, *, keep: Sequence[str]) -> Output:

@@ -11,11 +11,11 @@ import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
-from hashlib import sha1
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import msgspec
 
+from app import trace_context
 from app.errors import Poison
 
 if TYPE_CHECKING:
@@ -38,7 +38,6 @@ _UUID = re.compile(rb"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{1
 _TOKEN = re.compile(rb"[^\x00-\x1f\x7f]{1,256}")
 _ATTEMPT = re.compile(rb"[0-9]{1,4}")
 _REDRIVES = re.compile(rb"[0-9]{1,19}")
-_TRACEPARENT = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _BRACKET = re.compile(rb"[\[\]{}]")
 
@@ -184,7 +183,7 @@ def decode(topic: str, headers: Headers, key: bytes | None, value: bytes | None)
         0 if attempt is None and "x-attempt" not in found else _attempt(attempt),
         event_id if correlation is None else _token("ce_correlationid", correlation),
         "" if causation is None else _token("ce_causationid", causation),
-        "" if trace is None or _TRACEPARENT.fullmatch(trace) is None else trace.decode(),
+        trace_context.read(trace),
         source,
         "" if role is None else _token("x-retry-role", role),
         0 if redrives is None else read_redrives(redrives),
@@ -194,15 +193,21 @@ def decode(topic: str, headers: Headers, key: bytes | None, value: bytes | None)
 def emit(
     cause: Caused, topic: Destination, body: Body, *, event_id: str, now: datetime, source: str
 ) -> Output:
-    """Build the record of `body`, caused by `cause`; exactly one `traceparent`, derived when the
-    cause has none.
+    """Build the record of `body`, caused by `cause`, with exactly one `traceparent`: the trace of
+    the cause, else of the correlation id, and the span that the event id gives.
 
     Raises ValueError when the topic does not carry this type of body.
     """
     if type(body) not in topic.bodies:
         raise ValueError(f"{type(body).__name__} does not belong on {topic.name}")
     type_name, key = _WRITERS[type(body)]
-    trace = cause.traceparent or derive_traceparent(cause.correlation_id, event_id)
+    span_id = trace_context.span_of(event_id)
+    trace = cause.traceparent
+    trace = (
+        trace_context.child(trace, span_id)
+        if trace
+        else trace_context.derived(cause.correlation_id, span_id)
+    )
     return Output(
         topic.name,
         getattr(body, key).encode(),
@@ -219,14 +224,6 @@ def emit(
             ("traceparent", trace.encode()),
         ],
     )
-
-
-def derive_traceparent(correlation_id: str, event_id: str) -> str:
-    """Return an unsampled W3C trace context: the trace of the correlation id, the span of the event
-    id.
-    """
-    trace = sha1(correlation_id.encode(), usedforsecurity=False).hexdigest()[:32]
-    return f"00-{trace}-{event_id.replace('-', '')[:16]}-00"
 
 
 def pack(outputs: Sequence[Output]) -> bytes:

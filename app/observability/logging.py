@@ -7,10 +7,13 @@ URLs never leave the process. It guarantees nothing about delivery: lines go to 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import logging.config
 import re
 import sys
+import threading
+import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -21,11 +24,22 @@ from pythonjsonlogger.core import RESERVED_ATTRS
 from pythonjsonlogger.msgspec import MsgspecFormatter
 
 if TYPE_CHECKING:
+    import types
+
     from app.settings import Settings
 
 _BOUND: ContextVar[Mapping[str, Any]] = ContextVar("symphony_log_fields", default={})  # noqa: B039
 _RESERVED: Final = frozenset(RESERVED_ATTRS) | {"asctime", "message", "symphony_fields"}
 _EVENT: Final = re.compile(r"[a-z][a-z0-9_]*(?:\.[a-z0-9_]+)+")
+_COLOUR: Final = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+_SERVICE: Final = re.compile(r"\[\^-*([^\n]+?)\]: ")
+_TABLE: Final = ("+", "|")
+_LEVELS: Final = (
+    (logging.CRITICAL, "critical"),
+    (logging.ERROR, "error"),
+    (logging.WARNING, "warning"),
+    (logging.INFO, "info"),
+)
 _URL_PASSWORD: Final = re.compile(r"(://[^:/@\s\"]*:)[^@\s\"]+@")
 # Libraries whose lower records are never worth creating: aiokafka's debug records alone were a
 # third of a consumer's cost per poll.
@@ -35,6 +49,8 @@ QUIET: Final = {
     "aiopg": "WARNING",
     "asyncio": "WARNING",
     "alembic": "WARNING",
+    "opentelemetry": "CRITICAL",
+    "urllib3": "ERROR",
     "faust": "INFO",
     "faust.livecheck": "ERROR",
     "mode": "INFO",
@@ -102,6 +118,31 @@ class RateLimit(logging.Filter):
         return True
 
 
+def last_words(event: str, text: str, error: BaseException | None, **fields: Any) -> None:
+    """Write one record to standard error, past every handler and lock: the process is about to end.
+
+    In the form the process logs in; as `text` and a stack where it logs in none or for people. Safe
+    from any thread, raises nothing.
+    """
+    handlers = logging.getLogger().handlers
+    formatter = handlers[0].formatter if handlers else None
+    if isinstance(formatter, JsonFormatter):
+        info = (type(error), error, error.__traceback__) if error is not None else None
+        record = logging.LogRecord(
+            __name__, logging.CRITICAL, __file__, 0, event, None, info, "last_words"
+        )
+        record.symphony_fields = fields
+        line = formatter.format(record)
+    else:
+        line = "\n".join([text, *map(str, fields.get("stacks", ()))])
+        if error is not None:
+            line += "\n" + "".join(traceback.format_exception(error)).rstrip()
+    with contextlib.suppress(OSError, ValueError):
+        out = sys.__stderr__ or sys.stderr
+        out.write(f"{line}\n")
+        out.flush()
+
+
 def get_log(name: str) -> EventLog:
     """Return the event log of a module (pass `__name__`)."""
     return EventLog(name)
@@ -143,7 +184,7 @@ class JsonFormatter(MsgspecFormatter):
         """Return the record as one line of JSON; unknown values are shown by their repr."""
         data: dict[str, Any] = {
             "ts": _timestamp(record),
-            "level": record.levelname.lower(),
+            "level": _level(record),
             **_event_of(record),
             "logger": record.name,
             **self._static,
@@ -169,7 +210,11 @@ class HumanFormatter(logging.Formatter):
             datetime.fromtimestamp(record.created, UTC).astimezone().strftime("%H:%M:%S.%f")[:-3]
         )
         pairs = " ".join(f"{key}={value}" for key, value in fields_of(record).items())
-        line = f"{clock} {record.levelname.lower():7} {self._worker} {record.getMessage()} {pairs}"
+        said = _event_of(record)
+        text = said["event"]
+        if text == LIBRARY:
+            text = f"{said.get('service', record.name)}: {said['message']}"
+        line = f"{clock} {_level(record):8} {self._worker} {text} {pairs}"
         if record.exc_info and record.exc_info[1] is not None:
             line += "\n" + self.formatException(record.exc_info)
         return redact(line.rstrip())
@@ -180,7 +225,25 @@ def _event_of(record: logging.LogRecord) -> dict[str, str]:
     text = record.getMessage()
     if _EVENT.fullmatch(text):
         return {"event": text}
-    return {"event": "library.message", "message": text}
+    plain = _COLOUR.sub("", text)
+    lines = [line for line in plain.splitlines() if not line.startswith(_TABLE)]
+    said = {"event": LIBRARY, "message": "\n".join(lines).strip()}
+    service = _SERVICE.match(said["message"])
+    if service is not None:
+        said["message"] = said["message"][service.end() :]
+        said["service"] = service[1]
+    return said
+
+
+def _level(record: logging.LogRecord) -> str:
+    """One of five names: libraries have levels of their own between them."""
+    for least, name in _LEVELS:
+        if record.levelno >= least:
+            return name
+    return "debug"
+
+
+LIBRARY: Final = "library.message"
 
 
 def _timestamp(record: logging.LogRecord) -> str:
@@ -228,5 +291,29 @@ def logging_config(settings: Settings) -> dict[str, Any]:
 
 
 def configure(settings: Settings) -> None:
-    """Set up logging of a process that Faust does not start (relay, gateway, CLI, tests)."""
+    """Set up logging of a process: what Python itself would print becomes records too."""
     logging.config.dictConfig(logging_config(settings))
+    logging.captureWarnings(True)
+    sys.excepthook = _uncaught
+    threading.excepthook = _uncaught_in_thread
+    sys.unraisablehook = _unraisable
+
+
+def _uncaught(
+    kind: type[BaseException], error: BaseException, trace: types.TracebackType | None
+) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        return
+    log.error("process.uncaught", error=error.with_traceback(trace))
+
+
+def _uncaught_in_thread(given: threading.ExceptHookArgs) -> None:
+    name = given.thread.name if given.thread is not None else ""
+    log.error("process.uncaught", error=given.exc_value, thread=name)
+
+
+def _unraisable(given: sys.UnraisableHookArgs) -> None:
+    log.error("process.unraisable", error=given.exc_value, where=str(given.object)[:200])
+
+
+log = get_log(__name__)

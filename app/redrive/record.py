@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from app import ids
+from app import ids, trace_context
 from app.delivery.decoding import position_id
 from app.domain import redrive as rule
 from app.errors import Poison
-from app.messages import Decoded, Output, deadletter, decode, derive_traceparent
+from app.messages import Decoded, Output, deadletter, decode
 from app.messages.envelope import Headers
 from app.topics import MESSAGE_TOPICS
 
@@ -103,6 +103,13 @@ def edited(
     failure = deadletter.read_failure(record.headers)
     given: dict[str, Any] = dict(record.headers)
     topic = failure.original_topic or letter.origin_topic
+    known = deadletter.traceparent_of(record.headers)
+    span_id = trace_context.span_of(letter.id, f"edit\0{event_id}")
+    trace = (
+        trace_context.child(known, span_id)
+        if known
+        else trace_context.derived(correlation_id, span_id)
+    )
     headers = [
         ("ce_specversion", b"1.0"),
         ("ce_id", event_id.encode()),
@@ -112,7 +119,7 @@ def edited(
         ("ce_correlationid", correlation_id.encode()),
         ("ce_causationid", position_id(record).encode()),
         ("content-type", b"application/json"),
-        ("traceparent", derive_traceparent(correlation_id, event_id).encode()),
+        (deadletter.TRACEPARENT, trace.encode()),
         (deadletter.REDRIVES, str(failure.redrives + 1).encode()),
     ]
     if letter.consumer:

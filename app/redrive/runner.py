@@ -19,14 +19,16 @@ from app.domain.redrive import ACT, ALREADY_DONE, REFUSED, Verdict
 from app.errors import OutageBudgetSpent
 from app.failpoints import failpoint
 from app.messages import Output
-from app.observability import metrics
-from app.observability.logging import get_log
+from app.observability import metrics, tracing
+from app.observability.logging import bound, get_log
 from app.outages import Stopped
 from app.redrive import record
 from app.redrive.deletion import delete_records
 from app.redrive.edit import make_edit
 from app.redrive.judge import Judged, judge, policy_of
 from app.redrive.sending import Outlet, send
+from app.redrive.spans import record_job, record_sent, trace_of
+from app.trace_context import trace_id_of
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -81,17 +83,20 @@ class Runner:
 
         Raises OutageBudgetSpent and Stopped from `patiently`; anything else fails the job only.
         """
-        log.info("redrive.begun", job=job.id, kind=job.kind, letters=job.total)
-        try:
-            await (self._purge(job) if job.kind == "purge" else self._walk(job))
-        except LeaseLost:
-            log.warning("redrive.lease_lost", job=job.id)
-        except (OutageBudgetSpent, Stopped):
-            raise
-        except Exception as error:
-            log.error("redrive.failed", job=job.id, error=error)
-            why = f"{type(error).__name__}: {error}"
-            await self._patiently("fail", lambda: self._end(job, "FAILED", why))
+        began_ns = tracing.now_ns()
+        with bound(job=job.id, trace_id=trace_id_of(trace_of(job))):
+            log.info("redrive.begun", kind=job.kind, letters=job.total)
+            try:
+                await (self._purge(job) if job.kind == "purge" else self._walk(job))
+            except LeaseLost:
+                log.warning("redrive.lease_lost")
+            except (OutageBudgetSpent, Stopped):
+                raise
+            except Exception as error:
+                log.error("redrive.failed", error=error)
+                why = f"{type(error).__name__}: {error}"
+                await self._patiently("fail", lambda: self._end(job, "FAILED", why))
+        record_job(job, began_ns)
 
     async def _walk(self, job: Job) -> None:
         """Settle what a dead worker left claimed, then claim and settle until nothing is left."""
@@ -150,8 +155,12 @@ class Runner:
                 return
             outcomes, outputs = await self._decide(tx, job, letters)
         await failpoint("dlq.before_redrive")
+        began_ns = tracing.now_ns()
         refused = await send(self._outlet, outputs)
         await failpoint("dlq.after_redrive")
+        record_sent(
+            job, letters, {one: o for one, o in outputs.items() if one not in refused}, began_ns
+        )
         final = [_with_refusal(one, refused.get(one.letter.id, "")) for one in outcomes]
         async with self._db.transaction() as tx:
             state = await self._locked(tx, job)
@@ -286,7 +295,7 @@ def _finish(tx: Transaction, job: Job, status: str, now: datetime, error: str = 
     """End the job; what it still has claimed is open again."""
     deadletters.release(tx, job.id)
     jobs.finish(tx, job.id, status, now, error)
-    log.info("redrive.ended", job=job.id, status=status, error=error)
+    log.info("redrive.ended", status=status, error=error)
 
 
 def _outcome(judged: Judged, job: Job) -> Outcome:

@@ -14,10 +14,13 @@ from aiokafka.errors import KafkaError
 
 from app.db import leases, outbox
 from app.failpoints import failpoint
-from app.observability import metrics
+from app.messages.deadletter import traceparent_of
+from app.observability import metrics, tracing
 from app.observability.logging import get_log
+from app.observability.messaging import log_fields, record_send
 from app.relay.publisher import is_hopeless, is_refusal
 from app.relay.refusals import Refusals, Refused
+from app.trace_context import child, is_sampled, span_id_of, span_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -73,12 +76,14 @@ class Rounds:
         if not self._ownership.is_valid():
             return 0
         refused: list[Refused] = []
+        began_ns = tracing.now_ns()
         await self._publish(rows, refused)
         await failpoint("relay.after_publish")
         skipped = {one.row.aggregate_id for one in refused}
         published = [row for row in rows if row.aggregate_id not in skipped]
         published += _before_refusal(rows, refused)
         self._observe(published)
+        _record(published, began_ns)
         await self._delete(epochs, published, refused)
         return len(rows)
 
@@ -139,8 +144,7 @@ class Rounds:
         parked = self._refusals.must_park(refused)
         log.warning(
             "relay.refused",
-            event_id=dict(row.output.headers)["ce_id"].decode(),
-            topic=row.output.topic,
+            **log_fields(row.output.topic, row.output.key, row.output.headers),
             attempts=row.attempts + 1,
             parked=parked,
             error=refused.error,
@@ -162,6 +166,22 @@ class Rounds:
         for topic, count in counts.items():
             metrics.RELAY_PUBLISHED.child(topic).inc(count)
         metrics.RELAY_BATCH_ROWS.child().observe(len(published))
+
+
+def _record(published: Sequence[OutboxRow], began_ns: int) -> None:
+    """Record what was sent below the span of the message, which was made with its effect."""
+    if not tracing.on():
+        return
+    for row in published:
+        message = traceparent_of(row.output.headers)
+        if is_sampled(message):
+            record_send(
+                row.output,
+                child(message, span_of(span_id_of(message), "relay")),
+                message,
+                start_ns=began_ns,
+                extra={"symphony.outbox_row": row.id},
+            )
 
 
 def _before_refusal(rows: Sequence[OutboxRow], refused: Sequence[Refused]) -> list[OutboxRow]:

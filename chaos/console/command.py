@@ -15,7 +15,17 @@ import msgspec
 import typer
 
 from app.cli import EXIT_FAILED, Failure, Json, print_json, print_table
-from chaos.console import canary, dlq, notifications, operations, payments, replay, review, slo
+from chaos.console import (
+    canary,
+    dlq,
+    notifications,
+    operations,
+    payments,
+    replay,
+    review,
+    slo,
+    trace,
+)
 from chaos.console.api import Api, ApiError
 from chaos.console.options import LabDir, OrderId, Url, api_of, clock, history_line, history_row
 from chaos.console.recorded import place_recorded
@@ -34,7 +44,7 @@ def register(root: typer.Typer) -> None:
     operations.register(saga)
     root.add_typer(order, name="order")
     root.add_typer(saga, name="saga")
-    for module in (payments, canary, review, dlq, replay, notifications, slo, rules):
+    for module in (payments, canary, review, dlq, replay, notifications, slo, trace, rules):
         module.register(root)
 
 

@@ -21,6 +21,7 @@ LabDir = Annotated[
     Path | None, typer.Option("--lab-dir", help="Directory of the lab; default setting lab_dir.")
 ]
 Name = Annotated[str, typer.Argument(help="A process as `symphony status` names it.")]
+TRACED = {"SYMPHONY_TRACE_EXPORTER": "file", "SYMPHONY_TRACE_SAMPLE_RATIO": "1"}
 PURGE_HELP = "Also remove all its files."
 
 
@@ -63,6 +64,9 @@ def up(
     alertmanager_port: Annotated[
         int, typer.Option(help="Port of Alertmanager; 0: a free one.")
     ] = 0,
+    trace: Annotated[
+        bool, typer.Option("--trace", help="Record every order's trace: symphony trace ORDER_ID.")
+    ] = False,
     as_json: Json = False,
     lab_dir: LabDir = None,
     config_file: ConfigFile = None,
@@ -81,7 +85,7 @@ def up(
     plan = make_plan(
         settings,
         workers=_pairs(workers, "--workers"),
-        environment=_pairs(env, "--env"),
+        environment={**(TRACED if trace else {}), **_pairs(env, "--env")},
         broker_port=broker_port,
         postgres_port=postgres_port,
         gateway_port=gateway_port,

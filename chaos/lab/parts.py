@@ -242,6 +242,7 @@ class WorkerPart(Command):
             "postgres_dsn": dsn,
             "gateway_url": at.gateway_url,
             "data_dir": str(plan.files.data),
+            "trace_dir": str(plan.files.traces),
             "lab_dir": str(plan.lab_dir),
         }
         if self._web_port:

@@ -127,6 +127,7 @@ class LabFiles:
         self.targets = self.observe / "targets.json"
         self.data = self.root / "data"
         self.logs = self.root / "logs"
+        self.traces = self.root / "traces"
         self.run = self.root / "run"
         self.plan = self.root / "plan.json"
         self.lock = self.root / "lock"

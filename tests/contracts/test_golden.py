@@ -13,6 +13,9 @@ from tests.contracts.samples import CAUSE, EVENT, GOLDEN, SAMPLES, golden_of, pa
 
 pytestmark = pytest.mark.unit
 
+#: The trace and the flag of the cause, the span of the event.
+CHILD = "00-0af7651916cd43dd8448eb211c80319c-9f3e8b4d3c5e6f7a-01"
+
 each_sample = pytest.mark.parametrize(
     "body", [pytest.param(body, id=body.ce_type()) for body in SAMPLES]
 )
@@ -52,7 +55,7 @@ def test_golden_bytes_are_read_on_every_topic_of_the_type(body: Body) -> None:
         assert decoded.body == body
         assert (decoded.event_id, decoded.type, decoded.attempt) == (EVENT, body.ce_type(), 0)
         assert (decoded.correlation_id, decoded.causation_id) == ("request-42", CAUSE.event_id)
-        assert decoded.traceparent == CAUSE.traceparent
+        assert decoded.traceparent == CHILD
 
 
 @each_sample

@@ -11,10 +11,12 @@ import pytest
 
 from app.db import inbox
 from app.delivery import Applied, Ticked
+from app.delivery.spans import Spans
 from app.delivery.ticks import Ticker
 from app.errors import DatabaseOutage
 from app.ids import uuid5
 from app.messages import Output
+from app.settings_model import Settings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -83,6 +85,7 @@ class Step:
     def __init__(self) -> None:
         self.published: list[Output] = []
         self.patience = self
+        self.spans = Spans(Settings(role="payment"), "payment")
 
     async def run(self, attempt: Callable[[], Awaitable[Any]]) -> Any:
         while True:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from app.delivery import Applied, Event
+from app.settings_model import Settings
 
 pytestmark = pytest.mark.unit
 
@@ -52,14 +53,14 @@ class Waiting:
         app: Any = SimpleNamespace(
             clock=self.clock,
             killer=self,
-            settings=SimpleNamespace(dead_letters_max=1, dead_letters_window_s=1.0),
+            settings=Settings(role="dlq", dead_letters_max=1, dead_letters_window_s=1.0),
         )
         spec = ConsumerSpec("tier", ("retry.5s",), Tier(due_s), None, {}, raw=True)
         self.step = Step(app, spec)
         self.step._run_records = self._run  # type: ignore[method-assign,assignment]
         self.step.patience.pause = self._pause  # type: ignore[method-assign,assignment]
         self.records = [
-            SimpleNamespace(topic="retry.5s", partition=0, offset=offset, key=b"k")
+            SimpleNamespace(topic="retry.5s", partition=0, offset=offset, key=b"k", headers=())
             for offset in sorted(due_s)
         ]
 

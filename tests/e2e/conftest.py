@@ -1,4 +1,4 @@
-"""One lab for the demos and the runbook: its retry tiers are quick, nothing else is special."""
+"""One lab for the demos and the runbook: its retry tiers are quick, and it records traces."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from app.settings import load_settings
 from chaos.demo.dead_letters import ENVIRONMENT
 from chaos.demo.script import Stage
-from chaos.lab.cli import make_plan
+from chaos.lab.cli import TRACED, make_plan
 from chaos.lab.client import Lab
 from chaos.workload.target import target_of
 
@@ -22,6 +22,6 @@ PATIENT = {"SYMPHONY_STEP_DEADLINE_S": "30"}
 def story_stage(servers_dir: Path) -> Iterator[Stage]:
     """A running lab, ended after the last test that used it."""
     settings = load_settings(lab_dir=servers_dir / "stories")
-    lab = Lab.up(make_plan(settings, environment={**ENVIRONMENT, **PATIENT}))
+    lab = Lab.up(make_plan(settings, environment={**ENVIRONMENT, **PATIENT, **TRACED}))
     yield Stage(lab, target_of(lab))
     lab.down()

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from app import errors, ids, topics
 from app.clock import Clock, ManualClock, SystemClock
 from app.errors import Definite, GatewayTimeout, Indefinite, Poison, SymphonyError
-from app.messages import Cause, OrderCancel, StockLow, deadletter, decode, derive_traceparent, emit
+from app.messages import Cause, OrderCancel, StockLow, deadletter, decode, emit
 from app.messages.deadletter import dead_letter, read_failure, redeliver, redrive, retry
+from app.trace_context import child, derived, is_sampled, span_of
 
 pytestmark = pytest.mark.unit
 
@@ -157,7 +158,7 @@ def test_an_event_carries_its_cause() -> None:
     headers = dict(output.headers)
     assert headers["ce_correlationid"] == b"request-1"
     assert headers["ce_causationid"] == ORDER.encode()
-    assert headers["traceparent"] == cause.traceparent.encode()
+    assert headers["traceparent"].decode() == child(cause.traceparent, span_of(ORDER))
     assert headers["ce_time"] == b"2026-01-02T03:04:05.678901Z"
     assert (output.key, output.partition) == (ORDER.encode(), None)
 
@@ -168,8 +169,8 @@ def test_without_a_trace_one_is_derived() -> None:
     cause = Cause(ORDER, "request-1")
     output = emit(cause, topics.ORDER_CANCEL, body, event_id=ORDER, now=NOW, source="/x")
     decoded = decode("order.cancel", output.headers, output.key, output.value)
-    assert decoded.traceparent == derive_traceparent("request-1", ORDER)
-    assert decoded.traceparent.split("-")[1] == derive_traceparent("request-1", "0")[3:35]
+    assert decoded.traceparent == derived("request-1", span_of(ORDER))
+    assert not is_sampled(decoded.traceparent)
 
 
 def test_a_body_on_a_wrong_topic_is_an_error() -> None:

@@ -7,6 +7,7 @@ import json
 import logging
 import logging.config
 import re
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,10 +15,17 @@ from typing import Any
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
-from app.observability import metrics
+from app.observability import log_reference, metrics
 from app.observability.families import CATALOGUE, one_of, render
 from app.observability.health import Verdict, application
-from app.observability.logging import JsonFormatter, RateLimit, bound, get_log, logging_config
+from app.observability.logging import (
+    JsonFormatter,
+    RateLimit,
+    bound,
+    get_log,
+    last_words,
+    logging_config,
+)
 from app.observability.reference import PAGE, page
 
 pytestmark = pytest.mark.unit
@@ -198,3 +206,36 @@ def test_a_library_that_repeats_a_sentence_is_held_back_and_counted() -> None:
     assert limit.filter(late)
     assert late.held_back == 2
     assert all(limit.filter(record("app.relay", at)) for at in (0.0, 0.1))
+
+
+def test_the_page_of_log_events_is_current() -> None:
+    """`python -m app.observability.log_reference` would change nothing; names are names."""
+    assert (ROOT / log_reference.PAGE).read_text() == log_reference.page(ROOT)
+    for one in log_reference.calls(ROOT):
+        assert re.fullmatch(r"[a-z][a-z0-9_]*(\.[a-z0-9_]+)+", one.event), one
+
+
+def test_sentences_of_libraries_are_brought_in_line(lines: Any) -> None:
+    """No colours, no tables, no arrows; the level is one of five."""
+    logger = logging.getLogger("sample")
+    logger.info("[^---Recovery]: \x1b[32mHighwater\x1b[0m:\n+Active---+\n| topic |\n+---+")
+    logger.log(35, "[^----Agent: a[.]b]: Starting...")
+    assert lines[0]["event"] == "library.message"
+    assert (lines[0]["service"], lines[0]["message"]) == ("Recovery", "Highwater:")
+    assert (lines[1]["service"], lines[1]["level"]) == ("Agent: a[.]b", "warning")
+
+
+def test_last_words_are_a_record_where_records_are_written(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As JSON with the stack in it, as text where nobody set up logging."""
+    monkeypatch.setattr(sys, "__stderr__", sys.stderr)
+    handler = Lines()
+    monkeypatch.setattr(logging.getLogger(), "handlers", [handler])
+    last_words("worker.ended", "exit 70", ValueError("the cause"), reason="lease")
+    said = json.loads(capsys.readouterr().err)
+    assert (said["event"], said["level"], said["reason"]) == ("worker.ended", "critical", "lease")
+    assert "ValueError: the cause" in said["stack"]
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    last_words("worker.ended", "exit 70", ValueError("the cause"))
+    assert "ValueError: the cause" in capsys.readouterr().err

@@ -14,6 +14,7 @@ from app.domain.operations import REFUSALS, Action, legal
 from app.messages import Cause, OrderOperate, emit
 from app.observability import metrics
 from app.observability.health import json_response
+from app.observability.tracing import now_ns
 from app.topics import ORDER_OPERATE
 from web.actor import actor_of
 from web.api.bodies import decode, read_json
@@ -23,6 +24,7 @@ from web.context import CONTEXT
 from web.edge import REQUEST_ID, trace_of
 from web.problems import Problem, invalid, not_found
 from web.routes import OPERATOR, Route
+from web.trace import record_created
 
 VERSION_MAX: Final = 10**9
 
@@ -65,7 +67,7 @@ async def act(request: web.Request) -> web.Response:
     if wanted.action == "skip" and not wanted.reason.strip():
         raise invalid("a skip needs a reason: it is audited as a waiver", "$.reason")
     now = context.clock.now()
-    event_id = str(uuid4())
+    event_id, began_ns = str(uuid4()), now_ns()
     event = emit(
         Cause(order_id, request[REQUEST_ID], trace_of(request)),
         ORDER_OPERATE,
@@ -96,6 +98,7 @@ async def act(request: web.Request) -> web.Response:
             request_id=request[REQUEST_ID],
         )
     metrics.OUTBOX_WRITTEN.child(ORDER_OPERATE.name).inc()
+    record_created((event,), trace_of(request), began_ns)
     return json_response(
         ActionOut(order_id, wanted.action, row.state, row.version, event_id), status=202
     )

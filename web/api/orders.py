@@ -16,6 +16,7 @@ from app.failpoints import failpoint
 from app.messages import Cause
 from app.observability import metrics
 from app.observability.health import json_response
+from app.observability.tracing import now_ns
 from app.topics import ORDER_CANCEL
 from web.api.bodies import (
     CancelIn,
@@ -34,6 +35,7 @@ from web.context import CONTEXT
 from web.edge import REQUEST_ID, trace_of
 from web.problems import Problem, not_found
 from web.routes import IDEMPOTENCY_KEY, Param, Route
+from web.trace import record_created
 
 WRITER: web.AppKey[OrderWriter] = web.AppKey("writer", OrderWriter)
 STATUSES: Final = (intake.STATUS_CREATED, *(str(state) for state in State))
@@ -167,6 +169,7 @@ async def cancel(request: web.Request) -> web.Response:
     now = context.clock.now()
     cause = Cause(order_id, request[REQUEST_ID], trace_of(request))
     source = f"{context.settings.namespace}/web"
+    began_ns = now_ns()
     event_id, event = cancel_event(order_id, body.reason, cause, now, source)
     async with context.db.transaction() as tx:
         order = await intake.lock_for_cancel(tx, order_id)
@@ -180,6 +183,7 @@ async def cancel(request: web.Request) -> web.Response:
     await failpoint("web.after_cancel_commit")
     if not order.requested:
         metrics.OUTBOX_WRITTEN.child(ORDER_CANCEL.name).inc()
+        record_created((event,), cause.traceparent, began_ns)
     return json_response(CancelOut(order_id, order.status), status=202)
 
 

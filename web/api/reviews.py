@@ -14,6 +14,7 @@ from app.db.order_reads import OLDEST, Cursor
 from app.messages import Cause, OrderReviewed
 from app.observability import metrics
 from app.observability.health import json_response
+from app.observability.tracing import now_ns
 from app.topics import ORDER_REVIEWED
 from web.actor import actor_of
 from web.api.bodies import decode, read_json
@@ -26,6 +27,7 @@ from web.context import CONTEXT
 from web.edge import REQUEST_ID, trace_of
 from web.problems import Problem, not_found
 from web.routes import OPERATOR, Param, Route
+from web.trace import record_created
 
 Decision = Literal["APPROVED", "REJECTED"]
 ReasonText = Annotated[str, Meta(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*\Z")]
@@ -140,7 +142,7 @@ async def _decide(request: web.Request, decision: Decision, reason: str) -> web.
     context = request.app[CONTEXT]
     order_id = order_id_of(request)
     operator = actor_of(request)
-    now = context.clock.now()
+    now, began_ns = context.clock.now(), now_ns()
     event = reviewed_event(
         OrderReviewed(
             order_id=order_id,
@@ -170,6 +172,7 @@ async def _decide(request: web.Request, decision: Decision, reason: str) -> web.
             request_id=request[REQUEST_ID],
         )
     metrics.OUTBOX_WRITTEN.child(ORDER_REVIEWED.name).inc()
+    record_created((event,), trace_of(request), began_ns)
     metrics.FRAUD_DECIDED.child(decision.lower()).inc()
     return json_response(ReviewedOut(order_id, decision, operator, reason, now), status=202)
 

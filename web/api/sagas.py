@@ -45,6 +45,7 @@ class SagaOut(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
 
     `since` is when it entered its state and `why` what its history says of that. `outstanding` is
     the operation that is awaited or parked, `actions` what an operator can do about it.
+    `traceparent` is the order's trace, in W3C's form.
     """
 
     order_id: str
@@ -64,6 +65,8 @@ class SagaOut(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     due_at: datetime | None
     started_at: datetime
     updated_at: datetime
+    correlation_id: str | None
+    traceparent: str | None
     history: list[HistoryOut] | None = None
 
 
@@ -132,6 +135,8 @@ def saga_out(row: saga_reads.SagaRow, history: list[HistoryOut] | None = None) -
         due_at=row.next_due,
         started_at=row.created_at,
         updated_at=row.updated_at,
+        correlation_id=(saga.correlation_id if saga else "") or None,
+        traceparent=(saga.traceparent if saga else "") or None,
         history=history,
     )
 

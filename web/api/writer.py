@@ -20,13 +20,15 @@ from app.db import intake
 from app.db.engine import Database, Transaction
 from app.errors import DatabaseOutage, SymphonyError, TransientDatabase
 from app.failpoints import failpoint
-from app.observability import metrics
+from app.observability import metrics, tracing
 from app.observability.logging import get_log
 from app.settings import Settings
 from app.topics import ORDER_CREATED
+from app.trace_context import trace_id_of
 from web.api.drafts import Draft, Priced, finish, price
 from web.api.screening import Screen, count
 from web.problems import Problem, unavailable
+from web.trace import record_created
 
 log = get_log(__name__)
 
@@ -142,7 +144,14 @@ class OrderWriter:
             await self._write(batch[:middle])
             await self._write(batch[middle:])
             return
-        log.error("api.order_refused", error=error, order_id=batch[0].draft.order_id)
+        draft = batch[0].draft
+        log.error(
+            "api.order_refused",
+            error=error,
+            order_id=draft.order_id,
+            correlation_id=draft.request_id,
+            trace_id=trace_id_of(draft.traceparent),
+        )
         _refuse(batch[0], Problem(422, "not_storable", "The database refuses this order."))
 
     async def _attempt(self, drafts: Sequence[Draft]) -> list[Stored | Problem]:
@@ -171,7 +180,7 @@ class OrderWriter:
     ) -> list[Stored | Problem]:
         skus = {line.product_id for draft in drafts for line in draft.request.lines}
         prices = await intake.prices(tx, sorted(skus)) if skus else {}
-        now = self._clock.now()
+        now, began_ns = self._clock.now(), tracing.now_ns()
         priced = [price(draft, prices) for draft in drafts]
         candidates = [one for one in priced if isinstance(one, Priced)]
         screened = await self._screen.screen(tx, candidates, again=again)
@@ -198,11 +207,22 @@ class OrderWriter:
         await tx.commit()
         await failpoint("web.after_commit")
         metrics.OUTBOX_WRITTEN.child(ORDER_CREATED.name).inc(len(new))
+        self._record(drafts, new, began_ns)
         count(Counter(screened[order.order_id].status for order in new))
         return [
             order if isinstance(order, Problem) else _result(order, holders.get(order.key))
             for order in orders
         ]
+
+    def _record(
+        self, drafts: Sequence[Draft], new: Sequence[intake.NewOrder], began_ns: int
+    ) -> None:
+        if not tracing.on():
+            return
+        parents = {draft.order_id: draft.traceparent for draft in drafts}
+        for order in new:
+            made = (order.event,) if order.rejection is None else (order.event, order.rejection)
+            record_created(made, parents[order.order_id], began_ns)
 
 
 def stopping() -> Problem:

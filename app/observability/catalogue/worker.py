@@ -28,6 +28,11 @@ LOOP_DELAY = histogram(
     "How late a sleeping task of the event loop woke up.",
     buckets=SECONDS_SHORT,
 )
+TRACE_SPANS = counter(
+    "symphony_trace_spans_total",
+    "Spans: exported, failed (the exporter lost them), dropped (the queue was full).",
+    "outcome",
+)
 
 # The way to PostgreSQL.
 DB_POOL = gauge(
