@@ -11,6 +11,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from chaos.observe import grafana, stores
 from chaos.observe.dashboards import DASHBOARDS
 from chaos.observe.panels import as_json
 from chaos.observe.prometheus import alertmanager, prometheus
@@ -30,9 +31,14 @@ GENERATED = (
 )
 """Directories that hold nothing else."""
 
-TARGETS = "/etc/prometheus/targets/targets.json"
+TARGETS = "/etc/prometheus-targets/targets.json"
 RECEIVERS = """Nobody is called: the receivers are empty. To be called, fill `page` and `ticket`:
   webhook_configs: [{url: http://127.0.0.1:8060/alerts, send_resolved: true}]"""
+
+
+COLLECTOR = "Spans from the workers and lines from the lab's log files, to Tempo and to Loki."
+DATASOURCES = "A metric leads to its trace by exemplar, a trace to its lines, a line to its trace."
+PROVISIONING = "grafana/provisioning"
 
 
 def files() -> Mapping[str, str]:
@@ -47,6 +53,16 @@ def files() -> Mapping[str, str]:
         for name, text in rule_files(scale).items():
             made[f"docker/prometheus/rules{suffix}/{name}"] = text
     made["docker/alertmanager/alertmanager.yml"] = as_yaml(alertmanager(), RECEIVERS)
+    made |= {
+        f"docker/{path}": as_yaml(content, comment)
+        for path, content, comment in (
+            ("otel-collector/config.yml", stores.collector(), COLLECTOR),
+            ("loki/config.yml", stores.loki(), "Logs, as the collector sends them."),
+            ("tempo/config.yml", stores.tempo(), "Traces, as the collector sends them."),
+            (f"{PROVISIONING}/datasources/symphony.yml", grafana.datasources(), DATASOURCES),
+            (f"{PROVISIONING}/dashboards/symphony.yml", grafana.providers(), "The dashboards."),
+        )
+    }
     for dashboard in DASHBOARDS:
         made[f"docker/grafana/dashboards/{dashboard.name}.json"] = as_json(dashboard)
     made[PAGE] = page()

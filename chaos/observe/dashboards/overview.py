@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from chaos.observe.dashboards.limits import API_ERRORS, API_P95_S, BURN, LAG_S, LOOP_S, NONE
 from chaos.observe.panels import RATE, Dashboard, Limit, Panel, Query, Row
+from chaos.observe.stores import SERVICE
 
 OVERVIEW = Dashboard(
     "overview",
@@ -175,7 +176,7 @@ OVERVIEW = Dashboard(
                     "Warnings and errors",
                     "What workers say; a trace id leads to the trace.",
                     "short",
-                    (Query('{service_name=~"symphony-.+"} | severity_text =~ "(?i)warn.*|error"'),),
+                    (Query(f'{{service_name="{SERVICE}"}} | severity_text =~ "WARN|ERROR|FATAL"'),),
                     "logs",
                     width=24,
                 ),
