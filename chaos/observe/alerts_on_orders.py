@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from app.slo.burn import ALERTS as BURNING
+from app.slo.burn import BurnAlert
 from chaos.observe.alert import HOUR_S, MINUTE_S, Alert
 from chaos.observe.promql import grown
 from chaos.observe.scale import Scale
@@ -9,32 +14,33 @@ from chaos.observe.scale import Scale
 ORDERS_FLOW = 'sum(rate(symphony_api_orders_total{{outcome="accepted"}}[{window}])) > 0'
 BURNS = "symphony:slo_burn_rate:max"
 
-#: Multi-window, multi-burn-rate (Google, The Site Reliability Workbook, chapter 5): name, severity,
-#: burn rate, long window, short window, share of the month's budget gone when it fires.
-BURN_ALERTS = (
-    ("SloBurnFast", "page", 14.4, "1h", "5m", "2 % in an hour"),
-    ("SloBurnSlow", "page", 6.0, "6h", "30m", "5 % in six hours"),
-    ("SloTicketFast", "ticket", 3.0, "1d", "2h", "10 % in a day"),
-    ("SloTicketSlow", "ticket", 1.0, "3d", "6h", "10 % in three days"),
+#: The burn alerts of `app.slo.burn`, which the API judges by as well, under the names of rules.
+BURN_ALERTS: Mapping[str, BurnAlert] = MappingProxyType(
+    dict(
+        zip(("SloBurnFast", "SloBurnSlow", "SloTicketFast", "SloTicketSlow"), BURNING, strict=True)
+    )
 )
 
 
-def burn(rate: float, long: str, short: str) -> str:
-    """The budget burns at more than `rate` over the long window, and still does over the short."""
-    over = [f'max by (slo) ({BURNS}{{window="{window}"}}) > {rate:g}' for window in (long, short)]
+def burn(alert: BurnAlert) -> str:
+    """The budget burns faster than the factor over the long window, and still over the short."""
+    over = [
+        f'max by (slo) ({BURNS}{{window="{window}"}}) > {alert.factor:g}'
+        for window in (alert.long, alert.short)
+    ]
     return f"{over[0]}\nand\n{over[1]}"
 
 
-def _burn_alert(name: str, severity: str, rate: float, long: str, short: str, lost: str) -> Alert:
+def _burn_alert(name: str, alert: BurnAlert) -> Alert:
     return Alert(
         name,
-        "page" if severity == "page" else "ticket",
+        alert.severity,
         "slo",
-        lambda _: burn(rate, long, short),
+        lambda _: burn(alert),
         MINUTE_S,
         "The error budget of {{ $labels.slo }} burns at {{ $value | humanize }} times its pace",
-        f"Over {long} and over {short} the budget of {{{{ $labels.slo }}}} burned more than"
-        f" {rate:g} times as fast as it may: of a month's budget, {lost}.",
+        f"Over {alert.long} and over {alert.short} the budget of {{{{ $labels.slo }}}} burned more"
+        f" than {alert.factor:g} times as fast as it may.",
         "an-error-budget-burns",
     )
 
@@ -50,7 +56,7 @@ def _saga_illegal(scale: Scale) -> str:
 
 
 SLO_ALERTS = (
-    *(_burn_alert(*one) for one in BURN_ALERTS),
+    *(_burn_alert(name, alert) for name, alert in BURN_ALERTS.items()),
     Alert(
         "SloBudgetExhausted",
         "ticket",

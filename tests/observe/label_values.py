@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from app.domain.definition import FINAL, State
 from app.observability import metrics
 from app.roles import ROLES
+from app.slo.panes import WINDOWS_S
 from app.topics import CATALOGUE as TOPICS
 
-WINDOWS = frozenset({"1m", "5m", "30m", "1h", "2h", "6h", "1d", "3d"})
 PHASES = frozenset({"decode", "transaction", "tables", "outputs"})
 STATES = frozenset(state.value for state in State)
 
@@ -18,7 +18,7 @@ VALUES: Mapping[tuple[str, str], frozenset[str]] = {
     ("*", "role"): frozenset({*ROLES, "monolith"}),
     ("ALERTS", "alertstate"): frozenset({"pending", "firing"}),
     ("*", "topic"): frozenset(TOPICS),
-    ("*", "window"): WINDOWS,
+    ("*", "window"): frozenset(WINDOWS_S),
     ("symphony_delivery_step_seconds_bucket", "phase"): PHASES,
     ("symphony_gameday_phase", "phase"): frozenset(metrics.GAMEDAY_PHASES),
     ("symphony_http_requests_total", "status"): frozenset({"200", "202", "404", "500", "503"}),

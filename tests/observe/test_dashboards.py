@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from app.observability.families import CATALOGUE
+from app.slo.objectives import declared
 from chaos.observe.alerts import alert_named
 from chaos.observe.dashboards import DASHBOARDS, limits
 from chaos.observe.panels import ANNOTATIONS, Dashboard, Limit, Panel, as_json
@@ -143,6 +145,14 @@ def test_an_annotation_asks_for_what_exists(annotation: Any) -> None:
 def test_a_line_is_where_the_alert_fires(limit: Limit, alert: str) -> None:
     """The threshold on a panel is the threshold of its alert."""
     assert alert_named(alert).expression(PRODUCTION).endswith(f" > {limit.value:g}")
+
+
+def test_the_lines_of_slos_are_their_objectives() -> None:
+    """The line on latencies is the objective's, and an edge of the histogram that shows them."""
+    (completion,) = [one for one in declared().values() if one.threshold_s is not None]
+    assert limits.COMPLETION_S.value == completion.threshold_s
+    assert completion.threshold_s in CATALOGUE["symphony_saga_duration_seconds"].buckets
+    assert limits.API_P95_S.value in CATALOGUE["symphony_http_request_duration_seconds"].buckets
 
 
 def test_red_begins_where_it_should() -> None:

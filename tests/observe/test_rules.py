@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from app.slo.objectives import declared
 from chaos.observe.alert import Alert
 from chaos.observe.alerts import ALERTS, alert_named
 from chaos.observe.alerts_on_orders import BURN_ALERTS
@@ -18,10 +19,9 @@ from chaos.observe.programs import NotInstalled, find
 from chaos.observe.recording import RECORDINGS
 from chaos.observe.scale import LAB, PRODUCTION, SCALES, Scale, duration
 from tests.observe import promtool
-from tests.observe.alert_cases import CASES, HEALTHY, UNKNOWN
+from tests.observe.alert_cases import CASES, HEALTHY, SLOS, UNKNOWN
 from tests.observe.label_values import VALUES
-from tests.observe.pending import PENDING
-from tests.observe.promql_rules import TARGET, Checker, Known, known_series
+from tests.observe.promql_rules import Checker, known_series
 
 pytestmark = pytest.mark.unit
 
@@ -34,12 +34,7 @@ BY_ALERT = pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: alert.name
 
 def checker() -> Checker:
     """A checker that knows what workers expose."""
-    known = known_series()
-    for name, labels in PENDING.items():
-        kind = "bucket" if name.endswith("_bucket") else "gauge"
-        kind = "counter" if name.endswith(("_total", "_count")) else kind
-        known.setdefault(name, Known(kind, TARGET | set(labels)))
-    return Checker(known, VALUES)
+    return Checker(known_series(), VALUES)
 
 
 def program(name: str) -> Path:
@@ -148,11 +143,20 @@ def test_a_burn_rate_that_is_cut_to_a_whole_percentage_never_fires(tmp_path: Pat
     assert "SloBurnFast" in done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("burn", BURN_ALERTS, ids=lambda burn: burn[0])
-def test_a_burn_alert_can_fire_for_every_objective(burn: tuple[Any, ...]) -> None:
+@pytest.mark.parametrize("name", BURN_ALERTS)
+def test_a_burn_alert_can_fire_for_every_objective(name: str) -> None:
     """The burn rate of an SLO is at most 1 / budget: a limit above that would never be reached."""
-    for objective in (0.95, 0.995, 0.997):
-        assert burn[2] < 1 / (1 - objective)
+    assert set(SLOS) == set(declared())
+    for objective in declared().values():
+        assert BURN_ALERTS[name].factor < 1 / (1 - objective.target)
+
+
+def test_burn_alerts_are_those_that_the_api_judges_by() -> None:
+    """Severity, windows and factor of each rule come from the product, and page before ticket."""
+    for name, burn in BURN_ALERTS.items():
+        assert alert_named(name).severity == burn.severity
+        assert f"> {burn.factor:g}" in alert_named(name).expression(PRODUCTION)
+    assert [burn.severity for burn in BURN_ALERTS.values()] == ["page", "page", "ticket", "ticket"]
 
 
 #: Queries as the reference systems have them: plausible, and about nothing that exists.

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from app.slo.objectives import declared, threshold_s
 from chaos.observe.panels import Limit
 
-COMPLETION_S = Limit(2.0)
-"""95 % of the orders complete within this (SLO `completion`)."""
+COMPLETION_S = Limit(threshold_s(declared(), "completion"))
+"""The share that SLO `completion` demands of orders completes within this."""
 API_P95_S = Limit(1.0)
 API_ERRORS = Limit(0.05)
 BURN = Limit(1.0)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from app.slo.burn import BurnAlert
 from chaos.observe.alerts_on_orders import BURN_ALERTS
 from chaos.observe.dashboards.limits import BUDGET_LEFT, BURN, COMPLETION_S
 from chaos.observe.panels import RATE, Dashboard, Limit, Panel, Query, Row
 
 
-def _burn(name: str, rate: float, long: str, short: str) -> Panel:
+def _burn(name: str, alert: BurnAlert) -> Panel:
     return Panel(
-        f"Burn rate, {long} and {short}",
+        f"Burn rate, {alert.long} and {alert.short}",
         f"Over the line in both windows the alert {name} fires.",
         "short",
         tuple(
@@ -17,9 +18,9 @@ def _burn(name: str, rate: float, long: str, short: str) -> Panel:
                 f'max by (slo) (symphony:slo_burn_rate:max{{window="{window}"}})',
                 f"{{{{slo}}}} {window}",
             )
-            for window in (long, short)
+            for window in (alert.long, alert.short)
         ),
-        limit=Limit(rate),
+        limit=Limit(alert.factor),
         width=12,
     )
 
@@ -69,7 +70,7 @@ SLO = Dashboard(
                 ),
             ),
         ),
-        Row("Burn rates", tuple(_burn(one[0], *one[2:5]) for one in BURN_ALERTS)),
+        Row("Burn rates", tuple(_burn(*one) for one in BURN_ALERTS.items())),
         Row(
             "What is measured",
             (
