@@ -60,7 +60,7 @@ async def compare(settings: Settings) -> list[TopicState]:
     """Every declared topic as it is on the broker, by name. Raises BrokerOutage."""
     specs = declared(settings)
     async with _admin(settings) as admin:
-        found = await _partitions(admin, list(specs))
+        found = await partition_counts(admin, list(specs))
         configs = await _configs(admin, list(found))
     return [
         _state(settings, specs[name], found.get(name), configs.get(name, {}))
@@ -77,7 +77,7 @@ async def apply(settings: Settings) -> tuple[list[str], list[str]]:
     """
     specs = declared(settings)
     async with _admin(settings) as admin:
-        found = await _partitions(admin, list(specs))
+        found = await partition_counts(admin, list(specs))
         wrong = [
             f"{name} has {count} partitions, {specs[name].partition_count(keyed)} are declared"
             for name, count in sorted(found.items())
@@ -148,7 +148,7 @@ async def _admin(settings: Settings) -> AsyncIterator[AIOKafkaAdminClient]:
         await admin.close()
 
 
-async def _partitions(admin: AIOKafkaAdminClient, names: list[str]) -> dict[str, int]:
+async def partition_counts(admin: AIOKafkaAdminClient, names: list[str]) -> dict[str, int]:
     """Partition counts of those topics that exist."""
     existing = set(await admin.list_topics()) & set(names)
     if not existing:
@@ -196,7 +196,7 @@ async def _create(admin: AIOKafkaAdminClient, settings: Settings, specs: list[To
 async def _wait_visible(admin: AIOKafkaAdminClient, names: list[str]) -> None:
     """A topic that a worker does not see at its first assignment would be ignored by it."""
     deadline = asyncio.get_running_loop().time() + _VISIBLE_S
-    while len(await _partitions(admin, names)) < len(names):
+    while len(await partition_counts(admin, names)) < len(names):
         if asyncio.get_running_loop().time() > deadline:
             raise BrokerOutage(f"topics are not visible {_VISIBLE_S:g} s after their creation")
         await asyncio.sleep(0.25)

@@ -20,6 +20,7 @@ from aiokafka.errors import KafkaError, for_code
 from app.census.lag import History, Standing, TopicLag, standing, topic_lag
 from app.flows import FLOWS
 from app.roles import ROLES
+from app.topic_admin import partition_counts
 
 if TYPE_CHECKING:
     from app.settings import Settings
@@ -212,39 +213,23 @@ class KafkaCensus:
 
     async def _groups(self) -> list[Group]:
         """Every role's group, asked side by side."""
-        admin, namespace = self._admin, self._settings.namespace
-        assert admin is not None, "connected"
-        names = {role: f"{namespace}-{role}" for role in self._topics}
-        for name in names.values():
-            if name not in self._coordinators:
-                self._coordinators[name] = await admin.find_coordinator(name)
-        members = await self._members(admin, list(names.values()))
-        offsets = await asyncio.gather(
-            *(
-                admin.list_consumer_group_offsets(name, self._coordinators[name])
-                for name in names.values()
-            )
-        )
-        return [
-            Group(role, members.get(name), {tp: known.offset for tp, known in found.items()})
-            for (role, name), found in zip(names.items(), offsets, strict=True)
-        ]
+        assert self._admin is not None, "connected"
+        return await asyncio.gather(*(self._group(self._admin, role) for role in self._topics))
 
-    async def _members(self, admin: AIOKafkaAdminClient, names: Sequence[str]) -> dict[str, int]:
-        """The number of members of those groups that exist."""
-        by_node: dict[int, list[str]] = defaultdict(list)
-        for name in names:
-            by_node[self._coordinators[name]].append(name)
-        found: dict[str, int] = {}
-        for node, listed in by_node.items():
-            for answer in await admin.describe_consumer_groups(listed, node):
-                for group in answer.groups:
-                    code, name, state, *_, members = group[:6]
-                    if code not in (0, _GROUP_ID_NOT_FOUND):
-                        raise for_code(code)(name)
-                    if not code and state != "Dead":
-                        found[name] = len(members)
-        return found
+    async def _group(self, admin: AIOKafkaAdminClient, role: str) -> Group:
+        name = f"{self._settings.namespace}-{role}"
+        node = self._coordinators.get(name)
+        if node is None:
+            node = self._coordinators[name] = await admin.find_coordinator(name)
+        known = await admin.list_consumer_group_offsets(name, node)
+        # One group per question: aiokafka 0.14 cannot read an answer on several.
+        [answer] = await admin.describe_consumer_groups([name], node)
+        [(code, _, state, *_, members)] = [group[:6] for group in answer.groups]
+        if code not in (0, _GROUP_ID_NOT_FOUND):
+            raise for_code(code)(name)
+        gone = bool(code) or state == "Dead"
+        offsets = {tp: one.offset for tp, one in known.items() if one.offset >= 0}
+        return Group(role, None if gone else len(members), offsets)
 
     async def _connect(self) -> None:
         if self._admin is None:
@@ -258,17 +243,14 @@ class KafkaCensus:
         if self._reader is None:
             self._reader = self._new_reader("census")
             await self._reader.start()
-            await self._know_partitions(self._reader)
+            await self._know_partitions(self._admin)
 
-    async def _know_partitions(self, reader: AIOKafkaConsumer) -> None:
+    async def _know_partitions(self, admin: AIOKafkaAdminClient) -> None:
         """Topics that do not exist are left out: asking for their ends would never be answered."""
-        existing = await reader.topics()
-        wanted = {topic for listed in self._topics.values() for topic in listed} & existing
+        wanted = {topic for listed in self._topics.values() for topic in listed}
         self._partitions = {
-            topic: [
-                TopicPartition(topic, number) for number in reader.partitions_for_topic(topic) or ()
-            ]
-            for topic in wanted
+            topic: [TopicPartition(topic, number) for number in range(count)]
+            for topic, count in (await partition_counts(admin, sorted(wanted))).items()
         }
 
     def _new_reader(self, purpose: str) -> AIOKafkaConsumer:
