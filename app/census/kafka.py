@@ -244,6 +244,10 @@ class KafkaCensus:
             self._reader = self._new_reader("census")
             await self._reader.start()
             await self._know_partitions(self._admin)
+            # Assigned, and never fetched: or else the leader of each topic would be asked for alone.
+            everything = [tp for listed in self._partitions.values() for tp in listed]
+            self._reader.assign(everything)
+            self._reader.pause(*everything)
 
     async def _know_partitions(self, admin: AIOKafkaAdminClient) -> None:
         """Topics that do not exist are left out: asking for their ends would never be answered."""

@@ -19,6 +19,7 @@ from uuid import uuid4
 import pytest
 from confluent_kafka import ConsumerGroupState
 from confluent_kafka.admin import AdminClient
+from prometheus_client import Metric
 
 from app.db.migrate import seed
 from app.roles import ROLES
@@ -26,6 +27,7 @@ from app.settings import load_settings
 from app.topic_admin import apply
 from chaos.lab.broker import Broker
 from chaos.lab.process import free_port, spawn, tail
+from tests import live_scrape
 from tests.integration.gateway_process import GatewayProcess
 from tests.waiting import wait_until
 
@@ -74,9 +76,11 @@ class MonolithProcess:
         if self._process is not None and self._process.poll() is None:
             self.end(signal.SIGKILL)
 
-    def ask(self, path: str) -> str:
+    def ask(self, path: str, accept: str = "*/*") -> str:
         """The answer of the health port."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.health}/{path}", timeout=5) as answer:
+        address = f"http://127.0.0.1:{self.health}/{path}"
+        request = urllib.request.Request(address, headers={"Accept": accept})
+        with urllib.request.urlopen(request, timeout=5) as answer:
             said: str = answer.read().decode()
             return said
 
@@ -171,6 +175,29 @@ def members(broker: Broker, groups: Sequence[str]) -> dict[str, int]:
     }
 
 
+def scrape(monolith: MonolithProcess) -> dict[str, Metric] | None:
+    """The metrics of every role, once the census has seen their groups caught up."""
+    plain = monolith.ask("metrics")
+    shown = live_scrape.check(plain, monolith.ask("metrics", "application/openmetrics-text"))
+    if not {name for name, family in shown.items() if family.samples} >= UNKNOWN_AT_FIRST:
+        return None
+    lag = shown["symphony_consumer_lag_records"].samples
+    return None if any(one.value for one in lag) else shown
+
+
+UNKNOWN_AT_FIRST = {
+    "symphony_consumer_lag_records",
+    "symphony_consumer_lag_seconds",
+    "symphony_consumer_members",
+    "symphony_saga_active",
+    "symphony_postgres_connections",
+    "symphony_postgres_transaction_oldest_seconds",
+    "symphony_table_entries",
+    "symphony_commit_age_seconds",
+    "symphony_delivery_rebalance_seconds",
+}
+
+
 def test_an_order_completes_and_sigterm_ends_in_good_order(
     monolith: MonolithProcess, broker: Broker, namespace: str
 ) -> None:
@@ -184,10 +211,16 @@ def test_an_order_completes_and_sigterm_ends_in_good_order(
     assert all(said["role"] == name for name, said in status["roles"].items())
     groups = [f"{namespace}-{role.name}" for role in roles if role.consumes]
     assert members(broker, groups) == dict.fromkeys(groups, 1), "one group for each role"
-    metrics = monolith.ask("metrics")
-    assert "symphony_worker_ready 1.0" in metrics
-    for role in roles:
-        assert f'role="{role.name}"' in metrics
+    shown = wait_until(
+        lambda: scrape(monolith), timeout_s=60, what="the census says that all is committed"
+    )
+    assert shown["symphony_worker_ready"].samples[0].value == 1
+    workers = {sample.labels["role"] for sample in shown["symphony_worker_info"].samples}
+    assert workers >= {role.name for role in roles}
+    census = shown["symphony_consumer_members"].samples
+    assert {one.labels["role"]: one.value for one in census} == {
+        role.name: 1 for role in roles if role.consumes
+    }
     assert monolith.end(signal.SIGTERM) == 0, tail(monolith.log)
     monolith.start()
     second = monolith.order()

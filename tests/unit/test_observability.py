@@ -16,7 +16,7 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from app.observability import log_reference, metrics
-from app.observability.families import CATALOGUE, one_of, render
+from app.observability.families import CATALOGUE, exemplar, one_of, render, sampled_trace_id
 from app.observability.health import Verdict, application
 from app.observability.logging import (
     JsonFormatter,
@@ -112,6 +112,41 @@ def test_an_enumerated_state_has_exactly_one_series_at_one() -> None:
         line for line in shown if 'state="held"' in line
     ]
     metrics.BATCH_STATE.forget("unit")
+
+
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+
+
+def test_exemplars_are_shown_in_openmetrics_only() -> None:
+    """An observation of a sampled trace names it, where the format allows it."""
+    metrics.SAGA_SECONDS.child("COMPLETED").observe(1.7, exemplar(TRACE))
+    metrics.DEAD_LETTERED.child("unit", "bad_key").inc(exemplar=exemplar(TRACE))
+    metrics.DEAD_LETTERED.child("unit", "bad_key").inc(exemplar=exemplar(""))
+    shown = render("application/openmetrics-text")[0].decode()
+    marked = [line for line in shown.splitlines() if TRACE in line]
+    assert len(marked) == 2
+    assert any("symphony_saga_duration_seconds_bucket" in line for line in marked)
+    assert any('symphony_delivery_dead_lettered_total{consumer="unit"' in line for line in marked)
+    assert TRACE not in render()[0].decode()
+    assert TRACE not in render("text/plain")[0].decode()
+    metrics.DEAD_LETTERED.forget("unit")
+
+
+@pytest.mark.parametrize(
+    ("traceparent", "trace_id"),
+    [
+        (f"00-{TRACE}-b7ad6b7169203331-01", TRACE),
+        (f"00-{TRACE}-b7ad6b7169203331-03", TRACE),
+        (f"00-{TRACE}-b7ad6b7169203331-00", ""),
+        (f"00-{TRACE}-b7ad6b7169203331-02", ""),
+        ("", ""),
+        ("00-1-1-01", ""),
+    ],
+    ids=("sampled", "sampled, and more", "not sampled", "only random", "none", "malformed"),
+)
+def test_only_a_sampled_trace_is_an_exemplar(traceparent: str, trace_id: str) -> None:
+    """A trace that nobody keeps is not pointed at."""
+    assert sampled_trace_id(traceparent) == trace_id
 
 
 def test_a_log_line_is_one_json_object_with_bound_fields(lines: list[dict[str, Any]]) -> None:
