@@ -33,8 +33,7 @@ from app.errors import Poison, TransientDatabase
 from app.failpoints import failpoint
 from app.messages import Cause, Output, emit, unpack
 from app.messages.deadletter import redriven
-from app.observability import metrics
-from app.observability.families import exemplar, sampled_trace_id
+from app.observability import exemplars, metrics
 from app.topics import (
     CATALOGUE,
     INVENTORY_RESULT,
@@ -420,7 +419,7 @@ def _count(decision: domain.Applied, now: datetime, traceparent: str) -> None:
             metrics.SAGA_FINISHED.child(saga.state, saga.reason).inc()
             if saga.started_at is not None:
                 lasted_s = (now - saga.started_at).total_seconds()
-                trace = exemplar(sampled_trace_id(traceparent))
+                trace = exemplars.of(traceparent)
                 metrics.SAGA_SECONDS.child(saga.state).observe(max(0.0, lasted_s), trace)
 
 

@@ -16,7 +16,7 @@ from typing import Final
 from aiohttp import web
 
 from app.errors import DatabaseOutage, TransientDatabase
-from app.observability import metrics
+from app.observability import exemplars, metrics
 from app.observability.logging import bound, get_log
 from app.observability.tracing import now_ns, within
 from app.trace_context import trace_id_of
@@ -114,7 +114,8 @@ def observe(request: web.Request, status: int, seconds: float) -> str:
     route = resource.canonical if resource is not None else "unmatched"
     method = request.method if request.method in METHODS else "OTHER"
     metrics.HTTP_REQUESTS.child(method, route, str(status)).inc()
-    metrics.HTTP_SECONDS.child(method, route).observe(seconds)
+    trace = exemplars.of(request.get(TRACE, ""))
+    metrics.HTTP_SECONDS.child(method, route).observe(seconds, trace)
     return route
 
 

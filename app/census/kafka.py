@@ -244,7 +244,7 @@ class KafkaCensus:
             self._reader = self._new_reader("census")
             await self._reader.start()
             await self._know_partitions(self._admin)
-            # Assigned, and never fetched: or else the leader of each topic would be asked for alone.
+            # Assigned and never fetched; else each topic's leader would be asked for by itself.
             everything = [tp for listed in self._partitions.values() for tp in listed]
             self._reader.assign(everything)
             self._reader.pause(*everything)

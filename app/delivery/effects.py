@@ -44,8 +44,7 @@ from app.errors import DatabaseOutage, Indefinite, RowsMissed, SymphonyError, Tr
 from app.failpoints import failpoint
 from app.messages import deadletter, pack, unpack
 from app.messages.envelope import Output
-from app.observability import metrics
-from app.observability.families import exemplar, sampled_trace_id
+from app.observability import exemplars, metrics
 from app.observability.logging import bound, get_log
 from app.observability.tracing import within
 from app.topics import dlt_of, retry_tier
@@ -336,7 +335,7 @@ class Effects:
             failures=event.attempt + 1,
         )
         metrics.DEAD_LETTERED.child(self._name, error.code).inc(
-            exemplar=exemplar(sampled_trace_id(event.traceparent))
+            exemplar=exemplars.of(event.traceparent)
         )
         if isinstance(self._handler, MoveObserver):
             self._handler.moved(event, parked=True)

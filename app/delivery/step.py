@@ -41,8 +41,7 @@ from app.delivery.tables import Table, TableWrites
 from app.errors import Poison
 from app.failpoints import failpoint
 from app.messages import Barrier
-from app.observability import metrics
-from app.observability.families import exemplar, sampled_trace_id
+from app.observability import exemplars, metrics
 from app.observability.tracing import now_ns
 
 if TYPE_CHECKING:
@@ -78,7 +77,7 @@ class Step:
         self._observer = spec.handler if isinstance(spec.handler, TableObserver) else None
         others = {table for table in spec.tables.values() if table is not spec.idempotency}
         self._stateful = bool(others)
-        self._trace_id = ""
+        self._exemplar: dict[str, str] | None = None
         self._precedence = {topic: rank for rank, topic in enumerate(spec.topics)}
         self.idempotency = (
             IdempotencyTable(app, spec.idempotency) if spec.idempotency is not None else None
@@ -164,7 +163,7 @@ class Step:
             events, finished = decode_records(records, role=self._spec.name, now=now)
         if finished:
             await self._admit(finished)
-        self._trace_id = next(filter(None, map(_trace_id, events)), "")
+        self._exemplar = exemplars.first_of(event.traceparent for event in events)
         events, repeated = first_deliveries(events)
         if repeated:
             metrics.DUPLICATES.child(self._spec.name, "batch").inc(repeated)
@@ -273,13 +272,7 @@ class Step:
 
     def _observe(self, phase: str, began: float) -> None:
         seconds = perf_counter() - began
-        metrics.STEP_SECONDS.child(self._spec.name, phase).observe(
-            seconds, exemplar(self._trace_id)
-        )
-
-
-def _trace_id(event: Event) -> str:
-    return sampled_trace_id(event.traceparent)
+        metrics.STEP_SECONDS.child(self._spec.name, phase).observe(seconds, self._exemplar)
 
 
 def _due_order(item: tuple[datetime | None, Event]) -> tuple[bool, float, int, int]:

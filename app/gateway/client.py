@@ -34,7 +34,7 @@ from app.gateway.replies import (
     UnexpectedReply,
     read,
 )
-from app.observability import metrics, tracing
+from app.observability import exemplars, metrics, tracing
 from app.observability.families import one_of
 from app.observability.logging import get_log
 from app.observability.tracing import SpanKind
@@ -202,7 +202,8 @@ class GatewayClient:
         finally:
             metrics.GATEWAY_INFLIGHT.child().dec()
             metrics.GATEWAY_CALLS.child(operation, outcome).inc()
-            metrics.GATEWAY_SECONDS.child(operation).observe(time.monotonic() - started)
+            seconds = time.monotonic() - started
+            metrics.GATEWAY_SECONDS.child(operation).observe(seconds, exemplars.here())
         return reply
 
     async def _attempts(

@@ -24,8 +24,6 @@ prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
 REGISTRY = CollectorRegistry()
 PROCESS = ProcessCollector(namespace="symphony", registry=REGISTRY)
 
-TRACEPARENT_LENGTH = 55
-
 CATALOGUE: dict[str, Family[Counter] | Family[Gauge] | Family[Histogram]] = {}
 
 
@@ -131,12 +129,6 @@ def exemplar(trace_id: str) -> dict[str, str] | None:
     `trace_id` is empty when it was not. Only OpenMetrics shows exemplars.
     """
     return {"trace_id": trace_id} if trace_id else None
-
-
-def sampled_trace_id(traceparent: str) -> str:
-    """The trace id of a W3C `traceparent` whose sampled flag is set; empty for any other text."""
-    sampled = len(traceparent) == TRACEPARENT_LENGTH and traceparent[-1] in "13579bdf"
-    return traceparent[3:35] if sampled else ""
 
 
 def one_of(

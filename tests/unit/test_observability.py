@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
-from app.observability import log_reference, metrics
-from app.observability.families import CATALOGUE, exemplar, one_of, render, sampled_trace_id
+from app.observability import exemplars, log_reference, metrics, tracing
+from app.observability.families import CATALOGUE, exemplar, one_of, render
 from app.observability.health import Verdict, application
 from app.observability.logging import (
     JsonFormatter,
@@ -132,21 +132,21 @@ def test_exemplars_are_shown_in_openmetrics_only() -> None:
     metrics.DEAD_LETTERED.forget("unit")
 
 
-@pytest.mark.parametrize(
-    ("traceparent", "trace_id"),
-    [
-        (f"00-{TRACE}-b7ad6b7169203331-01", TRACE),
-        (f"00-{TRACE}-b7ad6b7169203331-03", TRACE),
-        (f"00-{TRACE}-b7ad6b7169203331-00", ""),
-        (f"00-{TRACE}-b7ad6b7169203331-02", ""),
-        ("", ""),
-        ("00-1-1-01", ""),
-    ],
-    ids=("sampled", "sampled, and more", "not sampled", "only random", "none", "malformed"),
-)
-def test_only_a_sampled_trace_is_an_exemplar(traceparent: str, trace_id: str) -> None:
-    """A trace that nobody keeps is not pointed at."""
-    assert sampled_trace_id(traceparent) == trace_id
+def test_only_a_trace_that_is_recorded_is_an_exemplar(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without tracing none is; with it the sampled ones are, and of a batch the first."""
+    sampled, not_sampled = (f"00-{TRACE}-b7ad6b7169203331-{flags}" for flags in ("01", "00"))
+    assert exemplars.of(sampled) is None
+    assert exemplars.first_of([sampled]) is None
+    assert exemplars.here() is None
+    monkeypatch.setattr(tracing, "_recorder", object())
+    assert exemplars.of(sampled) == {"trace_id": TRACE}
+    assert exemplars.of(not_sampled) is None
+    assert exemplars.of("") is None
+    other = sampled.replace(TRACE, "f" * 32)
+    assert exemplars.first_of(["", not_sampled, sampled, other]) == {"trace_id": TRACE}
+    with tracing.within(sampled):
+        assert exemplars.here() == {"trace_id": TRACE}
+    assert exemplars.here() is None
 
 
 def test_a_log_line_is_one_json_object_with_bound_fields(lines: list[dict[str, Any]]) -> None:
