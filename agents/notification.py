@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from app.db import notifications
 from app.delivery import Applied, Call, Event, Reply, Retry, consume
-from app.domain.notification import Message, Notice, notice_of
+from app.domain.notification import Message, Notice, is_told, notice_of
 from app.errors import SymphonyError
 from app.notification.sink import Sink, sink_of
 from app.observability import metrics
@@ -43,6 +43,10 @@ class Notifications:
         """`delay_ms` makes every hand-over slow, to see a backlog grow."""
         self._sink = sink
         self._delay_s = delay_ms / 1000
+
+    def concerns(self, event: Event) -> bool:
+        """Whether anything is told of it: of most steps of an order, nothing is."""
+        return is_told(event.body)
 
     async def begin(
         self, tx: Transaction, events: Sequence[Event], now: datetime

@@ -116,12 +116,24 @@ for _one in TEMPLATES:
 
 def notice_of(body: Body) -> Notice | None:
     """Return what is told of an event, None for nothing. Raises nothing for a declared message."""
+    template = _template_of(body)
+    if template is None:
+        return None
+    subject = str(getattr(body, type(body).KEY))
+    text = template.text.format(**msgspec.structs.asdict(body))
+    identity = ids.uuid5(NAMESPACE, f"{template.kind}:{subject}")
+    return Notice(identity, subject, template.kind, template.audience, text)
+
+
+def is_told(body: Body) -> bool:
+    """Whether anything is told of an event."""
+    return _template_of(body) is not None
+
+
+def _template_of(body: Body) -> Template | None:
     for template in _BY_BODY.get(type(body), ()):
         if all(_is(getattr(body, name), value) for name, value in template.when.items()):
-            subject = str(getattr(body, type(body).KEY))
-            text = template.text.format(**msgspec.structs.asdict(body))
-            identity = ids.uuid5(NAMESPACE, f"{template.kind}:{subject}")
-            return Notice(identity, subject, template.kind, template.audience, text)
+            return template
     return None
 
 

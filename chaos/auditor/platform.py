@@ -46,6 +46,15 @@ NOTIFIED = (
     STATUS_CHANGED,
     "stock.low",
 )
+#: Of which statuses and replies somebody is told (topic, operation, outcome); the notifier passes
+#: the others over. Of a refund it is told where something had been paid: N1 sees what is missing.
+TOLD_STATUSES = (*FINAL, PARKED)
+TOLD_REPLIES = (
+    ("payment.result", "charge", "DECLINED"),
+    ("inventory.result", "reserve", "OUT_OF_STOCK"),
+    ("shipping.result", "ship", "OK"),
+    ("shipping.result", "ship", "REFUSED"),
+)
 #: How the end of an order is told.
 TOLD_ENDS: Mapping[str, str] = MappingProxyType(
     {

@@ -12,16 +12,26 @@ from chaos.auditor.platform import (
     EXPECTED_ENDS,
     INDEX_CONSUMER,
     NOTICES,
+    NOTIFIER,
     OPERATE,
     OPERATIONS,
+    PARKED,
     RAW_CONSUMERS,
     SKIPPED,
+    STATUS_CHANGED,
+    TOLD_REPLIES,
+    TOLD_STATUSES,
 )
 from chaos.auditor.store import Store
 
 KNOWLEDGE = ("consumes", "edge", "operation", "expected_end")
 """Tables that hold no book but what the auditor expects."""
 
+_TOLD = f"""coalesce(case
+        when r.topic = '{STATUS_CHANGED}' then r.status in {TOLD_STATUSES}
+        when r.topic like '%.result' then r.outcome = '{PARKED}'
+             or (r.topic, r.operation, r.outcome) in {TOLD_REPLIES}
+        else true end, true)"""
 _VIEWS = f"""
 create view order_state as
 select o.order_id, o.total_minor, o.currency, coalesce(s.state, 'PENDING') as status,
@@ -58,7 +68,8 @@ create view delivered as
 select c.consumer, r.topic, r.partition, r."offset", r.at_s, r.order_id,
        case when c.raw then r.position_id else r.event_id end as event_id, r.readable, r.type
   from record r join consumes c on c.topic = r.topic
- where c.raw or r.retry_role = '' or r.retry_role = c.consumer;
+ where (c.raw or r.retry_role = '' or r.retry_role = c.consumer)
+   and (c.consumer <> '{NOTIFIER}' or not r.readable or r.type = '{BARRIER_TYPE}' or {_TOLD});
 
 -- Decodable facts on message topics that some consumer did not refuse as a dead letter.
 create view fact as

@@ -4,8 +4,17 @@ from __future__ import annotations
 
 import pytest
 
+from app.domain.notification import TEMPLATES
+from app.messages import OrderStatusChanged, PaymentResult
 from app.topics import DEAD_LETTER_TOPICS, MESSAGE_TOPICS
-from chaos.auditor.platform import FAMILIES, RETRY_TIERS
+from chaos.auditor.platform import (
+    FAMILIES,
+    NOTIFIED,
+    PARKED,
+    RETRY_TIERS,
+    TOLD_REPLIES,
+    TOLD_STATUSES,
+)
 
 pytestmark = pytest.mark.unit
 
@@ -18,3 +27,20 @@ def test_every_topic_that_can_hold_a_message_is_read() -> None:
         if not name.startswith(FAMILIES)
     ]
     assert unread == []
+
+
+def test_whom_the_notifier_passes_over() -> None:
+    """It takes in what its templates are about, one kind of reply apart that only N1 can judge."""
+    statuses, replies, whole = set(), set(), set()
+    for one in TEMPLATES:
+        (topic,) = one.body.TOPICS
+        if one.body is OrderStatusChanged:
+            statuses.add(one.when["status"])
+        elif one.body is PaymentResult and one.when.get("operation") == "refund":
+            continue
+        elif topic.endswith(".result") and one.when["outcome"] != PARKED:
+            replies.add((topic, one.when["operation"], one.when["outcome"]))
+        elif not topic.endswith(".result"):
+            whole.add(topic)
+    assert (statuses, replies) == (set(TOLD_STATUSES), set(TOLD_REPLIES))
+    assert whole >= {topic for topic in NOTIFIED if not topic.endswith((".result", "_changed"))}

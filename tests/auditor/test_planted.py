@@ -173,6 +173,45 @@ def test_what_a_chaos_rule_lost_is_no_silent_skip(books: Store) -> None:
         assert set(violated(books)) == expected
 
 
+NOTIFIER_READS = """
+insert into consumes by name select 'notification' as consumer, unnest(['order.created',
+       'order.cancel', 'payment.result', 'inventory.result', 'shipping.result',
+       'order.status_changed', 'stock.low']) as topic, false as raw;
+insert into inbox by name
+select distinct 'notification' as consumer, event_id, 0 as status, 0 as attempt, topic, partition,
+       "offset" from record
+ where topic in ('order.created', 'order.cancel', 'stock.low') or outcome = 'PARKED'
+    or type = 'barrier.v1'
+    or (topic, outcome) in (('payment.result', 'DECLINED'), ('inventory.result', 'OUT_OF_STOCK'),
+                            ('shipping.result', 'REFUSED'))
+    or (topic, operation, outcome) = ('shipping.result', 'ship', 'OK')
+    or status in ('COMPLETED', 'CANCELLED', 'REJECTED', 'PARKED');
+delete from inbox where event_id is null;
+insert into loss select 'notification', topic, partition, "offset", 'junk', at_s
+  from record where event_id is null;
+"""
+
+
+@pytest.mark.parametrize(
+    ("skipped", "found"),
+    [
+        pytest.param("false", set(), id="nothing"),
+        pytest.param("topic = 'shipping.result'", {"E1"}, id="shipped"),
+        pytest.param("status = 'COMPLETED'", {"E1"}, id="completed"),
+    ],
+)
+def test_the_notifier_takes_in_what_is_told_and_no_more(
+    books: Store, skipped: str, found: set[str]
+) -> None:
+    """Of most steps of an order nobody is told, and no inbox row speaks of them."""
+    plant(
+        books,
+        f"{NOTIFIER_READS}delete from inbox where consumer = 'notification' and event_id in"
+        f" (select event_id from record where order_id = $happy and {skipped})",
+    )
+    assert set(violated(books)) == found
+
+
 DAMAGED = """
 insert into record select * replace (90000 as "offset", at_s + 1 as at_s, false as readable,
        'damaged' as body_hash)
