@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -22,6 +23,7 @@ from chaos.gameday.rules import BadRule, check_arguments
 from chaos.gameday.source import Mistake, Place, Source, place_of
 from chaos.gameday.verdict import Word
 from chaos.nemesis.faults import REGISTRY
+from chaos.observe.alerts import ALERTS
 from chaos.observe.exam import AlertName, Expected, Sheet
 from chaos.workload.mix import DEFAULT_MIX, Outcome
 
@@ -30,6 +32,7 @@ CONTROL = "chaos.gameday.control"
 ACTIONS = "chaos.gameday.actions"
 PROBES = "chaos.gameday.probes"
 INJECTING = frozenset({"inject", "chaos_rule"})
+ALERT_NAMES = frozenset(one.name for one in ALERTS)
 
 NAME = Annotated[str, msgspec.Meta(min_length=1)]
 
@@ -285,6 +288,7 @@ def _check_exam(source: Source, place: Place, ours: Ours) -> None:
     asked: set[tuple[str, str | None]] = set()
     for number, one in enumerate(ours.alerts or ()):
         here = (*place, "alerts", number)
+        _check_alert(source, (*here, "name"), one.name)
         if one.fault is not None and one.fault not in faults:
             known = ", ".join(sorted(faults)) or "none"
             raise source.mistake(
@@ -297,10 +301,17 @@ def _check_exam(source: Source, place: Place, ours: Ours) -> None:
     expected = {name for name, _ in asked}
     for key, listed in (("tolerated", ours.tolerated), ("silent", ours.silent)):
         for number, name in enumerate(listed):
+            _check_alert(source, (*place, key, number), name)
             if name in expected:
                 raise source.mistake((*place, key, number), f"{name} is expected and {key}")
     for name in set(ours.tolerated) & set(ours.silent):
         raise source.mistake((*place, "silent"), f"{name} is tolerated and silent")
+
+
+def _check_alert(source: Source, place: Place, name: str) -> None:
+    if name not in ALERT_NAMES:
+        near = get_close_matches(name, ALERT_NAMES, n=3) or sorted(ALERT_NAMES)
+        raise source.mistake(place, f"there is no alert {name!r}; known: {', '.join(near)}")
 
 
 def _check_frame(source: Source) -> None:

@@ -19,8 +19,10 @@ from chaos.lab.parts import Command, Readiness, WorkerPart, ask
 from chaos.lab.plan import Plan
 from chaos.lab.process import HOST, free_port, port_in_use, port_taken, spawn
 from chaos.observe.plan import Observe
+from chaos.observe.prometheus import alertmanager as routes
+from chaos.observe.prometheus import prometheus
+from chaos.observe.scale import LAB
 
-JOB = "symphony"
 OBSERVERS = frozenset({"prometheus", "alertmanager"})
 """Roles of parts that only look on."""
 QUERIES_MAX = 8
@@ -44,7 +46,7 @@ class AlertmanagerPart(Command):
             raise port_taken(self._port, "Alertmanager", "--alertmanager-port")
         directory = self._plan.files.observe
         configuration = directory / "alertmanager.yml"
-        write(configuration, json.dumps(alertmanager_configuration(), indent=1))
+        write(configuration, json.dumps(routes(group_wait_s=1), indent=1))
         observe = self._observe
         self._process = spawn(
             [
@@ -140,49 +142,17 @@ def target_groups(workers: Iterable[WorkerPart]) -> list[dict[str, Any]]:
 
 
 def prometheus_configuration(observe: Observe, targets: Path, alertmanager: str) -> dict[str, Any]:
-    """Prometheus' configuration; JSON is YAML.
-
-    A figure's own labels win over a target's: what the census says of a role is about that role.
-    """
+    """The generated configuration of a lab with this lab's places, pace and bound; JSON is YAML."""
+    made = prometheus(
+        LAB, targets=str(targets), rules="", alertmanager=alertmanager.removeprefix("http://")
+    )
     interval = duration(observe.scrape_interval_s)
-    return {
-        "global": {
-            "scrape_interval": interval,
-            "scrape_timeout": interval,
-            "evaluation_interval": interval,
-        },
-        "rule_files": observe.rules,
-        "alerting": {
-            "alertmanagers": [
-                {
-                    "timeout": "2s",
-                    "static_configs": [{"targets": [alertmanager.removeprefix("http://")]}],
-                }
-            ]
-        },
-        "scrape_configs": [
-            {
-                "job_name": JOB,
-                "honor_labels": True,
-                "sample_limit": observe.samples_max,
-                "file_sd_configs": [{"files": [str(targets)], "refresh_interval": "5s"}],
-            }
-        ],
-    }
-
-
-def alertmanager_configuration() -> dict[str, Any]:
-    """Everything goes to one receiver that tells nobody: in a lab people look themselves."""
-    return {
-        "route": {
-            "receiver": "lab",
-            "group_by": ["alertname"],
-            "group_wait": "1s",
-            "group_interval": "1s",
-            "repeat_interval": "1h",
-        },
-        "receivers": [{"name": "lab"}],
-    }
+    for key in ("scrape_interval", "scrape_timeout", "evaluation_interval"):
+        made["global"][key] = interval
+    made["rule_files"] = observe.rules
+    for one in made["scrape_configs"]:
+        one["sample_limit"] = observe.samples_max
+    return made
 
 
 def duration(seconds: float) -> str:

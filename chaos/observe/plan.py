@@ -13,8 +13,7 @@ from chaos.lab.process import LabError
 from chaos.observe.programs import find
 
 RULES = Path(__file__).parents[2] / "docker" / "prometheus" / "rules-lab"
-"""The generated rules of a lab: their windows are divided by SLO_TIME_SCALE."""
-SLO_TIME_SCALE = 60
+"""The generated rules of a lab: their windows are shorter by `scale.LAB.factor`."""
 CHECK_S = 30.0
 LOOKBACK_INTERVALS = 5
 LOOKBACK_MIN_S = 5.0

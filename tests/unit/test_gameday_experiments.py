@@ -185,6 +185,8 @@ def test_an_experiment_says_which_alerts_it_expects() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "where", "reason"),
     [
+        ("name: SloBurnFast", "name: SloBurnFsat", "SloBurnFsat", "no alert 'SloBurnFsat'; known:"),
+        ("[ConsumerLag]", "[ConsumerLog]", "ConsumerLog", "ConsumerLag"),
         ("[DeadLettersGrow]", "[Dead Letters]", "silent:", "silent"),
         ("within_s: 20", "within_s: 0", "within_s: 0", "within_s"),
         ("within_s: 20", "within: 20", "within: 20", "within"),
