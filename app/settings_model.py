@@ -530,6 +530,10 @@ class Settings(BaseSettings):
     lab_observe: bool = _setting(
         "lab", False, "flag", "start Prometheus and Alertmanager with the lab"
     )
+    lab_slo_time_scale: float = _setting(
+        "lab", 60, "factor", "slo_time_scale of the lab's workers; its generated rules are for 60",
+        ge=1, le=600,
+    )  # fmt: skip
     observe_bin_dir: str = _setting(
         "lab", "", "path", "where Prometheus' programs are; empty: PATH, then those of make observe"
     )

@@ -20,6 +20,7 @@ from chaos.gameday import catalogue
 from chaos.gameday.book import Book, names
 from chaos.gameday.experiment import Experiment
 from chaos.gameday.game import GameDayError
+from chaos.gameday.reference import asked
 from chaos.gameday.report import facts, write_all
 from chaos.gameday.run import prepare, run
 from chaos.gameday.source import Mistake
@@ -198,6 +199,7 @@ def validate(
     for strike in found.plan():
         what = ", ".join(f"{key} {value}" for key, value in strike.arguments.items() if key != "at")
         typer.echo(f"  {strike.begins_s:6.1f} s  {strike.name} ({what})")
+    typer.echo(f"alert exam ({found.ours.exam}): {asked(found)}")
 
 
 def plan_document(found: Experiment) -> dict[str, Any]:

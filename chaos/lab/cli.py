@@ -152,7 +152,10 @@ def make_plan(
         restart_backoff_max_s=settings.restart_backoff_max_s,
         ready_timeout_s=settings.lab_ready_timeout_s,
         disk_max_mb=settings.lab_disk_max_mb,
-        environment=environment or {},
+        environment={
+            "SYMPHONY_SLO_TIME_SCALE": f"{settings.lab_slo_time_scale:g}",
+            **(environment or {}),
+        },
     )
     for role, number in counts.items():
         plan.check_workers(role, number)

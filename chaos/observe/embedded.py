@@ -7,6 +7,7 @@ Prometheus reads its targets from a file which the supervisor rewrites when work
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 from collections.abc import Iterable, Mapping
@@ -25,6 +26,7 @@ from chaos.observe.scale import LAB
 
 OBSERVERS = frozenset({"prometheus", "alertmanager"})
 """Roles of parts that only look on."""
+ASK_S = aiohttp.ClientTimeout(total=5.0)
 QUERIES_MAX = 8
 QUERY_S = 10
 QUERY_SAMPLES_MAX = 5_000_000
@@ -111,7 +113,23 @@ class PrometheusPart(Command):
         )
 
     async def readiness(self) -> Readiness:
-        return await ask(self._http, f"{self.url}/-/ready")
+        """Ready is one that has looked at every target once: before, all roles seem absent."""
+        ready = await ask(self._http, f"{self.url}/-/ready")
+        if not ready.ok:
+            return ready
+        targets = await asyncio.to_thread(targets_in, self._plan.files.targets)
+        seen = await self._seen()
+        return Readiness(seen >= targets > 0, f"{seen} of {targets} targets were looked at")
+
+    async def _seen(self) -> int:
+        """How many targets it has looked at; 0 while it does not say."""
+        try:
+            url = f"{self.url}/api/v1/query?query=count(up)"
+            async with self._http.get(url, timeout=ASK_S) as answer:
+                found = (await answer.json())["data"]["result"]
+                return int(found[0]["value"][1]) if found else 0
+        except (aiohttp.ClientError, TimeoutError, ValueError, LookupError, TypeError):
+            return 0
 
 
 class Targets:
@@ -128,6 +146,14 @@ class Targets:
         write(self._file, text)
         self._written = text
         return True
+
+
+def targets_in(file: Path) -> int:
+    """How many targets the file has; 0 while there is none."""
+    try:
+        return len(json.loads(file.read_text()))
+    except FileNotFoundError:
+        return 0
 
 
 def target_groups(workers: Iterable[WorkerPart]) -> list[dict[str, Any]]:

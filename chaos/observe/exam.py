@@ -113,7 +113,8 @@ class Wrong(NamedTuple):
 
 class Marks(NamedTuple):
     """The judged exam. `score` is the share of right answers among all known ones, wrong alerts
-    being wrong answers; None without any. `standing` fired before anything was broken.
+    being wrong answers; None without any. `standing` fired before anything was broken, and tells
+    nothing of the faults when it fires again.
     """
 
     result: Result
@@ -129,8 +130,8 @@ def judge(sheet: Sheet, faults: Sequence[Fault], seen: Observation) -> Marks:
     rows = tuple(_row(one, faults, seen) for one in sheet.expected)
     began_s = min((one.began_s for one in faults), default=seen.seen.until_s)
     known = {one.name for one in sheet.expected} | sheet.tolerated
-    wrong = _wrong(sheet, known, began_s, seen)
     standing = sorted({one.name for one in seen.firings if _covers(one, began_s)})
+    wrong = _wrong(sheet, known | {*standing}, began_s, seen)
     silence = _silence_unknown(sheet, began_s, seen)
     points = [one.points for one in rows]
     right = sum(one for one, _ in points)

@@ -11,6 +11,7 @@ import msgspec
 from app.settings import Settings
 from chaos.lab.process import LabError
 from chaos.observe.programs import find
+from chaos.observe.scale import LAB
 
 RULES = Path(__file__).parents[2] / "docker" / "prometheus" / "rules-lab"
 """The generated rules of a lab: their windows are shorter by `scale.LAB.factor`."""
@@ -44,8 +45,15 @@ def observe_of(
 ) -> Observe:
     """What to start under these settings; starts nothing.
 
-    Raises LabError when a program is missing or a rule file cannot be used.
+    Raises LabError when a program is missing, a rule file cannot be used, or the windows of the
+    workers' SLOs are not those of the rules.
     """
+    if not settings.observe_rules_dir and settings.lab_slo_time_scale != LAB.factor:
+        raise LabError(
+            f"the generated rules are for lab_slo_time_scale = {LAB.factor}, it is"
+            f" {settings.lab_slo_time_scale:g}: change that, or name rules of your own in the"
+            " setting observe_rules_dir"
+        )
     programs = {name: find(name) for name in ("prometheus", "promtool", "prometheus-alertmanager")}
     rules = rule_files(Path(settings.observe_rules_dir) if settings.observe_rules_dir else RULES)
     check_rules(programs["promtool"], rules)

@@ -31,6 +31,8 @@ from chaos.lab.client import Lab
 from chaos.nemesis import lease
 from chaos.nemesis.faults.pause import is_stopped
 from chaos.nemesis.guardian import directory_of
+from chaos.observe.exam import NOT_SAT
+from chaos.observe.programs import NotInstalled, find
 from chaos.workload.target import target_of
 from tests.waiting import wait_until
 
@@ -52,9 +54,21 @@ with open(sys.argv[3], "w") as file:
 RUN = "from chaos.gameday.command import gameday; gameday()"
 
 
+def has_prometheus() -> bool:
+    """Whether a lab can be observed here."""
+    try:
+        find("prometheus"), find("prometheus-alertmanager"), find("promtool")
+    except NotInstalled:
+        return False
+    return True
+
+
+OBSERVED = has_prometheus()
+
+
 @pytest.fixture(scope="module")
 def lab(servers_dir: Path) -> Iterator[Lab]:
-    """A lab as `symphony up` makes it."""
+    """A lab as `symphony up --observe` makes it, or `up` where Prometheus is not installed."""
     kept = os.environ.get("GAMEDAY_LAB_DIR")
     lab_dir = Path(kept) if kept else servers_dir / "gameday"
     lab_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
@@ -62,7 +76,8 @@ def lab(servers_dir: Path) -> Iterator[Lab]:
     if lab.running():
         yield lab
         return
-    lab = Lab.up(make_plan(load_settings(lab_dir=lab_dir, lab_ready_timeout_s=240)), detach=False)
+    settings = load_settings(lab_dir=lab_dir, lab_ready_timeout_s=240, lab_observe=OBSERVED)
+    lab = Lab.up(make_plan(settings), detach=False)
     try:
         yield lab
     finally:
@@ -118,7 +133,17 @@ def test_a_gameday_passes_and_tells_what_it_saw(lab: Lab, tmp_path: Path) -> Non
     assert [name for name in names if name in order] == order
     assert ours["report_s"] < 10
     page = (tmp_path / "report.html").read_text()
-    assert page.count("<svg") == 3
+    exam = ours["exam"]
+    assert page.count("<svg") == 3 + bool(exam.get("firings") or exam.get("rows"))
+    if OBSERVED:
+        assert exam["sat"], exam
+        (row,) = exam["rows"]
+        assert row["answer"] in ("in time", "missing"), "a quick restart may raise no alert"
+        assert exam["gaps"] == []
+        assert "<h2>Alert exam</h2>" in page
+        assert re.search(r"\d+\.\d s  alert exam: ", done.output)
+    else:
+        assert (exam["sat"], exam["reasons"]) == (False, [NOT_SAT])
     assert not re.search(r"<script|src=|href=\"(?!#)|url\(|@import", page)
     suite = ElementTree.fromstring((tmp_path / "junit.xml").read_text())
     assert (suite.get("failures"), suite.get("errors")) == ("0", "0")

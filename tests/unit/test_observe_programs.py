@@ -191,3 +191,13 @@ def test_rules_that_prometheus_would_refuse_are_refused_before(
     (tmp_path / "a.yml").write_text("groups: [")
     with pytest.raises(LabError, match=r"a\.yml: 3:7: parse error"):
         make_plan(load_settings(**wanted))  # type: ignore[arg-type]
+
+
+def test_workers_and_rules_agree_on_the_length_of_a_window(
+    places: dict[str, Path], tmp_path: Path
+) -> None:
+    """A lab's workers get the time scale of its rules; another one needs rules of its own."""
+    plan = make_plan(load_settings(lab_dir=tmp_path))
+    assert plan.environment["SYMPHONY_SLO_TIME_SCALE"] == "60"
+    with pytest.raises(LabError, match="generated rules are for lab_slo_time_scale = 60, it is 30"):
+        make_plan(load_settings(lab_dir=tmp_path, lab_observe=True, lab_slo_time_scale=30))
