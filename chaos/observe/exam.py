@@ -11,6 +11,7 @@ seconds from the beginning of the GameDay; a detection time counts from its faul
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Literal, NamedTuple
 
@@ -127,7 +128,7 @@ class Marks(NamedTuple):
 
 def judge(sheet: Sheet, faults: Sequence[Fault], seen: Observation) -> Marks:
     """Mark one exam."""
-    rows = tuple(_row(one, faults, seen) for one in sheet.expected)
+    rows = tuple(_row(one, sheet, faults, seen) for one in sheet.expected)
     began_s = min((one.began_s for one in faults), default=seen.seen.until_s)
     known = {one.name for one in sheet.expected} | sheet.tolerated
     standing = sorted({one.name for one in seen.firings if _covers(one, began_s)})
@@ -143,7 +144,7 @@ def judge(sheet: Sheet, faults: Sequence[Fault], seen: Observation) -> Marks:
     return Marks(result, right / asked if asked else None, rows, wrong, tuple(standing), reasons)
 
 
-def _row(expected: Expected, faults: Sequence[Fault], seen: Observation) -> Row:
+def _row(expected: Expected, sheet: Sheet, faults: Sequence[Fault], seen: Observation) -> Row:
     fault = fault_of(expected, faults)
     if fault is None or not fault.proved:
         name = fault.name if fault else expected.fault or ""
@@ -153,7 +154,9 @@ def _row(expected: Expected, faults: Sequence[Fault], seen: Observation) -> Row:
             expected.name, name, expected.within_s, "unknown", None,
             expected.resolves_within_s, ending, None, 0, why,
         )  # fmt: skip
-    own = sorted(one for one in seen.firings if one.name == expected.name)
+    next_s = _asked_next_s(expected, fault, sheet, faults)
+    own = [one for one in seen.firings if one.name == expected.name and one.from_s < next_s]
+    own.sort(key=lambda one: one.from_s)
     after = [one for one in own if one.from_s >= fault.began_s]
     standing = any(_covers(one, fault.began_s) for one in own)
     answer, detection_s, why = _answer(expected, fault, after, standing, seen)
@@ -170,6 +173,13 @@ def _row(expected: Expected, faults: Sequence[Fault], seen: Observation) -> Row:
         expected.resolves_within_s, ending, resolved_s, len(after) + standing,
         "; ".join(filter(None, (why, ending_why))),
     )  # fmt: skip
+
+
+def _asked_next_s(expected: Expected, fault: Fault, sheet: Sheet, faults: Sequence[Fault]) -> float:
+    """When the next fault begins of which the same alert is asked: what fires then answers it."""
+    others = [fault_of(one, faults) for one in sheet.expected if one.name == expected.name]
+    later = [one.began_s for one in others if one is not None and one.began_s > fault.began_s]
+    return min(later, default=math.inf)
 
 
 def fault_of(expected: Expected, faults: Sequence[Fault]) -> Fault | None:

@@ -135,6 +135,21 @@ def test_an_alert_may_be_asked_of_a_later_fault() -> None:
     assert marks.rows[0].ending == "not asked"
 
 
+def test_one_alert_may_be_asked_of_two_faults() -> None:
+    """Each firing answers the fault before it; the second's end is not the first's."""
+    faults = [Fault("one", 10.0, 11.0, True), Fault("two", 40.0, 41.0, True)]
+    asked = [
+        Expected(name="WorkerDown", within_s=5.0, resolves_within_s=9.0, fault=fault.name)
+        for fault in faults
+    ]
+    seen = (fired(12, 15, "WorkerDown"), fired(44, 49, "WorkerDown"))
+    marks = judge(Sheet(tuple(asked)), faults, Observation(seen, WHOLE))
+    assert [(one.detection_s, one.resolved_after_s) for one in marks.rows] == [(2, 4), (4, 8)]
+    assert marks.result == "passed"
+    marks = judge(Sheet(tuple(asked)), faults, Observation(seen[1:], WHOLE))
+    assert [one.answer for one in marks.rows] == ["missing", "in time"]
+
+
 @given(
     st.lists(st.tuples(st.integers(0, 80), st.integers(1, 20)), max_size=6),
     st.lists(st.tuples(st.integers(0, 80), st.integers(4, 20)), max_size=3),
