@@ -166,7 +166,7 @@ EXAM = """    alerts:
     silent: [DeadLettersGrow]
     exam: required
 """
-ASKING = re.sub(r"    alerts:\n(      .*\n)*|    (tolerated|silent): .*\n", "", SAMPLE).replace(
+ASKING = re.sub(r"    (alerts|tolerated|silent):.*\n(      .*\n)*", "", SAMPLE).replace(
     "    orders_min: 200\n", f"    orders_min: 200\n{EXAM}"
 )
 
