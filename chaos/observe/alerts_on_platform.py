@@ -312,8 +312,7 @@ OTHER_ALERTS = (
         "ticket",
         "chaos",
         lambda _: (
-            "max by (fault) (symphony_fault_active) > 0\n"
-            "unless on () max(symphony_gameday_phase) > 0"
+            "max by (fault) (symphony_fault_active) > 0\nand on () max(symphony_gameday_phase) == 0"
         ),
         5 * MINUTE_S,
         "{{ $labels.fault }} is in force, and there is no GameDay",

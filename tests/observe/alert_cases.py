@@ -471,7 +471,10 @@ CASES = (
     ),
     Case(
         "ChaosOutsideGameDay",
-        {'symphony_fault_active{fault="delay"}': at(1)},
+        {
+            'symphony_fault_active{fault="delay"}': at(1),
+            'symphony_gameday_phase{phase="method"}': at(0),
+        },
         [Firing({"fault": "delay"})],
         {
             'symphony_fault_active{fault="delay"}': at(1),

@@ -14,6 +14,7 @@ GAMEDAY_PHASES = (
     "rollback",
     "recovery",
     "steady_state_after_rollback",
+    "alert_exam",
     "audit",
     "report",
 )
