@@ -235,7 +235,12 @@ class Orchestrator:
         then try anew and not repeat that it failed.
         """
         saga = decision.saga
-        cause = Cause(event.event_id, saga.correlation_id, event.traceparent or saga.traceparent)
+        cause = Cause(
+            event.event_id,
+            saga.correlation_id,
+            event.traceparent or saga.traceparent,
+            event.tracestate,
+        )
         outputs = [
             emit(
                 cause,

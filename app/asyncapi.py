@@ -62,6 +62,7 @@ class EventHeaders(msgspec.Struct, frozen=True):
     ce_causationid: Token
     content_type: Token = msgspec.field(name="content-type")
     traceparent: Traceparent
+    tracestate: Annotated[str, Meta(max_length=512)] = ""
 
 
 class FailureHeaders(

@@ -15,6 +15,8 @@ _WIRE: Final = re.compile(
     r"(?!ff)([0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(-.*)?"
 )
 _CANONICAL: Final = re.compile(rb"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-0[0-3]")
+_MEMBER: Final = rb"[a-z0-9][a-z0-9_*/@-]{0,255}=[\x20-\x2b\x2d-\x3c\x3e-\x7e]{0,256}"
+_STATE: Final = re.compile(rb"(?=.{1,512}\Z)" + _MEMBER + rb"(?:\s*,\s*" + _MEMBER + rb"){0,31}")
 _ODD: Final = frozenset("13579bdf")
 _FLAGS: Final = 0x03
 """Sampled, and random trace id; W3C reserves the others, to be sent as zero."""
@@ -42,6 +44,15 @@ def parse(text: str) -> str:
     if match is None or (match[1] == "00" and match[5] is not None):
         return ""
     return f"00-{match[2]}-{match[3]}-{int(match[4], 16) & _FLAGS:02x}"
+
+
+def read_state(raw: bytes | None, traceparent: str) -> str:
+    """Return the text of a `tracestate` header that belongs to `traceparent`: vendors' own, kept as
+    it came. Empty without a trace, and for what W3C lets us drop: too long, or no list of members.
+    """
+    if raw is None or not traceparent or _STATE.fullmatch(raw) is None:
+        return ""
+    return raw.decode()
 
 
 def is_sampled(traceparent: str) -> bool:

@@ -19,7 +19,7 @@ from app.errors import DatabaseOutage, TransientDatabase
 from app.observability import exemplars, metrics
 from app.observability.logging import bound, get_log
 from app.observability.tracing import now_ns, within
-from app.trace_context import trace_id_of
+from app.trace_context import parse, read_state, trace_id_of
 from web.context import CONTEXT, ERROR_PAGE
 from web.problems import Problem, of_http_error, unavailable
 from web.trace import Answered, record_request, request_id, traceparent
@@ -122,3 +122,13 @@ def observe(request: web.Request, status: int, seconds: float) -> str:
 def trace_of(request: web.Request) -> str:
     """Return the trace context under which what this request causes is recorded."""
     return request[TRACE]
+
+
+def state_of(request: web.Request) -> str:
+    """Return the `tracestate` that came with the client's trace context, to be passed on."""
+    given = request.headers.get("tracestate")
+    if given is None:
+        return ""
+    return read_state(
+        given.encode("ascii", "replace"), parse(request.headers.get("traceparent", ""))
+    )

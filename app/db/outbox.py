@@ -36,6 +36,7 @@ _HEADERS = {
     "content-type": "content_type",
     "traceparent": "traceparent",
 }
+_STATE = "tracestate"
 
 
 class OutboxRow(NamedTuple):
@@ -61,18 +62,18 @@ _APPEND = statement(
     insert into ops.outbox
            (event_id, aggregate_type, aggregate_id, topic,
             ce_specversion, ce_id, ce_source, ce_type, ce_time, ce_correlationid, ce_causationid,
-            content_type, traceparent, payload, shard, created_at)
+            content_type, traceparent, tracestate, payload, shard, created_at)
     select ce_id::uuid, :aggregate_type, aggregate_id, topic,
            ce_specversion, ce_id, ce_source, ce_type, ce_time, ce_correlationid, ce_causationid,
-           content_type, traceparent, payload, shard, :now
+           content_type, traceparent, tracestate, payload, shard, :now
       from unnest(:aggregate_ids::text[], :topics::text[],
                   :ce_specversion::text[], :ce_id::text[], :ce_source::text[], :ce_type::text[],
                   :ce_time::text[], :ce_correlationid::text[], :ce_causationid::text[],
-                  :content_type::text[], :traceparent::text[],
+                  :content_type::text[], :traceparent::text[], :tracestate::text[],
                   :payloads::bytea[], :shards::smallint[])
         as new(aggregate_id, topic,
                ce_specversion, ce_id, ce_source, ce_type, ce_time, ce_correlationid,
-               ce_causationid, content_type, traceparent, payload, shard)
+               ce_causationid, content_type, traceparent, tracestate, payload, shard)
     on conflict (event_id) do nothing
     """
 )
@@ -80,7 +81,7 @@ _READ = statement(
     """
     select id, shard, aggregate_id, attempts, created_at, topic, payload,
            ce_specversion, ce_id, ce_source, ce_type, ce_time, ce_correlationid, ce_causationid,
-           content_type, traceparent
+           content_type, traceparent, tracestate
       from ops.outbox
      where shard = any(:shards::smallint[]) and aggregate_id <> all(:held::text[])
      order by id limit :limit
@@ -90,7 +91,7 @@ _DELETE = statement("delete from ops.outbox where id = any(:ids::bigint[])")
 _REFUSED = statement("update ops.outbox set attempts = attempts + 1 where id = any(:ids::bigint[])")
 _COLUMNS = (
     "id, event_id, aggregate_type, aggregate_id, aggregate_version, topic, ce_id, ce_source,"
-    " ce_type, ce_specversion, ce_time, ce_correlationid, ce_causationid, traceparent,"
+    " ce_type, ce_specversion, ce_time, ce_correlationid, ce_causationid, traceparent, tracestate,"
     " content_type, payload, shard, attempts, created_at"
 )
 _PARK = statement(
@@ -120,7 +121,7 @@ def append(
     """
     if not outputs:
         return
-    columns: dict[str, list[str]] = {column: [] for column in _HEADERS.values()}
+    columns: dict[str, list[str]] = {column: [] for column in (*_HEADERS.values(), _STATE)}
     aggregate_ids, payloads = [], []
     for output in outputs:
         if output.key is None or output.value is None:
@@ -128,6 +129,7 @@ def append(
         if len(output.value) > VALUE_BYTES_MAX:
             raise ValueError(f"a value of {len(output.value)} bytes is larger than any message")
         headers = dict(output.headers)
+        columns[_STATE].append(headers.pop(_STATE, b"").decode())
         if headers.keys() != _HEADERS.keys():
             raise ValueError(f"not the headers of an event: {sorted(headers)}")
         for name, column in _HEADERS.items():
@@ -178,5 +180,8 @@ async def lag(db: Database) -> Lag:
 
 
 def _record(topic: str, key: str, value: bytes, headers: Sequence[str]) -> Output:
-    named = [(name, text.encode()) for name, text in zip(_HEADERS, headers, strict=True)]
+    *texts, state = headers
+    named = [(name, text.encode()) for name, text in zip(_HEADERS, texts, strict=True)]
+    if state:
+        named.append((_STATE, state.encode()))
     return Output(topic, key.encode(), value, named)

@@ -562,6 +562,7 @@ def _outbox_columns() -> list[Column[Any]]:
         text_column("ce_correlationid"),
         text_column("ce_causationid"),
         text_column("traceparent"),
+        text_column("tracestate", default=""),
         text_column("content_type", default="application/json"),
         Column("payload", LargeBinary, nullable=False),
         Column("shard", SmallInteger, nullable=False),

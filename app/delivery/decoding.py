@@ -96,6 +96,7 @@ def to_event(record: ConsumerRecord, decoded: Decoded) -> Event:
         decoded.causation_id,
         decoded.traceparent,
         record,
+        decoded.tracestate,
     )
 
 

@@ -40,6 +40,7 @@ class Event(NamedTuple):
     causation_id: str
     traceparent: str
     record: ConsumerRecord
+    tracestate: str = ""
 
 
 class Write(NamedTuple):

@@ -40,6 +40,10 @@ class SagaEvent(Protocol):
     def traceparent(self) -> str:
         """The trace context; the creation's is kept by the saga."""
 
+    @property
+    def tracestate(self) -> str:
+        """What vendors have put beside the trace context."""
+
 
 class Incoming(NamedTuple):
     """An event that is not a consumed record."""
@@ -48,6 +52,7 @@ class Incoming(NamedTuple):
     body: Any
     correlation_id: str = ""
     traceparent: str = ""
+    tracestate: str = ""
 
 
 class Command(NamedTuple):

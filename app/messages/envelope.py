@@ -71,6 +71,7 @@ class Decoded(msgspec.Struct, frozen=True):
     source: str
     retry_role: str
     redrives: int
+    tracestate: str = ""
 
 
 class Caused(Protocol):
@@ -88,6 +89,10 @@ class Caused(Protocol):
     def traceparent(self) -> str:
         """The W3C trace context of the cause, empty when it has none."""
 
+    @property
+    def tracestate(self) -> str:
+        """What vendors have put beside the trace context, empty when they have not."""
+
 
 class Cause(NamedTuple):
     """A cause that is not a record: an HTTP request, a saga timer."""
@@ -95,6 +100,7 @@ class Cause(NamedTuple):
     event_id: str
     correlation_id: str
     traceparent: str = ""
+    tracestate: str = ""
 
 
 class Destination(Protocol):
@@ -170,7 +176,8 @@ def decode(topic: str, headers: Headers, key: bytes | None, value: bytes | None)
     attempt = get("x-attempt")
     role = get("x-retry-role")
     redrives = get("x-redrives")
-    trace = get("traceparent")
+    trace = trace_context.read(get("traceparent"))
+    state = get("tracestate")
     body = _body(reader, value)
     if key != getattr(body, reader.key).encode():
         raise Poison("wrong_key", reader.key)
@@ -183,10 +190,11 @@ def decode(topic: str, headers: Headers, key: bytes | None, value: bytes | None)
         0 if attempt is None and "x-attempt" not in found else _attempt(attempt),
         event_id if correlation is None else _token("ce_correlationid", correlation),
         "" if causation is None else _token("ce_causationid", causation),
-        trace_context.read(trace),
+        trace,
         source,
         "" if role is None else _token("x-retry-role", role),
         0 if redrives is None else read_redrives(redrives),
+        "" if state is None else trace_context.read_state(state, trace),
     )
 
 
@@ -194,7 +202,8 @@ def emit(
     cause: Caused, topic: Destination, body: Body, *, event_id: str, now: datetime, source: str
 ) -> Output:
     """Build the record of `body`, caused by `cause`, with exactly one `traceparent`: the trace of
-    the cause, else of the correlation id, and the span that the event id gives.
+    the cause, else of the correlation id, and the span that the event id gives; `tracestate` when
+    the cause has one.
 
     Raises ValueError when the topic does not carry this type of body.
     """
@@ -208,22 +217,20 @@ def emit(
         if trace
         else trace_context.derived(cause.correlation_id, span_id)
     )
-    return Output(
-        topic.name,
-        getattr(body, key).encode(),
-        _encode_json(body),
-        [
-            ("ce_specversion", SPECVERSION),
-            ("ce_id", event_id.encode()),
-            ("ce_source", source.encode()),
-            ("ce_type", type_name),
-            ("ce_time", _rfc3339(now)),
-            ("ce_correlationid", cause.correlation_id.encode()),
-            ("ce_causationid", cause.event_id.encode()),
-            ("content-type", CONTENT_TYPE),
-            ("traceparent", trace.encode()),
-        ],
-    )
+    headers = [
+        ("ce_specversion", SPECVERSION),
+        ("ce_id", event_id.encode()),
+        ("ce_source", source.encode()),
+        ("ce_type", type_name),
+        ("ce_time", _rfc3339(now)),
+        ("ce_correlationid", cause.correlation_id.encode()),
+        ("ce_causationid", cause.event_id.encode()),
+        ("content-type", CONTENT_TYPE),
+        ("traceparent", trace.encode()),
+    ]
+    if cause.tracestate:
+        headers.append(("tracestate", cause.tracestate.encode()))
+    return Output(topic.name, getattr(body, key).encode(), _encode_json(body), headers)
 
 
 def pack(outputs: Sequence[Output]) -> bytes:

@@ -155,9 +155,11 @@ def test_the_command_prints_the_tree(story_stage: Stage, redriven: str) -> None:
 
 
 def test_an_unsampled_trace_records_nothing(story_stage: Stage) -> None:
-    """The flag of whoever began the trace is obeyed, and the command says so."""
+    """The flag of whoever began the trace is obeyed, vendors' state goes through, and the command
+    says what became of it."""
     body = {"customerId": "ada", "total": "5.00", "currency": "EUR"}
-    order = story_stage.api.post("/api/orders", body, {"traceparent": UNSAMPLED})["orderId"]
+    given = {"traceparent": UNSAMPLED, "tracestate": "vendor=1"}
+    order = story_stage.api.post("/api/orders", body, given)["orderId"]
     wait_until(
         lambda: (story_stage.in_state(order, "COMPLETED") or {}).get("state") == "COMPLETED",
         timeout_s=PATIENCE_S,
@@ -167,6 +169,7 @@ def test_an_unsampled_trace_records_nothing(story_stage: Stage) -> None:
         (header,) = [value for name, value in one.headers if name == "traceparent"]
         assert trace_id_of((header or b"").decode()) == trace_id_of(UNSAMPLED)
         assert not is_sampled((header or b"").decode())
+        assert dict(one.headers)["tracestate"] == b"vendor=1", one.topic
     done = symphony(story_stage, "trace", order)
     assert done.returncode != 0
     assert "was not sampled" in done.stderr

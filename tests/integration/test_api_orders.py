@@ -45,7 +45,7 @@ async def test_an_amount_only_order_is_durable_with_its_event(
     client: Client, database: str
 ) -> None:
     """The 202 stands for order, line and outbox row, and the event carries the request's trace."""
-    headers = {"X-Request-ID": "request-4711", "traceparent": TRACE}
+    headers = {"X-Request-ID": "request-4711", "traceparent": TRACE, "tracestate": "vendor=1"}
     answer = await client.post("/api/orders", json=AMOUNT, headers=headers)
     assert answer.status == 202
     reply = await answer.json()
@@ -54,7 +54,8 @@ async def test_an_amount_only_order_is_durable_with_its_event(
     assert (reply["status"], reply["total"], reply["totalMinor"]) == ("PENDING", "12.50", 1250)
     [row] = query(
         database,
-        "select ce_id, ce_type, ce_correlationid, traceparent, aggregate_id, topic, payload"
+        "select ce_id, ce_type, ce_correlationid, traceparent, aggregate_id, topic, payload,"
+        " tracestate"
         " from ops.outbox",
     )
     event = json.loads(bytes(row[6]))
@@ -66,6 +67,7 @@ async def test_an_amount_only_order_is_durable_with_its_event(
         "order.created",
     )
     assert row[3].split("-")[1] == TRACE.split("-")[1]
+    assert row[7] == "vendor=1"
     assert (event["order_id"], event["total_minor"]) == (reply["orderId"], 1250)
     assert event["items"] == [
         {"product_id": "AMOUNT", "quantity": 1, "unit_price_minor": 1250, "tracked": False}

@@ -173,6 +173,19 @@ def test_without_a_trace_one_is_derived() -> None:
     assert not is_sampled(decoded.traceparent)
 
 
+def test_vendors_state_goes_on_with_the_trace() -> None:
+    """From cause to event to cause; never without a trace, and not when it is malformed."""
+    body = OrderCancel(order_id=ORDER)
+    parent = "00-" + "a" * 32 + "-" + "b" * 16 + "-01"
+    cause = Cause(ORDER, "request-1", parent, "vendor=1")
+    output = emit(cause, topics.ORDER_CANCEL, body, event_id=ORDER, now=NOW, source="/x")
+    assert dict(output.headers)["tracestate"] == b"vendor=1"
+    assert decode("order.cancel", output.headers, output.key, output.value).tracestate == "vendor=1"
+    for name, value in (("traceparent", b"junk"), ("tracestate", b"no list")):
+        headers = [*(pair for pair in output.headers if pair[0] != name), (name, value)]
+        assert decode("order.cancel", headers, output.key, output.value).tracestate == ""
+
+
 def test_a_body_on_a_wrong_topic_is_an_error() -> None:
     """A programming mistake does not leave the process."""
     body = StockLow(sku="a", available=1)

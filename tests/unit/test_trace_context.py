@@ -18,6 +18,7 @@ from app.trace_context import (
     parse,
     processing_span,
     read,
+    read_state,
     span_id_of,
     span_of,
     trace_id_of,
@@ -109,3 +110,31 @@ def test_a_child_keeps_trace_and_flags() -> None:
 def test_nothing_is_not_sampled(text: str) -> None:
     """Empty and cut contexts are harmless."""
     assert not is_sampled(text)
+
+
+@pytest.mark.parametrize(
+    ("raw", "kept"),
+    [
+        (b"vendor=value", True),
+        (b"a=1, b@c=2,d/e=x y", True),
+        (b"a=", True),
+        (b"", False),
+        (b"no member", False),
+        (b"A=1", False),
+        (b"a=1\nb=2", False),
+        (b"a=\xc3\xa9", False),
+        (b"a=" + b"x" * 600, False),
+        (b",".join(b"k%d=1" % number for number in range(33)), False),
+    ],
+)
+def test_vendors_state_is_kept_or_dropped_whole(raw: bytes, kept: bool) -> None:
+    """As it came, if it is what W3C allows and belongs to a trace."""
+    assert read_state(raw, VALID) == (raw.decode() if kept else "")
+    assert read_state(raw, "") == ""
+
+
+@given(st.binary(max_size=700))
+def test_no_state_is_too_strange(raw: bytes) -> None:
+    """Reading it raises nothing, and what is kept is short printable ASCII."""
+    text = read_state(raw, VALID)
+    assert text == "" or (len(text) <= 512 and text.isprintable() and text.isascii())

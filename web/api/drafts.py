@@ -38,6 +38,7 @@ class Draft:
     request_id: str
     traceparent: str
     at: datetime
+    tracestate: str = ""
 
 
 class OrderReply(msgspec.Struct, frozen=True, rename="camel"):
@@ -202,7 +203,7 @@ def _created(
         review=review,
     )
     return emit(
-        Cause(draft.order_id, draft.request_id, draft.traceparent),
+        Cause(draft.order_id, draft.request_id, draft.traceparent, draft.tracestate),
         topics.ORDER_CREATED,
         body,
         event_id=ids.event_id(draft.order_id, topics.ORDER_CREATED.name),
@@ -216,7 +217,7 @@ def _rejected(draft: Draft, source: str) -> Output:
     created = ids.event_id(draft.order_id, topics.ORDER_CREATED.name)
     return reviewed_event(
         OrderReviewed(order_id=draft.order_id, approved=False, reviewed_by=RULES, reason="score"),
-        Cause(created, draft.request_id, draft.traceparent),
+        Cause(created, draft.request_id, draft.traceparent, draft.tracestate),
         draft.at,
         source,
     )

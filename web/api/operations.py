@@ -21,7 +21,7 @@ from web.api.bodies import decode, read_json
 from web.api.orders import order_id_of
 from web.api.sagas import read_body
 from web.context import CONTEXT
-from web.edge import REQUEST_ID, trace_of
+from web.edge import REQUEST_ID, state_of, trace_of
 from web.problems import Problem, invalid, not_found
 from web.routes import OPERATOR, Route
 from web.trace import record_created
@@ -69,7 +69,7 @@ async def act(request: web.Request) -> web.Response:
     now = context.clock.now()
     event_id, began_ns = str(uuid4()), now_ns()
     event = emit(
-        Cause(order_id, request[REQUEST_ID], trace_of(request)),
+        Cause(order_id, request[REQUEST_ID], trace_of(request), state_of(request)),
         ORDER_OPERATE,
         OrderOperate(
             order_id=order_id,

@@ -32,7 +32,7 @@ from web.api.money import format_minor
 from web.api.paging import BEFORE, LIMIT, next_cursor, page_of
 from web.api.writer import OrderWriter
 from web.context import CONTEXT
-from web.edge import REQUEST_ID, trace_of
+from web.edge import REQUEST_ID, state_of, trace_of
 from web.problems import Problem, not_found
 from web.routes import IDEMPOTENCY_KEY, Param, Route
 from web.trace import record_created
@@ -120,6 +120,7 @@ async def store_order(request: web.Request, wanted: OrderRequest, status: int) -
         request_id=request[REQUEST_ID],
         traceparent=trace_of(request),
         at=now,
+        tracestate=state_of(request),
     )
     stored = await request.app[WRITER].store(draft)
     metrics.API_ORDERS.child("replayed" if stored.replayed else "accepted").inc()
@@ -167,7 +168,7 @@ async def cancel(request: web.Request) -> web.Response:
     order_id = order_id_of(request)
     body = await read_cancel(request)
     now = context.clock.now()
-    cause = Cause(order_id, request[REQUEST_ID], trace_of(request))
+    cause = Cause(order_id, request[REQUEST_ID], trace_of(request), state_of(request))
     source = f"{context.settings.namespace}/web"
     began_ns = now_ns()
     event_id, event = cancel_event(order_id, body.reason, cause, now, source)

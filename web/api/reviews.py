@@ -24,7 +24,7 @@ from web.api.orders import order_id_of
 from web.api.paging import LIMIT, cursor_of, limit_of, next_cursor
 from web.api.screening import REVIEW
 from web.context import CONTEXT
-from web.edge import REQUEST_ID, trace_of
+from web.edge import REQUEST_ID, state_of, trace_of
 from web.problems import Problem, not_found
 from web.routes import OPERATOR, Param, Route
 from web.trace import record_created
@@ -150,7 +150,7 @@ async def _decide(request: web.Request, decision: Decision, reason: str) -> web.
             reviewed_by=operator,
             reason=reason,
         ),
-        Cause(order_id, request[REQUEST_ID], trace_of(request)),
+        Cause(order_id, request[REQUEST_ID], trace_of(request), state_of(request)),
         now,
         f"{context.settings.namespace}/web",
     )

@@ -20,7 +20,7 @@ OUTBOX, PARKED, LEASE, MEMBER = "outbox", "outbox_parked", "relay_lease", "relay
 EVENT = "outbox.event_id"
 _HEADERS = (
     *("ce_specversion", "ce_id", "ce_source", "ce_type", "ce_time"),
-    *("ce_correlationid", "ce_causationid", "content_type", "traceparent"),
+    *("ce_correlationid", "ce_causationid", "content_type", "traceparent", "tracestate"),
 )
 
 

@@ -38,3 +38,13 @@ def upgrade() -> None:
         schema="slo",
         postgresql_with={"fillfactor": 50},
     )
+    op.add_column(
+        "outbox",
+        sa.Column("tracestate", sa.Text(), server_default=sa.text("''"), nullable=False),
+        schema="ops",
+    )
+    op.add_column(
+        "outbox_parked",
+        sa.Column("tracestate", sa.Text(), server_default=sa.text("''"), nullable=False),
+        schema="ops",
+    )
