@@ -16,6 +16,7 @@ from typing import Final
 from aiohttp import web
 
 from app.errors import DatabaseOutage, TransientDatabase
+from app.ids import is_uuid
 from app.observability import exemplars, metrics
 from app.observability.logging import bound, get_log
 from app.observability.tracing import now_ns, within
@@ -74,8 +75,9 @@ async def edge(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 def _log_fields(request: web.Request, identity: str, context: str) -> dict[str, str]:
     fields = {"correlation_id": identity, "trace_id": trace_id_of(context)}
-    if "order_id" in request.match_info:
-        fields["order_id"] = request.match_info["order_id"]
+    order_id = request.match_info.get("order_id", "").lower()
+    if is_uuid(order_id):
+        fields["order_id"] = order_id
     return fields
 
 

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 _BOUND: ContextVar[Mapping[str, Any]] = ContextVar("symphony_log_fields", default={})  # noqa: B039
 _RESERVED: Final = frozenset(RESERVED_ATTRS) | {"asctime", "message", "symphony_fields"}
 _EVENT: Final = re.compile(r"[a-z][a-z0-9_]*(?:\.[a-z0-9_]+)+")
+_ROW: Final = re.compile(r"\nDETAIL:[^\n]*")
+_ROW_IN_JSON: Final = re.compile(r'\\nDETAIL:(?:[^"\\]|\\(?!n).)*')
 _COLOUR: Final = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _SERVICE: Final = re.compile(r"\[\^-*([^\n]+?)\]: ")
 _TABLE: Final = ("+", "|")
@@ -169,7 +171,11 @@ def fields_of(record: logging.LogRecord) -> dict[str, Any]:
 
 
 def redact(line: str) -> str:
-    """Return `line` with the password of every URL replaced."""
+    """Return `line` without the passwords of URLs, and without PostgreSQL's details of an error:
+    those quote the row.
+    """
+    if "DETAIL:" in line:
+        line = _ROW_IN_JSON.sub("", _ROW.sub("", line))
     return _URL_PASSWORD.sub(r"\1***@", line) if "://" in line else line
 
 

@@ -25,6 +25,7 @@ from app.observability.logging import (
     get_log,
     last_words,
     logging_config,
+    redact,
 )
 from app.observability.reference import PAGE, page
 
@@ -274,3 +275,12 @@ def test_last_words_are_a_record_where_records_are_written(
     monkeypatch.setattr(logging.getLogger(), "handlers", [])
     last_words("worker.ended", "exit 70", ValueError("the cause"))
     assert "ValueError: the cause" in capsys.readouterr().err
+
+
+def test_a_row_that_postgresql_quotes_is_cut(lines: Any) -> None:
+    """The error is told, the customer's data is not: neither in JSON nor for people."""
+    said = 'not null\nDETAIL:  Failing row contains (ada, "secret \\ street").\nCONTEXT: x'
+    get_log("sample").error("a.b", error=ValueError(said), reason=said)
+    assert "ada" not in json.dumps(lines[0])
+    assert lines[0]["reason"] == "not null\nCONTEXT: x"
+    assert redact(said) == "not null\nCONTEXT: x"

@@ -24,7 +24,7 @@ from app.observability import metrics, trace_files, trace_sdk, tracing
 from app.observability.tracing import SpanKind
 from app.settings_model import Settings
 from app.trace_context import child, is_sampled, span_id_of, trace_id_of
-from chaos.console.trace import told, tree
+from chaos.console.trace import _nothing, find, told, tree
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.unit
@@ -265,3 +265,29 @@ def test_a_collector_gets_spans_by_otlp(tmp_path: Path) -> None:
     assert (path, media) == ("/v1/traces", "application/x-protobuf")
     assert bytes.fromhex(trace_id_of(TRACE)) in body
     assert b"payment-1" in body
+
+
+def test_the_command_says_why_there_is_nothing(tmp_path: Path) -> None:
+    """Off, not sampled, or not there any more: each with what to do."""
+    assert "this lab records no traces: turn it on: `symphony up --trace`" in _nothing(
+        tmp_path, "o", TRACE
+    )
+    (tmp_path / "web-1-a.jsonl").write_text("")
+    assert "was not sampled" in _nothing(tmp_path, "o", UNSAMPLED)
+    assert "no span of order o" in _nothing(tmp_path, "o", TRACE)
+    assert find(tmp_path, "o", trace_id_of(TRACE)) == []
+
+
+def test_a_span_without_its_parent_is_shown_and_marked(tmp_path: Path) -> None:
+    """A killed worker may have taken a parent with it; the rest of the tree is there."""
+    tracing.install(trace_sdk.recorder_of(settings(tmp_path, trace_exporter="file")))
+    about = {"symphony.order_id": "o"}
+    record(child(TRACE, "2" * 16), parent="1" * 16, attributes=about)
+    for _ in range(2):
+        record(child(TRACE, "3" * 16), parent="2" * 16, attributes=about)
+    tracing.stop()
+    (roots,) = find(tmp_path, "o", trace_id_of(TRACE))
+    lines = list(told(roots))
+    assert "2 spans" in lines[0]
+    assert "its parent was not recorded" in lines[1]
+    assert "repeated 1x" in lines[2]
