@@ -86,14 +86,15 @@ class Processes:
         """The series of every worker that answers on its health port, by process name."""
         found = {}
         for name, pid in self.pids.items():
-            port = _health_port(pid)
+            port = health_port(pid)
             if port:
                 with contextlib.suppress(OSError):
                     found[name] = scrape(port)
         return found
 
 
-def _health_port(pid: int) -> int:
+def health_port(pid: int) -> int:
+    """Where a worker's process answers on its health; 0 for another process."""
     try:
         return int(psutil.Process(pid).environ().get("SYMPHONY_HEALTH_PORT", "0"))
     except (psutil.Error, OSError):

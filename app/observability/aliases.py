@@ -127,6 +127,11 @@ ALIASES: Sequence[Alias] = (
         Part("symphony_delivery_records_total",
              {**_only("consumer", "inventory"), **_only("topic", "inventory.release")}),
     )),
+    Alias("orders_slo_burn_rate", "gauge", SAGA, (
+        Part("symphony_slo_burn_rate",
+             {**_only("slo", "availability"), **_only("window", "1h", "6h")},
+             labels=_same("window")),
+    )),
     Alias("fraud_orders_scanned_total", "counter", SAGA, (
         Part("symphony_fraud_orders_scanned_total"),
     )),
