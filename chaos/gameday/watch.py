@@ -64,7 +64,7 @@ class Watch(mode.Service):
 
     async def look(self, db: Database) -> None:
         """One look; a phase that cannot be read is not shown."""
-        self.show_faults(Counter(one.deed.fault for one in lease.found(self._leases)))
+        self.look_at_faults()
         try:
             phase = await gamedays.phase(db)
         except (DatabaseOutage, TransientDatabase) as error:
@@ -72,6 +72,10 @@ class Watch(mode.Service):
             log.debug("gameday.phase_unread", reason=str(error))
             return
         one_of(metrics.GAMEDAY_PHASE, (), metrics.GAMEDAY_PHASES, slug(phase))
+
+    def look_at_faults(self) -> None:
+        """Show what the leases say."""
+        self.show_faults(Counter(one.deed.fault for one in lease.found(self._leases)))
 
     def show_faults(self, active: Counter[str]) -> None:
         """The faults of outside that are in force now; chaos rules count beside them."""

@@ -86,6 +86,52 @@ async def test_block_commits_and_an_error_rolls_back(db: Database) -> None:
     assert await count(db) == 1
 
 
+async def test_what_is_to_follow_a_commit_follows_nothing_else(db: Database) -> None:
+    """Calls are made in order after the commit, before the block's caller goes on; a rollback and a
+    refused commit make none."""
+    calls: list[int] = []
+    async with db.transaction() as tx:
+        tx.after_commit(lambda: calls.append(1))
+        tx.after_commit(lambda: calls.append(2))
+        await tx.execute(INSERT, commit=True, id=1, note="kept")
+        assert calls == []
+    assert calls == [1, 2]
+    with pytest.raises(ZeroDivisionError):
+        async with db.transaction() as tx:
+            tx.after_commit(lambda: calls.append(3))
+            await tx.execute(INSERT, id=2, note="gone")
+            raise ZeroDivisionError
+    with pytest.raises(psycopg2.errors.UniqueViolation):
+        async with db.transaction() as tx:
+            tx.after_commit(lambda: calls.append(4))
+            tx.later(INSERT, id=1, note="there already")
+    assert calls == [1, 2]
+
+
+async def test_the_pool_says_what_its_connections_do(db: Database) -> None:
+    """Busy, idle and unopened are together db_pool_max, also after an error and a cancellation."""
+    assert db.pool == (0, 1, 1)
+    async with db.transaction() as tx:
+        await tx.fetch(COUNT)
+        assert db.pool == (1, 0, 1)
+        assert await db.fetch(COUNT)
+        assert db.pool == (1, 1, 0)
+    assert db.pool == (0, 2, 0)
+    slow = asyncio.create_task(db.fetch(SLEEP, seconds=1))
+    await until(is_busy(db))
+    slow.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await slow
+    assert db.pool == (0, 1, 1), "the cancelled one was thrown away"
+
+
+def is_busy(db: Database) -> Any:
+    async def look() -> bool:
+        return db.pool.busy == 1
+
+    return look
+
+
 async def test_commit_travels_with_the_last_statement(db: Database) -> None:
     """`commit=True` ends the transaction: durable before the block ends, nothing may follow."""
     async with db.transaction() as tx:

@@ -16,6 +16,7 @@ from app.delivery.effects import CallingEffects, Effects, Finished
 from app.delivery.events import Call, Reply, Write
 from app.errors import Poison
 from app.messages import ShippingRequested
+from app.observability import metrics
 from tests.integration.participants import SOON, event, opened, order
 
 if TYPE_CHECKING:
@@ -41,6 +42,22 @@ class Watched(Shipping):
         if tx.guessing and self.fails_while_guessing:
             raise Poison("bad_command", "a repeated event confused the handler")
         return await super().apply(tx, events, now)
+
+
+class Counting(Shipping):
+    """Counts the events that it applied, as handlers do."""
+
+    def __init__(self) -> None:
+        super().__init__("/test/shipping")
+        self.calls = self.counted = 0
+
+    async def apply(self, tx: Transaction, events: Sequence[Event], now: datetime) -> list[Applied]:
+        self.calls += len(events)
+        tx.after_commit(lambda: self._count(len(events)))
+        return await super().apply(tx, events, now)
+
+    def _count(self, number: int) -> None:
+        self.counted += number
 
 
 class Restoring(Shipping):
@@ -128,6 +145,21 @@ async def test_a_repeat_undoes_the_guess_and_gets_its_stored_outputs(database: s
     assert repeated.done
     assert fresh.event_id == second.event_id
     assert shipments(database) == 4
+
+
+async def test_what_a_wrong_guess_did_is_not_counted(database: str) -> None:
+    """A batch that is done again is counted once, and its repeat as one."""
+    handler = Counting()
+    repeats = metrics.DUPLICATES.child("guess-test", "inbox")
+    seen = repeats._value.get()
+    async with opened(database) as db:
+        core = effects(Effects, db, handler)
+        first = ship()
+        await core.apply([first])
+        await core.apply([first, ship()])
+    assert handler.calls == 4, "one, then two as a guess, then the fresh one"
+    assert handler.counted == 2
+    assert repeats._value.get() == seen + 1
 
 
 async def test_a_repeat_restores_what_its_batch_has_just_made_of_the_order(database: str) -> None:

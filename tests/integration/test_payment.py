@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,6 +15,7 @@ from app.gateway.breaker import Breaker
 from app.gateway.client import GatewayClient, Limits
 from app.ids import command_id
 from app.messages import PaymentRefund, PaymentRequested, decode
+from app.observability import metrics
 from app.participants.payment import Payments
 from tests.integration.gateway_process import GatewayProcess
 from tests.integration.participants import (
@@ -94,13 +96,26 @@ def status(dsn: str, order_id: str) -> str:
     return found
 
 
+def charges_counted() -> Counter[str]:
+    """Tries of the stable arm so far, by what came of them."""
+    return Counter(
+        {
+            sample.labels["outcome"]: int(sample.value)
+            for sample in metrics.CANARY_RESULTS.samples()
+            if sample.labels["arm"] == "stable"
+        }
+    )
+
+
 async def test_batch_of_every_outcome(
     database: str, db: Database, handler: Payments, gateway: GatewayProcess
 ) -> None:
     """One batch: charged, declined by test card, too late; every result names its command."""
     paid, declined, late = charge(order()), charge(order(), 1213), charge(order(), late=True)
+    before = charges_counted()
     settled = await settle(db, handler, paid, declined, late)
     assert outcomes(settled) == ["OK", "DECLINED", "EXPIRED"]
+    assert charges_counted() - before == {"charged": 1, "declined": 1}
     assert [result(one).command_id for one in settled] == [
         one.event_id for one in (paid, declined, late)
     ]
