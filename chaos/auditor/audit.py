@@ -10,7 +10,7 @@ from chaos.auditor import ledgers, platform, records, views
 from chaos.auditor.invariants import Book
 from chaos.auditor.judge import judge
 from chaos.auditor.rest import Still, still, wait_for_rest
-from chaos.auditor.snapshot import read_snapshot
+from chaos.auditor.snapshot import ever_ran, read_snapshot
 from chaos.auditor.sources import Sources, UnreadableError
 from chaos.auditor.store import Store
 from chaos.auditor.verdict import Verdict
@@ -82,7 +82,12 @@ def read_books(
     attempt(Book.LOAD, lambda: _read_requests(sources, store))
     attempt(Book.NEMESIS, lambda: _read_actions(sources, store))
     attempt(Book.TOPICS, lambda: _read_losses(sources, store))
-    consumers = platform.consumers(notified=sources.notified)
+    counted = False
+    try:
+        counted = ever_ran(sources.dsn, platform.COUNTER)
+    except UnreadableError as error:
+        unread[Book.POSTGRES] = str(error)
+    consumers = platform.consumers(notified=sources.notified, counted=counted)
     attempt(
         Book.TOPICS, lambda: records.read_offsets(topics, sources.namespace, store, [*consumers])
     )

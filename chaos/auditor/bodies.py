@@ -23,6 +23,8 @@ class Facts(msgspec.Struct, gc=False):
     operation: str | None = None
     outcome: str | None = None
     state_version: int | None = None
+    created_at: str | None = None
+    held: bool | None = None
 
 
 _decode: Callable[[bytes], Facts] = msgspec.json.Decoder(Facts).decode

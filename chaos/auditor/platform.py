@@ -55,6 +55,27 @@ TOLD_REPLIES = (
     ("shipping.result", "ship", "OK"),
     ("shipping.result", "ship", "REFUSED"),
 )
+#: Counts what service levels are judged by; judged where such a worker ever ran. Most changes of
+#: status say nothing to it, and it leaves no inbox row of them.
+COUNTER, LETTER_COUNTER = "slo", "slo-letters"
+COUNTED = (STATUS_CHANGED,)
+COUNTED_STATUSES = (*FINAL, PARKED, "REVIEW")
+#: Reasons of an order's end that are an answer; every other one is a failure of the platform.
+BUSINESS_REASONS = (
+    "",
+    "customer",
+    "operator",
+    "payment_declined",
+    "out_of_stock",
+    "shipping_refused",
+    "fraud",
+)
+COMPLETION_MAX_S = 2.0
+#: An event from further in the future counts as of the time at which the broker took it.
+SKEW_MAX_S = 5.0
+#: Widths of panes, and how long the longest window is that is merged from them, at time scale 1.
+FINE_S, COARSE_S, FINE_WINDOW_S, COARSE_WINDOW_S = 10, 300, 1_800.0, 259_200.0
+TIME_SCALE_MAX = 600.0
 #: How the end of an order is told.
 TOLD_ENDS: Mapping[str, str] = MappingProxyType(
     {
@@ -76,6 +97,7 @@ DEAD_LETTER_SUFFIX = ".dlt"
 NOTICES = ("chaos.injected", "api.rate_limited")
 FAMILIES = ("order.", "payment.", "inventory.", "shipping.", "stock.", "retry.", *NOTICES)
 SAGA_TABLE = ("orchestrator", "sagas")
+PANE_TABLE = ("slo", "slo_panes")
 IDEMPOTENCY_TABLES: Mapping[str, str] = MappingProxyType(
     {
         "payment": "payment_idempotency",
@@ -144,9 +166,14 @@ EXPECTED_ENDS: Mapping[str, tuple[str, str]] = MappingProxyType(
 )
 
 
-def consumers(*, notified: bool) -> Mapping[str, tuple[str, ...]]:
-    """Return the consumers of messages, with the one of notifications where there is one."""
-    return {**CONSUMERS, NOTIFIER: NOTIFIED} if notified else CONSUMERS
+def consumers(*, notified: bool, counted: bool = False) -> Mapping[str, tuple[str, ...]]:
+    """Return the consumers of messages, with those of notifications and of service levels where
+    there are such."""
+    return {
+        **CONSUMERS,
+        **({NOTIFIER: NOTIFIED} if notified else {}),
+        **({COUNTER: COUNTED} if counted else {}),
+    }
 
 
 #: States of an inbox row.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
 from time import monotonic
 from typing import Any, NamedTuple
 
@@ -23,14 +24,17 @@ from confluent_kafka.admin import AdminClient
 
 from chaos.auditor import bodies, identity
 from chaos.auditor.platform import (
+    COUNTER,
     DEAD_LETTER_SUFFIX,
     FAMILIES,
     IDEMPOTENCY_TABLES,
+    LETTER_COUNTER,
+    PANE_TABLE,
     RETRY_TIERS,
     ROLE_OF_RAW,
     SAGA_TABLE,
 )
-from chaos.auditor.snapshot import digest
+from chaos.auditor.snapshot import digest, pane_facts
 from chaos.auditor.sources import UnreadableError
 from chaos.auditor.store import Store
 
@@ -82,6 +86,9 @@ class Record(msgspec.Struct, gc=False):
     operation: str | None
     outcome: str | None
     state_version: int | None
+    said_s: float | None
+    created_s: float | None
+    held: bool | None
 
 
 class Topics:
@@ -221,7 +228,11 @@ def read_records(topics: Topics, store: Store, progress: Callable[[str], None]) 
 def read_changelogs(topics: Topics, namespace: str, store: Store) -> None:
     """Read the changelogs of the tables that invariants look at."""
     role, saga_table = SAGA_TABLE
-    names = {f"{namespace}-{role}-{saga_table}-changelog": saga_table} | {
+    counter, pane_table = PANE_TABLE
+    names = {
+        f"{namespace}-{role}-{saga_table}-changelog": saga_table,
+        f"{namespace}-{counter}-{pane_table}-changelog": pane_table,
+    } | {
         # two roles may call theirs the same: named by consumer, as T1 asks
         f"{namespace}-{role}-{table}-changelog": f"{role}_idempotency"
         for role, table in IDEMPOTENCY_TABLES.items()
@@ -235,7 +246,7 @@ def read_changelogs(topics: Topics, namespace: str, store: Store) -> None:
                 "partition": message.partition(),
                 "offset": message.offset(),
                 "key": _table_key(table, message.key() or b""),
-                "body_hash": None if value is None else digest(value),
+                "body_hash": None if value is None else _table_hash(table, value),
             }
 
     store.insert("changelog", rows())
@@ -267,6 +278,7 @@ def as_row(message: Any) -> Record:
         digest(bodies.fingerprint(value)), facts is not None,
         known.total_minor, known.currency, known.status, known.reason, known.saga_version,
         known.operation, known.outcome, known.state_version,
+        _seconds(text("ce_time")), _seconds(known.created_at or ""), known.held,
     )  # fmt: skip
 
 
@@ -282,15 +294,37 @@ def _error(text: Callable[[str], str]) -> str:
     return f"{text('x-error-class')}: {text('x-error-message')}"[:300]
 
 
+def _seconds(at: str) -> float | None:
+    """An instant that names its zone, as Unix seconds."""
+    try:
+        found = datetime.fromisoformat(at)
+        return None if found.tzinfo is None else found.timestamp()
+    except (ValueError, OverflowError):
+        return None
+
+
 def _uuid(raw: bytes) -> str | None:
     return raw.decode() if _UUID.fullmatch(raw) else None
 
 
 def _table_key(table: str, key: bytes) -> str:
-    return key.decode("utf-8", "replace") if table == SAGA_TABLE[1] else key.hex()
+    readable = table in (SAGA_TABLE[1], PANE_TABLE[1])
+    return key.decode("utf-8", "replace") if readable else key.hex()
+
+
+def _table_hash(table: str, value: bytes) -> str:
+    """The fingerprint of an entry, the same as that of PostgreSQL's row."""
+    if table != PANE_TABLE[1]:
+        return digest(value)
+    try:
+        return pane_facts(msgspec.json.decode(value)).body_hash
+    except (msgspec.DecodeError, KeyError, ValueError, TypeError, AttributeError):
+        return "unreadable"
 
 
 def _consumer_of(role: str, topic: str) -> str:
+    if role == COUNTER:
+        return LETTER_COUNTER if topic.endswith(DEAD_LETTER_SUFFIX) else COUNTER
     if role != ROLE_OF_RAW:
         return role
     return f"{ROLE_OF_RAW}-{topic}" if topic in RETRY_TIERS else f"{ROLE_OF_RAW}-index"

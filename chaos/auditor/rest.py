@@ -21,6 +21,7 @@ from confluent_kafka import Producer
 
 from chaos.auditor.platform import (
     BARRIER_TYPE,
+    COUNTER,
     DEAD_LETTER_SUFFIX,
     OPTIONAL_CONSUMERS,
     RETRY_TIERS,
@@ -28,6 +29,7 @@ from chaos.auditor.platform import (
     consumers,
 )
 from chaos.auditor.records import Place, Topics
+from chaos.auditor.snapshot import ever_ran
 from chaos.auditor.sources import Sources, UnreadableError
 
 PAUSE_S = 1.0
@@ -180,7 +182,7 @@ def _behind(sources: Sources, now: Still) -> str:
     """Partitions whose committed offset is not their end, retries that wait included."""
     topics = Topics(sources.bootstrap)
     lagging = []
-    read = consumers(notified=sources.notified)
+    read = _consumers(sources)
     for role, names in {**read, ROLE_OF_RAW: RETRY_TIERS}.items():
         committed = topics.committed(f"{sources.namespace}-{role}")
         lagging += [
@@ -195,13 +197,17 @@ def _behind(sources: Sources, now: Still) -> str:
 
 
 def _reads(role: str, names: tuple[str, ...], topic: str) -> bool:
-    return topic in names or (role == ROLE_OF_RAW and topic.endswith(DEAD_LETTER_SUFFIX))
+    return topic in names or (role in (ROLE_OF_RAW, COUNTER) and topic.endswith(DEAD_LETTER_SUFFIX))
+
+
+def _consumers(sources: Sources) -> Mapping[str, tuple[str, ...]]:
+    return consumers(notified=sources.notified, counted=ever_ran(sources.dsn, COUNTER))
 
 
 def _send_and_await_barriers(sources: Sources, end_s: float) -> str:
     """Write one barrier to every partition and wait for every consumer's inbox row."""
     topics = Topics(sources.bootstrap)
-    readers = consumers(notified=sources.notified)
+    readers = _consumers(sources)
     awaited = {name: read for name, read in readers.items() if name not in OPTIONAL_CONSUMERS}
     names = [topic for read in awaited.values() for topic in read]
     sent = _send(sources.bootstrap, topics.spans(names))

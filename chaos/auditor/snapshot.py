@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from hashlib import blake2b
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import psycopg2
@@ -58,6 +58,9 @@ _QUERIES: Mapping[str, str] = {
     " from ops.audit_log",
     "notification": "select id::text, subject, kind, event_id::text, status,"
     " extract(epoch from sent_at)::float8 as sent_s from notifications.notification",
+    "pane": "select sli, width_s, extract(epoch from start_at)::bigint as start_s, partition, good,"
+    " bad, sketch from slo.pane",
+    "instant": "select extract(epoch from now())::float8 as at_s",
     "inbox": 'select consumer, event_id::text, status, attempt, topic, partition, "offset",'
     " extract(epoch from at)::float8 as at_s, outputs from ops.inbox",
 }
@@ -85,6 +88,7 @@ def _copy(rows: Iterator[dict[str, Any]], store: Store, table: str) -> int:
         "saga": _saga,
         "review": _review,
         "letter_index": _letter,
+        "pane": _pane,
     }.get(table)
     return store.insert(table, map(shape, rows) if shape else rows)
 
@@ -124,6 +128,42 @@ def _review(row: dict[str, Any]) -> dict[str, Any]:
 def _saga(row: dict[str, Any]) -> dict[str, Any]:
     row["body_hash"] = digest(row.pop("body"))
     return row
+
+
+def _pane(row: dict[str, Any]) -> dict[str, Any]:
+    """A pane, with the fingerprint that its copy in a changelog must have."""
+    sketch = row.pop("sketch")
+    facts = pane_facts({"good": row["good"], "bad": row["bad"], "sketch": sketch})
+    return {**row, "latencies": facts.latencies, "body_hash": facts.body_hash}
+
+
+class PaneFacts(NamedTuple):
+    """How many latencies a pane holds, and what is the same for equal panes."""
+
+    latencies: int
+    body_hash: str
+
+
+def pane_facts(pane: Mapping[str, Any]) -> PaneFacts:
+    """Read a pane as PostgreSQL and the changelog hold it. Raises KeyError, ValueError, TypeError
+    for anything else."""
+    sketch = pane["sketch"]
+    buckets = sorted((int(bucket), int(count)) for bucket, count in sketch["buckets"].items())
+    zero = int(sketch["zero"])
+    body = msgspec.json.encode([int(pane["good"]), int(pane["bad"]), zero, buckets])
+    return PaneFacts(zero + sum(count for _, count in buckets), digest(body))
+
+
+def ever_ran(dsn: str, role: str) -> bool:
+    """Whether a worker of `role` was ever started. Raises UnreadableError."""
+    try:
+        with closing(psycopg2.connect(dsn, connect_timeout=CONNECT_TIMEOUT_S)) as connection:
+            connection.set_session(readonly=True)
+            with connection.cursor() as cursor:
+                cursor.execute("select exists (select from ops.worker_run where role = %s)", [role])
+                return bool(cursor.fetchone()[0])
+    except psycopg2.Error as error:
+        raise UnreadableError(f"PostgreSQL: {' '.join(str(error).split())}") from None
 
 
 def _letter(row: dict[str, Any]) -> dict[str, Any]:

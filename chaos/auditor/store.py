@@ -62,8 +62,12 @@ TABLES: dict[str, str] = {
     " causation varchar, retry_role varchar, attempt integer, origin_topic varchar,"
     " origin_partition integer, origin_offset bigint, error varchar, body_hash varchar,"
     " readable boolean, total_minor bigint, currency varchar, status varchar, reason varchar,"
-    " saga_version integer, operation varchar, outcome varchar, state_version integer",
+    " saga_version integer, operation varchar, outcome varchar, state_version integer,"
+    " said_s double, created_s double, held boolean",
     "changelog": 'tbl varchar, partition integer, "offset" bigint, key varchar, body_hash varchar',
+    "pane": "sli varchar, width_s integer, start_s bigint, partition integer, good bigint,"
+    " bad bigint, latencies bigint, body_hash varchar",
+    "instant": "at_s double",
     "committed": 'consumer varchar, topic varchar, partition integer, "offset" bigint',
     "log_end": "topic varchar, partition integer, first_offset bigint, before_offset bigint",
     "action": "action varchar, fault varchar, target varchar, phase varchar, at_s double,"
@@ -71,6 +75,7 @@ TABLES: dict[str, str] = {
     "loss": 'consumer varchar, topic varchar, partition integer, "offset" bigint, rule varchar,'
     " at_s double",
     "consumes": "consumer varchar, topic varchar, raw boolean",
+    "pane_width": "width_s integer, since_s double",
     "edge": "source varchar, target varchar",
     "operation": "event varchar, action varchar",
     "expected_end": "class varchar, rank integer, status varchar, reason varchar",

@@ -6,25 +6,37 @@ from collections.abc import Mapping
 
 from chaos.auditor.platform import (
     BARRIER_TYPE,
+    BUSINESS_REASONS,
+    COARSE_S,
+    COARSE_WINDOW_S,
+    COMPLETION_MAX_S,
     CONSUMERS,
+    COUNTED_STATUSES,
+    COUNTER,
     DEAD_LETTER_SUFFIX,
+    DONE,
     EDGES,
     EXPECTED_ENDS,
+    FINE_S,
+    FINE_WINDOW_S,
     INDEX_CONSUMER,
+    LETTER_COUNTER,
     NOTICES,
     NOTIFIER,
     OPERATE,
     OPERATIONS,
     PARKED,
     RAW_CONSUMERS,
+    SKEW_MAX_S,
     SKIPPED,
     STATUS_CHANGED,
+    TIME_SCALE_MAX,
     TOLD_REPLIES,
     TOLD_STATUSES,
 )
 from chaos.auditor.store import Store
 
-KNOWLEDGE = ("consumes", "edge", "operation", "expected_end")
+KNOWLEDGE = ("consumes", "edge", "operation", "expected_end", "pane_width")
 """Tables that hold no book but what the auditor expects."""
 
 _TOLD = f"""coalesce(case
@@ -32,6 +44,8 @@ _TOLD = f"""coalesce(case
         when r.topic like '%.result' then r.outcome = '{PARKED}'
              or (r.topic, r.operation, r.outcome) in {TOLD_REPLIES}
         else true end, true)"""
+_STATUSES = ", ".join(f"'{status}'" for status in COUNTED_STATUSES)
+_BUSINESS = ", ".join(f"'{reason}'" for reason in BUSINESS_REASONS)
 _VIEWS = f"""
 create view order_state as
 select o.order_id, o.total_minor, o.currency, coalesce(s.state, 'PENDING') as status,
@@ -69,7 +83,9 @@ select c.consumer, r.topic, r.partition, r."offset", r.at_s, r.order_id,
        case when c.raw then r.position_id else r.event_id end as event_id, r.readable, r.type
   from record r join consumes c on c.topic = r.topic
  where (c.raw or r.retry_role = '' or r.retry_role = c.consumer)
-   and (c.consumer <> '{NOTIFIER}' or not r.readable or r.type = '{BARRIER_TYPE}' or {_TOLD});
+   and (c.consumer <> '{NOTIFIER}' or not r.readable or r.type = '{BARRIER_TYPE}' or {_TOLD})
+   and (c.consumer <> '{COUNTER}' or not r.readable or r.type = '{BARRIER_TYPE}'
+        or coalesce(r.status in ({_STATUSES}), false));
 
 -- Decodable facts on message topics that some consumer did not refuse as a dead letter.
 create view fact as
@@ -118,21 +134,59 @@ select a.order_id from attempt a join order_state o using (order_id) join money 
    and m.captured_minor = a.amount_minor and m.refunds = 0 and m.currency = a.currency;
 
 create view working_copy as
-select tbl, key, arg_max(body_hash, "offset") as body_hash
+select tbl, partition, key, arg_max(body_hash, "offset") as body_hash
   from (select tbl, partition, key, "offset", coalesce(body_hash, '') as body_hash from changelog)
  group by tbl, partition, key having arg_max(body_hash, "offset") <> '';
+
+-- Changes of status that role slo has counted: the first copy of each, as its envelope tells the
+-- time; what comes from the future counts as of its arrival.
+create view counted as
+select r.event_id, r.order_id, r.partition, r.status, coalesce(r.reason, '') as reason,
+       coalesce(r.held, false) as held, coalesce(r.said_s, r.at_s) - r.created_s as took_s,
+       case when coalesce(r.said_s, r.at_s) > r.at_s + {SKEW_MAX_S} then r.at_s
+            else coalesce(r.said_s, r.at_s) end as at_s
+  from (select *, row_number() over (partition by event_id order by "offset") as copy from record
+         where topic = '{STATUS_CHANGED}' and status in ({_STATUSES})
+           and retry_role in ('', '{COUNTER}')) r
+  semi join inbox i on i.consumer = '{COUNTER}' and i.event_id = r.event_id and i.status = {DONE}
+ where r.copy = 1;
+
+create view said as
+select 'availability' as sli, partition, at_s, null::double as took_s,
+       status <> '{PARKED}' and reason in ({_BUSINESS}) as good
+  from counted where status <> 'REVIEW'
+union all
+select 'fraud', partition, at_s, null, status <> 'REVIEW'
+  from counted where status = 'REVIEW' or (status <> '{PARKED}' and not held)
+union all
+select 'completion', partition, at_s, took_s, took_s <= {COMPLETION_MAX_S}
+  from counted where status = 'COMPLETED' and not held and took_s >= 0
+union all
+select 'dead_letters', r.partition, r.at_s, null, false
+  from record r semi join inbox i
+    on i.consumer = '{LETTER_COUNTER}' and i.event_id = r.position_id and i.status = {DONE}
+ where r.topic like '%{DEAD_LETTER_SUFFIX}';
+
+create view recount as
+select s.sli, w.width_s, (floor(s.at_s / w.width_s) * w.width_s)::bigint as start_s, s.partition,
+       count(*) filter (s.good) as good, count(*) filter (not s.good) as bad,
+       count(s.took_s) as latencies
+  from said s cross join pane_width w group by all;
 """
 
 
 def prepare(store: Store, consumers: Mapping[str, tuple[str, ...]] = CONSUMERS) -> None:
     """Fill what the auditor knows of the platform, and make the views. Call once, after reading."""
-    raw = {**RAW_CONSUMERS, INDEX_CONSUMER: ()}
+    raw = {**RAW_CONSUMERS, INDEX_CONSUMER: (), LETTER_COUNTER: ()}
     found = store.rows("select distinct topic from record where topic like ?",
                        ["%" + DEAD_LETTER_SUFFIX])  # fmt: skip
     letters = tuple(topic for (topic,) in found)
+    reads = {**consumers, **RAW_CONSUMERS, INDEX_CONSUMER: letters}
+    if COUNTER in consumers:
+        reads[LETTER_COUNTER] = letters
     listed = [
         {"consumer": consumer, "topic": topic, "raw": consumer in raw}
-        for consumer, topics in {**consumers, **RAW_CONSUMERS, INDEX_CONSUMER: letters}.items()
+        for consumer, topics in reads.items()
         for topic in topics
     ]
     store.insert("consumes", listed)
@@ -145,4 +199,24 @@ def prepare(store: Store, consumers: Mapping[str, tuple[str, ...]] = CONSUMERS) 
             for rank, (name, (status, reason)) in enumerate(EXPECTED_ENDS.items())
         ],
     )
+    store.insert("pane_width", _widths(store))
     store.execute(_VIEWS)
+
+
+def _widths(store: Store) -> list[dict[str, float]]:
+    """The widths of panes, and since when a window still needs them: older ones may be gone.
+
+    Both follow from the time scale, and that from the widths that are there: rounding leaves it a
+    little open, so the fastest scale is taken that fits.
+    """
+    found = sorted(width for (width,) in store.rows("select distinct width_s from pane"))
+    fine_s, coarse_s = (found[0], found[-1]) if len(found) > 1 else (FINE_S, COARSE_S)
+    if found and coarse_s == COARSE_S:
+        scale = 1.0
+    else:
+        scale = min(TIME_SCALE_MAX, COARSE_S / (coarse_s - 0.5)) if found else TIME_SCALE_MAX
+    at_s = max((at for (at,) in store.rows("select at_s from instant")), default=0.0)
+    return [
+        {"width_s": width_s, "since_s": at_s - window_s / scale}
+        for width_s, window_s in ((fine_s, FINE_WINDOW_S), (coarse_s, COARSE_WINDOW_S))
+    ]

@@ -13,6 +13,7 @@ from chaos.auditor import audit, views
 from chaos.auditor.invariants import Book
 from chaos.auditor.judge import judge
 from chaos.auditor.report.document import document
+from chaos.auditor.snapshot import pane_facts
 from chaos.auditor.sources import Sources
 from chaos.auditor.store import Store
 from chaos.auditor.verdict import Verdict
@@ -37,6 +38,7 @@ def fill(store: Store) -> None:
     for table, rows in recorded().items():
         store.insert(table, rows)
     _tell(store)
+    _count(store)
     views.prepare(store)
 
 
@@ -56,6 +58,60 @@ def _tell(store: Store) -> None:
         "insert into notice by name select row_number() over () as line, id, subject,"
         " subject::uuid as order_id, kind, 1.0 as at_s from notification"
     )
+
+
+def _count(store: Store) -> None:
+    """What role slo has counted of it: the lab of the recorded books had no such role either."""
+    store.execute("update record set said_s = at_s - 0.25, created_s = at_s - 1.5, held = false")
+    rows = store.rows(
+        "select event_id::varchar, partition, status, coalesce(reason, ''), said_s, at_s"
+        " from record where topic = 'order.status_changed' and status in"
+        " ('COMPLETED', 'CANCELLED', 'REJECTED', 'PARKED') order by \"offset\""
+    )
+    events = {row[0]: row[1:] for row in reversed(rows)}
+    letters = store.rows(
+        "select position_id::varchar, partition, at_s from record where topic like '%.dlt'"
+    )
+    panes: dict[tuple[str, int, int, int], list[int]] = {}
+    for partition, status, reason, said_s, _ in events.values():
+        good = status != "PARKED" and reason != "timeout"
+        said = [("availability", good)] + [("fraud", True)] * (status != "PARKED")
+        said += [("completion", True)] * (status == "COMPLETED")
+        for sli, was_good in said:
+            _add(panes, sli, partition, said_s, good=was_good)
+    for _, partition, at_s in letters:
+        _add(panes, "dead_letters", partition, at_s, good=False)
+    counted = [("slo", event_id) for event_id in events]
+    counted += [("slo-letters", position_id) for position_id, _, _ in letters]
+    store.insert("inbox", [{"consumer": consumer, "event_id": event_id, "status": 0}
+                           for consumer, event_id in counted])  # fmt: skip
+    store.insert("pane", [_pane(place, *counts) for place, counts in panes.items()])
+    store.execute(
+        "insert into changelog by name select 'slo_panes' as tbl, partition,"
+        " row_number() over () as \"offset\", sli || '|' || width_s || '|' || start_s as key,"
+        " body_hash from pane"
+    )
+    store.execute("insert into instant select max(at_s) + 5 from record")
+
+
+def _add(
+    panes: dict[tuple[str, int, int, int], list[int]], sli: str, partition: int, at_s: float,
+    *, good: bool,
+) -> None:  # fmt: skip
+    for width_s in (10, 300):
+        place = (sli, width_s, int(at_s // width_s) * width_s, partition)
+        panes.setdefault(place, [0, 0])[not good] += 1
+
+
+def _pane(place: tuple[str, int, int, int], good: int, bad: int) -> dict[str, Any]:
+    """A pane of equal latencies, where its indicator has any."""
+    sli, width_s, start_s, partition = place
+    buckets = {"12": good} if sli == "completion" else {}
+    facts = pane_facts({"good": good, "bad": bad, "sketch": {"zero": 0, "buckets": buckets}})
+    return {
+        "sli": sli, "width_s": width_s, "start_s": start_s, "partition": partition, "good": good,
+        "bad": bad, **facts._asdict(),
+    }  # fmt: skip
 
 
 def orders() -> dict[str, str]:

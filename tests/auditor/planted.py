@@ -237,7 +237,7 @@ DEFECTS = (
     Defect("announced out of order", ("X4",),
            "update record set saga_version = 999 where order_id = $happy"
            " and topic = 'order.status_changed' and status = 'PAYMENT_PENDING'"),
-    Defect("end never announced", ("X4", "X1"),
+    Defect("end never announced", ("X4", "X1", "T2"),
            "delete from record where order_id = $happy and topic = 'order.status_changed'"
            " and status = 'COMPLETED'"),
     Defect("key on two partitions", ("X5",),
@@ -282,9 +282,10 @@ DEFECTS = (
            " 'payment' as consumer"),
     Defect("dead letter of no record", ("D1", "E1", "E2", "X2"),
            "update record set origin_offset = 99999 where topic = 'order.created.dlt'"),
-    Defect("dead letter dropped", ("D2", "X1", "D1", "O4"),
+    Defect("dead letter dropped", ("D2", "X1", "D1", "O4", "T2"),
            "delete from record where topic = 'payment.requested.dlt' and order_id = $parked"),
-    Defect("dead letters deleted behind the index's back", ("D2", "E1", "E2", "O4", "X1", "X2"),
+    Defect("dead letters deleted behind the index's back",
+           ("D2", "E1", "E2", "O4", "X1", "X2", "T2"),
            "update log_end set first_offset = before_offset where topic like '%.dlt';"
            "delete from record where topic like '%.dlt'; delete from letter_index"),
     Defect("dead-lettered and done", ("D2",),
@@ -299,6 +300,26 @@ DEFECTS = (
     Defect("table counts as finished what is not", ("T1",),
            f"insert into changelog values ('payment_idempotency', 0, 99999,"
            f" '{GHOST.replace('-', '')}', 'x')"),
+    # service levels
+    Defect("outcome counted twice", ("T2",),
+           "update pane set good = good + 1, body_hash = 'x' where sli = 'availability'"
+           " and width_s = 300 and good > 0;"
+           "update changelog set body_hash = 'x' where tbl = 'slo_panes'"
+           " and key like 'availability|300|%'"),
+    Defect("pane lost", ("T2",),
+           "delete from pane where sli = 'completion' and width_s = 10;"
+           "delete from changelog where tbl = 'slo_panes' and key like 'completion|10|%'"),
+    Defect("latency counted without its order", ("T2",),
+           "update pane set latencies = latencies + 1 where sli = 'completion'"),
+    Defect("dead letter that was never written counted", ("T2",),
+           "update pane set bad = bad + 1 where sli = 'dead_letters' and width_s = 300"),
+    Defect("changelog of panes behind PostgreSQL", ("T2",),
+           "update changelog set body_hash = 'old' where tbl = 'slo_panes'"
+           " and key like 'fraud|300|%'"),
+    Defect("pane in the changelog alone", ("T2",),
+           "insert into changelog by name select 'slo_panes' as tbl, 1 as partition,"
+           " 99999 as \"offset\", 'fraud|300|' || (max(start_s) + 300) as key, 'x' as body_hash"
+           " from pane"),
     # notifications
     Defect("told twice", ("N1",),
            "insert into notice by name select * replace (line + 1000 as line) from notice"
