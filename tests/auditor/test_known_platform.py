@@ -6,7 +6,10 @@ import pytest
 
 from app.domain.notification import TEMPLATES
 from app.messages import OrderStatusChanged, PaymentResult
+from app.settings import load_settings
+from app.slo import objectives, outcomes, panes
 from app.topics import DEAD_LETTER_TOPICS, MESSAGE_TOPICS
+from chaos.auditor import platform
 from chaos.auditor.platform import (
     FAMILIES,
     NOTIFIED,
@@ -44,3 +47,17 @@ def test_whom_the_notifier_passes_over() -> None:
             whole.add(topic)
     assert (statuses, replies) == (set(TOLD_STATUSES), set(TOLD_REPLIES))
     assert whole >= {topic for topic in NOTIFIED if not topic.endswith((".result", "_changed"))}
+
+
+def test_what_counts_for_service_levels_is_what_the_platform_says() -> None:
+    """Both write it down; neither may change it alone."""
+    assert set(platform.COUNTED_STATUSES) == outcomes.COUNTED
+    assert set(platform.BUSINESS_REASONS) == set(outcomes.BUSINESS)
+    declared = objectives.declared()
+    assert objectives.threshold_s(declared, "completion") == platform.COMPLETION_MAX_S
+    assert load_settings().slo_skew_max_s == platform.SKEW_MAX_S
+    assert (panes.FINE_S, panes.COARSE_S) == (platform.FINE_S, platform.COARSE_S)
+    fine = [panes.WINDOWS_S[window] for window in panes.FINE_WINDOWS]
+    assert (max(fine), max(panes.WINDOWS_S.values())) == (
+        platform.FINE_WINDOW_S, platform.COARSE_WINDOW_S
+    )  # fmt: skip

@@ -32,6 +32,7 @@ RUN_ELSEWHERE = {
     "symphony payments": "tests/integration/test_api_payments.py",
     "symphony review": "tests/integration/test_fraud_review.py",
     "symphony canary": "tests/integration/test_canary.py",
+    "symphony slo": "tests/integration/test_slo.py",
     "symphony trace": "tests/e2e/test_traces.py",
     "symphony replay": "tests/integration/test_replay.py",
     "symphony load": "tests/e2e/test_demo.py",
