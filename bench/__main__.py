@@ -19,6 +19,7 @@ SHORT = (
     ("api", "--rate", "500", "--seconds", "5", "--keys"),
     ("orders", "--rates", "300,500", "--seconds", "8", "--warm-up", "4", "--drain", "2000"),
     ("redrive", "--letters", "5000", "--redrive", "2000", "--pages", "20"),
+    ("slo", "--orders", "2000", "--reads", "50"),
     ("audit", "--orders", "2000"),
     ("rebalance", "--rounds", "2", "--stock", "", "--kills", "1"),
 )

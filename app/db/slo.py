@@ -58,7 +58,7 @@ _WRITE = statement(
     insert into slo.pane (sli, width_s, start_at, partition, good, bad, sketch, updated_at)
     select sli, width_s, to_timestamp(start_s), partition, good, bad, sketch::jsonb, :now
       from unnest(:slis::text[], :widths::int[], :starts::float8[], :partitions::int[],
-                  :goods::bigint[], :bads::bigint[], :sketches::text[])
+                  :goods::int[], :bads::int[], :sketches::text[])
         as n(sli, width_s, start_s, partition, good, bad, sketch)
     on conflict (sli, width_s, start_at, partition) do update
        set good = excluded.good, bad = excluded.bad, sketch = excluded.sketch,
@@ -86,7 +86,7 @@ _PROGRESS = statement(
 def _sums() -> str:
     """Sums by indicator and width, a pair of columns for each window."""
     columns = ", ".join(
-        f"coalesce(sum({what}) filter (where start_at > :since_{window} ::timestamptz), 0)::bigint"
+        f"coalesce(sum({what}) filter (where start_at > :since_{window} ::timestamptz), 0)"
         for window in WINDOWS_S
         for what in ("good", "bad")
     )
@@ -101,8 +101,7 @@ def _sums() -> str:
 def _buckets() -> str:
     """Counts by width and bucket, one column for each window whose quantiles are told."""
     columns = ", ".join(
-        f"coalesce(sum(b.count::bigint) filter"
-        f" (where start_at > :since_{window} ::timestamptz), 0)::bigint"
+        f"coalesce(sum(b.count::int) filter (where start_at > :since_{window} ::timestamptz), 0)"
         for window in LATENCY_WINDOWS
     )
     return f"""
