@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from app.observability import metrics
+from app.observability.aliases import ALIASES, Alias, Part
 from app.observability.families import CATALOGUE, PROCESS
 
 PAGE = Path("docs/reference/metrics.md")
@@ -16,6 +17,15 @@ Every worker serves them at `/metrics` of its health port, the web role at its o
 Prometheus text by default, OpenMetrics when asked for by the Accept header.
 
 | name | kind | labels | meaning |
+|---|---|---|---|
+"""
+ALIASED = """
+
+## Aliases
+
+With `metrics_aliases`: names of the reference systems, derived at the scrape (docs/metrics.md).
+
+| name | kind | of the | is |
 |---|---|---|---|
 """
 
@@ -37,7 +47,26 @@ def page() -> str:
         for family in CATALOGUE.values()
         if family.buckets
     ]
-    return HEADER + "\n".join(rows) + "\n\n## Buckets\n\n" + "\n".join(buckets) + "\n"
+    listed = "\n".join(rows) + "\n\n## Buckets\n\n" + "\n".join(buckets)
+    return HEADER + listed + ALIASED + "\n".join(map(_alias_row, ALIASES)) + "\n"
+
+
+def _alias_row(alias: Alias) -> str:
+    sources = "; ".join(_source(part) for part in alias.parts)
+    return f"| `{alias.name}` | {alias.kind} | {alias.system} | {sources} |"
+
+
+def _source(part: Part) -> str:
+    """One part as PromQL would select it, with what becomes of its labels."""
+    only = ",".join(
+        f'{label}=~"{"|".join(sorted(values))}"' if len(values) > 1 else f'{label}="{min(values)}"'
+        for label, values in part.only.items()
+    )
+    shown = [f"{new} is {ours}" for new, ours in part.labels.items() if new != ours]
+    shown += [f"{new} is {value}" for new, value in part.fixed.items()]
+    shown += [f"times {part.scale:g}"] if part.scale != 1 else []
+    selected = f"`{part.source}{{{only}}}`" if only else f"`{part.source}`"
+    return (selected + (f" ({', '.join(shown)})" if shown else "")).replace("|", "\\|")
 
 
 def main(arguments: list[str]) -> int:

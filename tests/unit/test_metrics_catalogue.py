@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from app.db.grants import GRANTS
 from app.observability import metrics
-from app.observability.families import CATALOGUE, Family
+from app.observability.families import CATALOGUE, PROCESS, Family
 
 pytestmark = pytest.mark.unit
 
@@ -19,6 +20,7 @@ UNITS = (
     "seconds", "bytes", "ratio", "records", "rows", "orders", "entries", "connections", "calls",
     "members", "products", "shards", "info",
 )  # fmt: skip
+LOGINS = frozenset(f"symphony_{role}" for role in GRANTS)
 UNITLESS = frozenset(
     {
         "symphony_delivery_batch_state", "symphony_delivery_held", "symphony_dlq_flood",
@@ -86,6 +88,35 @@ def test_every_metric_is_fed_somewhere() -> None:
             if "catalogue" not in path.parts:
                 used |= _fed(path)
     assert families.keys() - used == set()
+
+
+def known(name: str) -> bool:
+    """Whether a series of this name is exposed."""
+    base = re.sub(r"_(bucket|sum|count)$", "", name)
+    standard = {metric.name for metric in PROCESS.collect()}
+    return not {name, base}.isdisjoint({*CATALOGUE, *standard}) or (
+        base.endswith("_total") and (base.removesuffix("_total") in standard)
+    )
+
+
+PAGES = sorted(
+    path
+    for path in (*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"))
+    if path.name != "CHANGELOG.md"  # it also tells what was renamed
+)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_metric_that_a_page_names_exists(page: Path) -> None:
+    """Including the table of signals, which leaves the prefix out."""
+    text = page.read_text()
+    named = set(re.findall(r"`(symphony_[a-z0-9_]+)[`{]", text))
+    if page.name == "metrics.md":
+        table = text[text.index("## The four signals") : text.index("## What to look at first")]
+        short = set(re.findall(r"`([a-z0-9]+_[a-z0-9_]+)[`{]", table)) - {"symphony_"}
+        assert len(short) > 30
+        named |= {f"symphony_{one}" for one in short}
+    assert sorted(one for one in named if not known(one) and one not in LOGINS) == []
 
 
 def test_a_gauge_is_shown_only_where_it_is_known() -> None:
