@@ -22,7 +22,8 @@ FIRING = 'ALERTS{alertstate="firing"}'
 SCRAPED = "count(up)"
 STEP_S = 1.0
 STEPS_MAX = 10_000
-WORTH_WAITING_S = 1.0
+QUIET_S = 5.0
+"""An alert that fired is gone when it was not seen firing for so long."""
 
 
 class Now(NamedTuple):
@@ -46,7 +47,7 @@ class Watch:
         self._now = Now(0.0, None)
         self._enough = threading.Event()
         self._thread = threading.Thread(target=self._run, name="gameday-alerts", daemon=True)
-        self.fired: set[str] = set()
+        self.fired: dict[str, float] = {}
         self.arrived: dict[str, bool] = {}
 
     @property
@@ -59,6 +60,13 @@ class Watch:
         """What fires now; None while that is not known."""
         now = self._now
         return now.firing if time.monotonic() - now.at_s < STALE_S else None
+
+    def fires(self, name: str) -> bool | None:
+        """Whether this alert fires or did just now; None while that is not known."""
+        if self.firing is None:
+            return None
+        seen_s = self.fired.get(name)
+        return seen_s is not None and time.monotonic() - seen_s < QUIET_S
 
     def start(self) -> None:
         """Begin to look."""
@@ -82,8 +90,9 @@ class Watch:
         except Unreadable:
             return
         firing = frozenset(one.name for one in active if one.state == "firing")
-        self.fired |= firing
-        self._now = Now(time.monotonic(), firing)
+        now_s = time.monotonic()
+        self.fired |= dict.fromkeys(firing, now_s)
+        self._now = Now(now_s, firing)
         try:
             for name, suppressed in self._alertmanager.alerts().items():
                 self.arrived[name] = self.arrived.get(name, True) and suppressed
@@ -115,15 +124,14 @@ class Watch:
 
 def worth_waiting(sheet: Sheet, faults: Sequence[Fault], watch: Watch, now_s: float) -> bool:
     """Whether an expected alert may still fire, or stop, in time."""
-    firing = watch.firing
     for one in sheet.expected:
         fault = exam.fault_of(one, faults)
         if fault is None or not fault.proved:
             continue
         if one.name not in watch.fired and now_s < fault.began_s + one.within_s:
             return True
-        limit_s = fault.ended_s + (one.resolves_within_s or 0.0) + WORTH_WAITING_S
-        if now_s < limit_s and (firing is None or one.name in firing):
+        limit_s = fault.ended_s + (one.resolves_within_s or 0.0) + QUIET_S
+        if now_s < limit_s and watch.fires(one.name) is not False:
             return True
     return False
 

@@ -275,10 +275,18 @@ def test_what_is_still_worth_waiting_for(serve: Callable[[Answer], Fake]) -> Non
     watch = alerts.Watch(status_of(fake.url), BEGAN_S)
     faults = [Fault("slow gateway", 10.0, 25.0, True)]
     assert alerts.worth_waiting(SHEET, faults, watch, 29.0), "it may still fire"
-    watch.fired.add("SloBurnFast")
+    watch.fired["SloBurnFast"] = 0.0
     assert alerts.worth_waiting(SHEET, faults, watch, 50.0), "whether it fires is not known"
     watch.look()
     assert alerts.worth_waiting(SHEET, faults, watch, 50.0), "it may still stop"
-    assert not alerts.worth_waiting(SHEET, faults, watch, 57.0), "too late to stop in time"
+    assert not alerts.worth_waiting(SHEET, faults, watch, 61.0), "too late to stop in time"
+    fake.answer = lambda path, _: (
+        success({"alerts": []}) if path.endswith("v1/alerts") else (404, b"")
+    )
+    watch.look()
+    assert watch.firing == frozenset()
+    assert alerts.worth_waiting(SHEET, faults, watch, 50.0), "it fired just now"
+    watch.fired["SloBurnFast"] -= alerts.QUIET_S
+    assert not alerts.worth_waiting(SHEET, faults, watch, 50.0), "it is gone"
     void = [faults[0]._replace(proved=False)]
     assert not alerts.worth_waiting(SHEET, void, watch, 11.0), "nothing was broken"
