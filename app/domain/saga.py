@@ -223,8 +223,9 @@ def _cancel_asked(draft: Draft, body: OrderCancel) -> Decision:
     if saga is None:
         stub = _blank(draft, body.order_id, State.CANCELLED)
         stub = msgspec.structs.replace(stub, created=False, reason=reason, cancel="requested")
-        draft.begin(stub, "cancel_requested", body.reason)
-        draft.note(stub, "cancelled", reason)
+        # The first line is announced: with the reason's word, not with what the asker wrote.
+        draft.begin(stub, "cancel_requested", reason)
+        draft.note(stub, "cancelled", body.reason)
         return draft.applied(stub)
     if saga.state in (State.CANCELLED, State.REJECTED):
         return Ignored("already_final")

@@ -31,6 +31,7 @@ from app.errors import Poison
 from app.messages import (
     InventoryRequested,
     Item,
+    OrderCancel,
     PaymentRefund,
     PaymentRequested,
     PaymentResult,
@@ -293,6 +294,17 @@ def test_cancel_before_creation_leaves_a_stub_that_the_creation_finds() -> None:
     assert (story.record.state, story.record.reason) == ("CANCELLED", "customer")
     assert story.history == ["cancel_requested", "cancelled", "created"]
     assert decide(story.saga, creation(), START) == Ignored("already_created")
+
+
+def test_what_a_customer_writes_is_no_reason_of_an_order() -> None:
+    """The status that is announced carries a word that readers know, also before the creation."""
+    body = OrderCancel(order_id=ORDER_ID, reason="changed my mind")
+    asked = Incoming(ids.event_id(ORDER_ID, "cancel:written"), body, ORDER_ID)
+    for before in (Story(), Story().feed(creation())):
+        decision = decide(before.saga, asked, START)
+        assert isinstance(decision, Applied)
+        assert {one.reason for one in status_changes(decision)} == {"customer"}
+        assert "changed my mind" in [line.reason for line in decision.transitions]
 
 
 def test_cancel_while_a_step_is_unknown_compensates_it_too() -> None:
