@@ -417,12 +417,13 @@ def _count(decision: domain.Applied, now: datetime, traceparent: str) -> None:
     for line in decision.transitions:
         if line.event in OPERATED:
             metrics.SAGA_OPERATIONS.child(line.event).inc()
-        if line.source is None or line.source is line.target:
+        if line.source is line.target:
             continue
-        metrics.SAGA_TRANSITIONS.child(line.source, line.target).inc()
+        if line.source is not None:
+            metrics.SAGA_TRANSITIONS.child(line.source, line.target).inc()
         if saga.final and line.target is saga.state:
             metrics.SAGA_FINISHED.child(saga.state, saga.reason).inc()
-            if saga.started_at is not None:
+            if saga.started_at is not None and line.source is not None:
                 lasted_s = (now - saga.started_at).total_seconds()
                 trace = exemplars.of(traceparent)
                 metrics.SAGA_SECONDS.child(saga.state).observe(max(0.0, lasted_s), trace)
