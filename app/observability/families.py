@@ -15,6 +15,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.samples import Sample
 
+from app.observability.exposition import encode
+
 Kind = Literal["counter", "gauge", "histogram"]
 Series = TypeVar("Series", Counter, Gauge, Histogram)
 
@@ -144,5 +146,6 @@ def render(accept: str = "") -> tuple[bytes, str]:
 
     OpenMetrics when `accept` (the request's Accept header) asks for it, Prometheus text otherwise.
     """
-    encode, content_type = choose_encoder(accept)
-    return encode(REGISTRY), content_type
+    _, content_type = choose_encoder(accept)
+    openmetrics = content_type.startswith("application/openmetrics-text")
+    return encode(REGISTRY.collect(), openmetrics=openmetrics), content_type

@@ -14,9 +14,13 @@ from typing import Any
 
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
+from prometheus_client import parser
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.openmetrics import parser as openmetrics
 
 from app.observability import exemplars, log_reference, metrics, tracing
-from app.observability.families import CATALOGUE, exemplar, one_of, render
+from app.observability.exposition import encode
+from app.observability.families import CATALOGUE, REGISTRY, exemplar, one_of, render
 from app.observability.health import Verdict, application
 from app.observability.logging import (
     JsonFormatter,
@@ -131,6 +135,31 @@ def test_exemplars_are_shown_in_openmetrics_only() -> None:
     assert TRACE not in render()[0].decode()
     assert TRACE not in render("text/plain")[0].decode()
     metrics.DEAD_LETTERED.forget("unit")
+
+
+ODD = 'a "quoted" \\ back\nslash and a µ'
+
+
+def test_a_scrape_says_what_the_library_would_say() -> None:
+    """The same families, texts, series, values and exemplars, in both formats."""
+    metrics.DEAD_LETTERED.child("unit", ODD).inc(exemplar=exemplar(TRACE))
+    metrics.LAG.child("unit", ODD).set(float("nan"))
+    metrics.TABLE_ENTRIES.child("unit").set(1e21)
+    metrics.STEP_SECONDS.child("unit", "decode").observe(0.3, exemplar(TRACE))
+    registered = list(REGISTRY.collect())
+    frozen: Any = SimpleNamespace(collect=lambda: registered)
+    for accept, parse in (
+        ("", parser.text_string_to_metric_families),
+        ("application/openmetrics-text; version=1.0.0", openmetrics.text_string_to_metric_families),
+    ):
+        library, _ = choose_encoder(accept)
+        wanted = list(parse(library(frozen).decode()))
+        ours = encode(registered, openmetrics=bool(accept))
+        assert repr(list(parse(ours.decode()))) == repr(wanted)
+        assert len(wanted) > 40
+    for family in (metrics.DEAD_LETTERED, metrics.LAG, metrics.TABLE_ENTRIES):
+        family.forget("unit")
+    metrics.STEP_SECONDS.forget("unit")
 
 
 def test_only_a_trace_that_is_recorded_is_an_exemplar(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -142,6 +142,7 @@ TABLE_RECOVERY = gauge(
 )
 TABLE_ENTRIES = gauge(
     "symphony_table_entries",
-    "Entries of this worker's partitions of a table; RocksDB estimates them.",
+    "Entries of this worker's partitions of a table; RocksDB estimates them from above: what was"
+    " overwritten counts until it is compacted.",
     "table",
 )
