@@ -16,6 +16,7 @@ from chaos.observe.alerts import ALERTS, alert_named
 from chaos.observe.alerts_on_orders import BURN_ALERTS
 from chaos.observe.generate import differences, main, write
 from chaos.observe.programs import NotInstalled, find
+from chaos.observe.prometheus import alertmanager
 from chaos.observe.recording import RECORDINGS
 from chaos.observe.scale import LAB, PRODUCTION, SCALES, Scale, duration
 from tests.observe import promtool
@@ -202,6 +203,26 @@ def test_alerts_go_where_their_severity_says(severity: str) -> None:
         *("config", "routes", "test", "--config.file", config, f"severity={severity}"),
     )
     assert said.split() == [{"other": "nobody"}.get(severity, severity)]
+
+
+def test_a_webhook_is_called_by_pages_and_tickets(tmp_path: Path) -> None:
+    """With a webhook both receivers call it, and amtool accepts that, too."""
+    made = alertmanager(webhook="http://127.0.0.1:8060/alerts")
+    place = tmp_path / "alertmanager.yml"
+    place.write_text(yaml.safe_dump(made))
+    call(program("amtool"), "check-config", place)
+    called = {one["name"] for one in made["receivers"] if "webhook_configs" in one}
+    assert called == {"page", "ticket"}
+    assert "webhook_configs" not in str(alertmanager())
+
+
+def test_a_page_silences_tickets_by_labels_that_alerts_have() -> None:
+    """What must be equal is a label of some alert, or no ticket would ever be told apart."""
+    (inhibit,) = alertmanager()["inhibit_rules"]
+    left = {label for alert in ALERTS for label in checker().check(alert.expression(LAB))[1]}
+    assert set(inhibit["equal"]) <= left | {"area"}
+    assert set(alertmanager()["route"]["group_by"]) <= left | {"area"}
+    assert inhibit["source_matchers"] == ['severity="page"']
 
 
 def call(*command: Any) -> str:
