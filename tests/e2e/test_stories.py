@@ -12,7 +12,7 @@ from tests.e2e.commands import symphony
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(420)]
 
-PROMISES = {"happy": 6, "dlq": 13, "gameday": 5}
+PROMISES = {"happy": 6, "dlq": 13, "gameday": 6}
 
 
 def books(stage: Stage) -> str:
