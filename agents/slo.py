@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from app.clock import Clock
 from app.db import slo as rows
@@ -179,6 +179,19 @@ class Panes:
             if key.width_s == self._scheme.coarse_s:
                 metrics.SLO_EVENTS.child(key.sli, "good").inc(max(0, pane.good - good))
                 metrics.SLO_EVENTS.child(key.sli, "bad").inc(max(0, pane.bad - bad))
+
+    def said(self) -> dict[str, Any]:
+        """What the table holds, by indicator: panes, and the good and bad of all that is kept."""
+        told: dict[str, dict[str, int]] = {
+            sli: {"panes": 0, "good": 0, "bad": 0} for sli in sorted(self._slis)
+        }
+        for (_, key), (good, bad) in self._counted.items():
+            one = told[key.sli]
+            one["panes"] += 1
+            if key.width_s == self._scheme.coarse_s:
+                one["good"] += good
+                one["bad"] += bad
+        return told
 
     async def tick(self, tx: Transaction, partition: int, now: datetime) -> list[Ticked]:
         """Take away panes that no window needs, here and in PostgreSQL; tell the progress."""

@@ -8,7 +8,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from app.delivery.batch import BatchTopic
-from app.delivery.events import TickHandler
+from app.delivery.events import TellingHandler, TickHandler
 from app.delivery.exits import Reason, end_process
 from app.delivery.pace import Pace
 from app.delivery.patience import Abandoned
@@ -34,7 +34,8 @@ class StepRunner:
         self.step = Step(app, spec)
         handler = spec.handler if isinstance(spec.handler, TickHandler) else None
         self._ticker = Ticker(app, spec.name, self.step, handler)
-        self.reporter = Reporter(app, spec.name, spec.topics, self.step.state)
+        telling = spec.handler if isinstance(spec.handler, TellingHandler) else None
+        self.reporter = Reporter(app, spec.name, spec.topics, self.step.state, telling)
         idle_ms = app.role.fetch_pace_ms or app.settings.fetch_pace_ms
         self._pace = Pace(idle_ms, app.settings.fetch_busy_pace_ms)
         self._lock = asyncio.Lock()
@@ -116,9 +117,9 @@ def consume(
 
     `name` is the consumer's name in the inbox and must never change. Within a batch, topics
     earlier in `topics` come first. `handler` is a Handler or CallingHandler, and may also be a
-    FailureNotices, TickHandler, DueHandler, RestoringHandler, SelectiveHandler or TableObserver.
-    With `raw` the records are not read: events have an id by position and no body, and none is
-    poison.
+    FailureNotices, TickHandler, DueHandler, RestoringHandler, SelectiveHandler, TableObserver or
+    TellingHandler. With `raw` the records are not read: events have an id by position and no body,
+    and none is poison.
     """
     names = tuple(topic.name for topic in topics)
     by_name = {table.name: table for table in (*tables, idempotency) if table is not None}

@@ -8,7 +8,7 @@ after any crash.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
@@ -157,6 +157,14 @@ class SelectiveHandler(Protocol):
     def concerns(self, event: Event) -> bool:
         """Whether `event` has any effect here; asks no server and raises nothing. The answer may
         never change: an event that was passed over is not looked at again."""
+
+
+@runtime_checkable
+class TellingHandler(Protocol):
+    """A handler whose state in memory is worth showing."""
+
+    def said(self) -> Mapping[str, Any]:
+        """What `/status` shows of it beside its consumer: JSON-encodable, small, from memory."""
 
 
 class Ticked(NamedTuple):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from faust.types import TP
 
+from app.delivery.events import TellingHandler
 from app.delivery.state import StateTracker
 from app.delivery.watchdog import Progress
 from app.observability import metrics
@@ -39,7 +40,16 @@ class PartitionReport(NamedTuple):
 class Reporter:
     """Reports on one consumer to /status and /metrics."""
 
-    def __init__(self, app: App, name: str, topics: tuple[str, ...], state: StateTracker) -> None:
+    def __init__(
+        self,
+        app: App,
+        name: str,
+        topics: tuple[str, ...],
+        state: StateTracker,
+        handler: TellingHandler | None = None,
+    ) -> None:
+        """`handler` has something to add to /status."""
+        self._handler = handler
         self._app = app
         self._name = name
         self._topics = frozenset(topics)
@@ -68,9 +78,11 @@ class Reporter:
         return PartitionReport(tp.topic, tp.partition, done, committed, end, lag, round(age_s, 3))
 
     def status(self) -> dict[str, Any]:
-        """JSON-encodable: consumer, state, hold_reason, state_age_s, paused topics, partitions."""
+        """JSON-encodable: consumer, state, hold_reason, state_age_s, paused topics, partitions, and
+        what the handler has to say."""
         view = self._state.view()
-        return {
+        said = {} if self._handler is None else {"handler": dict(self._handler.said())}
+        return said | {
             "consumer": self._name,
             "state": view.state,
             "hold_reason": view.reason,

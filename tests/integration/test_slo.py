@@ -344,6 +344,16 @@ async def test_the_counters_count_each_event_once(role: Role) -> None:
     assert counted() - before == 1
 
 
+async def test_a_new_worker_tells_what_its_table_holds(role: Role) -> None:
+    """On /status, from the recovered table alone."""
+    await role.count(change(), change("PARKED", partition=3))
+    before = role.outcomes.said()
+    assert before["availability"] == {"panes": 4, "good": 1, "bad": 1}
+    role.start()
+    assert role.outcomes.said() == before
+    assert role.letters.said() == {"dead_letters": {"panes": 0, "good": 0, "bad": 0}}
+
+
 async def test_the_report_says_what_was_counted(role: Role) -> None:
     """By objective and window, with quantiles, burn rates, budget and alerts."""
     await role.count(*(change(took_s=took_s) for took_s in (0.1, 0.2, 0.4, 3.0)))
