@@ -17,6 +17,8 @@ OBJECTIVE, WINDOW = "completion", "5m"
 """A lab's windows are shorter than their names: 5m is five seconds."""
 ENOUGH = 10
 """Orders of a window below which its percentile says little."""
+UNLOADED = frozenset({"audit", "report"})
+"""Phases after the load: what ends then has waited on a retry tier, and stands for nobody else."""
 ENDED_S = 420.0
 LOOK_S = 1.0
 
@@ -26,6 +28,9 @@ class Look(NamedTuple):
 
     p95_ms: float | None
     burn_rate: float | None
+
+
+NOTHING = Look(None, None)
 
 
 def play(stage: Stage, script: Script) -> None:
@@ -65,12 +70,13 @@ def _watch(stage: Stage, script: Script, run_id: str) -> tuple[list[str], float]
     deadline = time.monotonic() + ENDED_S
     while True:
         run: dict[str, Any] = stage.api.get(f"/api/gameday/runs/{run_id}")
-        p95_ms, burn_rate = _look(stage)
+        phase = run["phase"] or run["status"]
+        over = run["status"] == "ENDED" or phase in UNLOADED
+        p95_ms, burn_rate = NOTHING if over else _look(stage)
         highest = max(highest, burn_rate or 0.0)
         colour = told[1] if p95_ms is None else "red" if p95_ms > P95_MAX_MS else "green"
         if colour and colours[-1:] != [colour]:
             colours.append(colour)
-        phase = run["phase"] or run["status"]
         if (phase, colour) != told:
             told = (phase, colour)
             seen = "no data" if p95_ms is None else f"{p95_ms:,.0f} ms"
@@ -89,7 +95,7 @@ def _look(stage: Stage) -> Look:
     found = stage.api.get("/api/metrics/slo")
     latency = next(one for one in found["latency"] if one["window"] == WINDOW)
     if (latency["orders"] or 0) < ENOUGH:
-        return Look(None, None)
+        return NOTHING
     windows = next(one for one in found["objectives"] if one["name"] == OBJECTIVE)["windows"]
     return Look(
         found["p95Latency"],
