@@ -11,9 +11,10 @@ import pytest
 
 from app.observability.families import CATALOGUE
 from app.slo.objectives import declared
-from chaos.observe.alerts import alert_named
+from chaos.observe.alerts import ALERTS, alert_named
 from chaos.observe.dashboards import DASHBOARDS, limits
 from chaos.observe.panels import ANNOTATIONS, Dashboard, Limit, Panel, as_json
+from chaos.observe.recording import RECORDINGS
 from chaos.observe.scale import PRODUCTION
 from tests.observe.test_rules import checker
 
@@ -145,6 +146,26 @@ def test_an_annotation_asks_for_what_exists(annotation: Any) -> None:
 def test_a_line_is_where_the_alert_fires(limit: Limit, alert: str) -> None:
     """The threshold on a panel is the threshold of its alert."""
     assert alert_named(alert).expression(PRODUCTION).endswith(f" > {limit.value:g}")
+
+
+#: Metrics that no panel, rule or variable shows, and why.
+SHOWN_NOWHERE = {
+    "symphony_relay_parked_total": "parked rows are counted in PostgreSQL",
+    "symphony_breaker_transitions_total": "the breaker's state is shown",
+}
+
+
+def test_every_metric_is_shown_somewhere() -> None:
+    """A metric that nobody looks at is a cost, or a gap in the dashboards."""
+    told = [
+        query.expression for one in DASHBOARDS for panel in one.panels() for query in panel.queries
+    ]
+    told += [alert.expression(PRODUCTION) for alert in ALERTS]
+    told += [one.expression(PRODUCTION) for one in RECORDINGS]
+    told += [variable.query for one in DASHBOARDS for variable in one.variables]
+    shown = set(re.findall(r"symphony_[a-z0-9_]+", " ".join(told)))
+    shown |= {re.sub(r"_(bucket|sum|count)$", "", name) for name in shown}
+    assert CATALOGUE.keys() - shown == SHOWN_NOWHERE.keys()
 
 
 def test_the_lines_of_slos_are_their_objectives() -> None:

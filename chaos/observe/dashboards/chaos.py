@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from chaos.observe.dashboards.limits import BURN, COMPLETION_S
 from chaos.observe.panels import RATE, Dashboard, Panel, Query, Row
+from chaos.observe.promql import quantile
 
 CHAOS = Dashboard(
     "chaos",
@@ -38,11 +39,23 @@ CHAOS = Dashboard(
                     (Query('sum by (fault) (symphony_fault_active{role!="slo"})', "{{fault}}"),),
                 ),
                 Panel(
+                    "Time taken by faults, p95",
+                    "How long rules held up what they struck, by fault.",
+                    "s",
+                    (
+                        Query(
+                            quantile(0.95, "symphony_chaos_delay_seconds", RATE, "fault"),
+                            "{{fault}}",
+                        ),
+                    ),
+                    width=12,
+                ),
+                Panel(
                     "GameDay",
                     "The phase of the GameDay that goes on.",
                     "short",
                     (Query("max by (phase) (symphony_gameday_phase) == 1", "{{phase}}"),),
-                    width=24,
+                    width=12,
                 ),
             ),
         ),

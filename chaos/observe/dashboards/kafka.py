@@ -119,6 +119,35 @@ KAFKA = Dashboard(
                     exemplars=True,
                 ),
                 Panel(
+                    "Waiting in topics, p95",
+                    "Age of the oldest record of a batch when its step began.",
+                    "s",
+                    (
+                        Query(
+                            quantile(
+                                0.95,
+                                "symphony_delivery_record_age_seconds",
+                                RATE,
+                                "consumer",
+                                where=OF_ROLE,
+                            ),
+                            "{{consumer}}",
+                        ),
+                    ),
+                ),
+                Panel(
+                    "Outputs",
+                    "Records acknowledged by Kafka per second.",
+                    "ops",
+                    (
+                        Query(
+                            "sum by (consumer)"
+                            f" (rate(symphony_delivery_outputs_total{OF_ROLE}[{RATE}]))",
+                            "{{consumer}}",
+                        ),
+                    ),
+                ),
+                Panel(
                     "Records in a step, median",
                     "Small batches are quick, large ones are efficient.",
                     "short",
@@ -194,6 +223,45 @@ KAFKA = Dashboard(
                     ),
                 ),
                 Panel(
+                    "Time of a rebalance, p95",
+                    "Until the partitions are readable, recovery of tables included.",
+                    "s",
+                    (
+                        Query(
+                            quantile(
+                                0.95,
+                                "symphony_delivery_rebalance_seconds",
+                                RATE,
+                                "consumer",
+                                where=OF_ROLE,
+                            ),
+                            "{{consumer}}",
+                        ),
+                    ),
+                ),
+                Panel(
+                    "Commits, holds, waits for a lease",
+                    "Per second: commits by outcome; steps that had to wait.",
+                    "ops",
+                    (
+                        Query(
+                            "sum by (consumer, outcome)"
+                            f" (rate(symphony_delivery_commits_total{OF_ROLE}[{RATE}]))",
+                            "{{consumer}} commit {{outcome}}",
+                        ),
+                        Query(
+                            "sum by (consumer, reason)"
+                            f" (rate(symphony_delivery_holds_total{OF_ROLE}[{RATE}]))",
+                            "{{consumer}} held: {{reason}}",
+                        ),
+                        Query(
+                            "sum by (consumer)"
+                            f" (rate(symphony_delivery_lease_waits_total{OF_ROLE}[{RATE}]))",
+                            "{{consumer}} waited for its lease",
+                        ),
+                    ),
+                ),
+                Panel(
                     "Table recovery",
                     "Changelog records still to be read.",
                     "short",
@@ -227,6 +295,17 @@ KAFKA = Dashboard(
                             "max by (worker)"
                             f" (changes(symphony_process_start_time_seconds{OF_ROLE}[1h]))",
                             "{{worker}}",
+                        ),
+                    ),
+                ),
+                Panel(
+                    "Spans",
+                    "Handed to the exporter per second; failed and dropped ones are lost.",
+                    "ops",
+                    (
+                        Query(
+                            f"sum by (outcome) (rate(symphony_trace_spans_total{OF_ROLE}[{RATE}]))",
+                            "{{outcome}}",
                         ),
                     ),
                 ),

@@ -78,6 +78,18 @@ ORDERS = Dashboard(
                     stacked=True,
                 ),
                 Panel(
+                    "Changes of state",
+                    "Per second, by the state that is entered; tables that were stale.",
+                    "ops",
+                    (
+                        Query(
+                            f"sum by (to_state) (rate(symphony_saga_transitions_total[{RATE}]))",
+                            "{{to_state}}",
+                        ),
+                        Query(f"sum(rate(symphony_saga_stale_table_total[{RATE}]))", "stale table"),
+                    ),
+                ),
+                Panel(
                     "Commands sent again",
                     "Re-drives per second, by the step that gave no answer.",
                     "ops",
@@ -142,6 +154,12 @@ ORDERS = Dashboard(
                         ),
                     ),
                     exemplars=True,
+                ),
+                Panel(
+                    "Calls under way",
+                    "Being made now, by worker.",
+                    "short",
+                    (Query("max by (worker) (symphony_gateway_inflight_calls)", "{{worker}}"),),
                 ),
                 Panel(
                     "Breaker",

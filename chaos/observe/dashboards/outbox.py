@@ -20,7 +20,10 @@ OUTBOX = Dashboard(
                     "Rows",
                     "Not yet published, counted in PostgreSQL: also when no relay lives.",
                     "short",
-                    (Query("max(symphony_outbox_pending_rows)", "rows"),),
+                    (
+                        Query("max(symphony_outbox_pending_rows)", "census"),
+                        Query("max(symphony_relay_lag_rows)", "relay"),
+                    ),
                 ),
                 Panel(
                     "Oldest row",

@@ -58,6 +58,18 @@ POSTGRES = Dashboard(
                     "s",
                     (Query("max by (source) (symphony_census_age_seconds)", "{{source}}"),),
                 ),
+                Panel(
+                    "Rounds of the census",
+                    "Per second by source and outcome; after a failed one its figures are absent.",
+                    "ops",
+                    (
+                        Query(
+                            "sum by (source, outcome)"
+                            f" (rate(symphony_census_rounds_total[{RATE}]))",
+                            "{{source}} {{outcome}}",
+                        ),
+                    ),
+                ),
             ),
         ),
         Row(
