@@ -60,15 +60,17 @@ def redriven(story_stage: Stage) -> str:
 
 
 def _redriven(stage: Stage) -> str | None:
-    """The newest order with a span of its redrive."""
+    """The newest completed order with a span of its redrive."""
     found = [
-        span
+        (span.start_ns, str(span.attributes["symphony.order_id"]))
         for span in trace_files.read(LabFiles(stage.target.lab_dir).traces)
         if span.name == "redrive payment.requested"
     ]
-    return (
-        max(found, key=lambda one: one.start_ns).attributes["symphony.order_id"] if found else None
-    )
+    for _, order_id in sorted(found, reverse=True):
+        saga = stage.saga(order_id)
+        if saga is not None and saga["state"] == "COMPLETED":
+            return order_id
+    return None
 
 
 def nodes(roots: list[Node]) -> Iterator[Node]:
