@@ -20,6 +20,10 @@ from chaos.lab.process import LabError
 from chaos.observe.programs import HOW, PROGRAMS, NotInstalled, described, unpacked, version_of
 
 COMMAND_S = 300.0
+APT = (
+    "apt-get", "--quiet", "-o", "Acquire::Retries=1",
+    "-o", "Acquire::http::Timeout=20", "-o", "Acquire::https::Timeout=20",
+)  # fmt: skip
 DATA_PATH = b"/usr/share/prometheus/alertmanager"
 DATA_PATH_HERE = b".//./share/prometheus/alertmanager"
 _NO_PROMPT = {"DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C"}
@@ -81,9 +85,8 @@ def _make_movable(program: Path) -> None:
 
 def _download(packages: Sequence[str], directory: Path) -> None:
     """The packages' files; with package lists of our own when the machine's are missing or old."""
-    download = ["apt-get", "--quiet", "download", *packages]
     try:
-        _run(download, directory)
+        _run([*APT, "download", *packages], directory)
     except LabError:
         lists, cache = directory / "lists", directory / "cache"
         for place in (lists / "partial", cache / "archives" / "partial"):
@@ -92,8 +95,8 @@ def _download(packages: Sequence[str], directory: Path) -> None:
         own += ["-o", "Acquire::Languages=none", "-o", "Debug::NoLocking=1"]
         if os.geteuid() == 0:  # the sandbox's user cannot write here
             own += ["-o", "APT::Sandbox::User=root"]
-        _run(["apt-get", "--quiet", *own, "update"], directory)
-        _run([*download[:1], *own, *download[1:]], directory)
+        _run([*APT, *own, "update"], directory)
+        _run([*APT, *own, "download", *packages], directory)
 
 
 def _run(command: Sequence[str], directory: Path) -> None:
