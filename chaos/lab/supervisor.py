@@ -294,10 +294,14 @@ class Supervisor:
             await asyncio.sleep(DISK_LOOK_S)
 
     async def _watch_targets(self) -> None:
-        """Have every worker scraped that the lab is meant to have, dead ones included."""
-        targets = Targets(self.files.targets)
+        """Have every worker scraped that the lab is meant to have, dead ones included, from when
+        it was ready for the first time.
+        """
+        targets, seen = Targets(self.files.targets), set[str]()
         while True:
-            meant = [k.part for k in self.worker_keepers if k.name not in self.spared]
+            seen |= {k.name for k in self.worker_keepers if k.state is State.READY}
+            seen -= self.spared
+            meant = [k.part for k in self.worker_keepers if k.name in seen]
             workers = [part for part in meant if isinstance(part, WorkerPart)]
             await asyncio.to_thread(targets.write, workers)
             await asyncio.sleep(TARGETS_LOOK_S)
