@@ -15,7 +15,7 @@ from app.settings import Settings, load_settings, masked
 from chaos.lab.client import Lab
 from chaos.lab.plan import DEFAULT_WORKERS, LabFiles, Plan
 from chaos.lab.process import LabError
-from chaos.observe.plan import observe_of
+from chaos.observe.plan import observe_of, observed_environment
 
 LabDir = Annotated[
     Path | None, typer.Option("--lab-dir", help="Directory of the lab; default setting lab_dir.")
@@ -154,6 +154,7 @@ def make_plan(
         disk_max_mb=settings.lab_disk_max_mb,
         environment={
             "SYMPHONY_SLO_TIME_SCALE": f"{settings.lab_slo_time_scale:g}",
+            **(observed_environment(settings) if settings.lab_observe else {}),
             **(environment or {}),
         },
     )

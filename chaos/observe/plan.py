@@ -16,6 +16,7 @@ from chaos.observe.scale import LAB
 RULES = Path(__file__).parents[2] / "docker" / "prometheus" / "rules-lab"
 """The generated rules of a lab: their windows are shorter by `scale.LAB.factor`."""
 CHECK_S = 30.0
+CENSUS_MIN_S = 1.0
 LOOKBACK_INTERVALS = 5
 LOOKBACK_MIN_S = 5.0
 
@@ -69,6 +70,14 @@ def observe_of(
         memory_max_mb=settings.observe_memory_max_mb,
         samples_max=settings.observe_samples_max,
     )
+
+
+def observed_environment(settings: Settings) -> dict[str, str]:
+    """What workers are told in an observed lab: rules that run 60 times as fast need a census that
+    is no older than a scrape or two.
+    """
+    interval_s = max(CENSUS_MIN_S, settings.observe_scrape_interval_s)
+    return {"SYMPHONY_CENSUS_INTERVAL_S": f"{interval_s:g}"}
 
 
 def rule_files(directory: Path) -> list[Path]:

@@ -198,6 +198,18 @@ def test_workers_and_rules_agree_on_the_length_of_a_window(
 ) -> None:
     """A lab's workers get the time scale of its rules; another one needs rules of its own."""
     plan = make_plan(load_settings(lab_dir=tmp_path))
-    assert plan.environment["SYMPHONY_SLO_TIME_SCALE"] == "60"
+    assert plan.environment == {"SYMPHONY_SLO_TIME_SCALE": "60"}
     with pytest.raises(LabError, match="generated rules are for lab_slo_time_scale = 60, it is 30"):
         make_plan(load_settings(lab_dir=tmp_path, lab_observe=True, lab_slo_time_scale=30))
+
+
+def test_an_observed_lab_counts_as_often_as_its_rules_need(
+    places: dict[str, Path], tmp_path: Path
+) -> None:
+    """At 60 times the pace a census of every five seconds would miss an outage of ten."""
+    all_programs(places)
+    (places["setting"] / "promtool").write_text("#!/bin/sh\necho 'promtool, version 2.42.0'\n")
+    plan = make_plan(load_settings(lab_dir=tmp_path, lab_observe=True))
+    assert plan.observe is not None
+    assert [Path(name).parent.name for name in plan.observe.rules] == ["rules-lab"] * 2
+    assert plan.environment["SYMPHONY_CENSUS_INTERVAL_S"] == "1"
