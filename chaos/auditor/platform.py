@@ -75,7 +75,7 @@ COMPLETION_MAX_S = 2.0
 SKEW_MAX_S = 5.0
 #: Widths of panes, and how long the longest window is that is merged from them, at time scale 1.
 FINE_S, COARSE_S, FINE_WINDOW_S, COARSE_WINDOW_S = 10, 300, 1_800.0, 259_200.0
-TIME_SCALE_MAX = 600.0
+COARSE_S_MIN, TIME_SCALE_MAX = 2, 600.0
 #: How the end of an order is told.
 TOLD_ENDS: Mapping[str, str] = MappingProxyType(
     {

@@ -8,6 +8,7 @@ from chaos.auditor.platform import (
     BARRIER_TYPE,
     BUSINESS_REASONS,
     COARSE_S,
+    COARSE_S_MIN,
     COARSE_WINDOW_S,
     COMPLETION_MAX_S,
     CONSUMERS,
@@ -210,11 +211,15 @@ def _widths(store: Store) -> list[dict[str, float]]:
     little open, so the fastest scale is taken that fits.
     """
     found = sorted(width for (width,) in store.rows("select distinct width_s from pane"))
-    fine_s, coarse_s = (found[0], found[-1]) if len(found) > 1 else (FINE_S, COARSE_S)
+    coarse_s = found[-1] if found else COARSE_S
+    # fine panes leave first: without orders for a while there are none
+    fine_s = found[0] if len(found) > 1 else max(1, round(FINE_S * coarse_s / COARSE_S))
     if found and coarse_s == COARSE_S:
         scale = 1.0
+    elif found and coarse_s > COARSE_S_MIN:
+        scale = COARSE_S / (coarse_s - 0.5)
     else:
-        scale = min(TIME_SCALE_MAX, COARSE_S / (coarse_s - 0.5)) if found else TIME_SCALE_MAX
+        scale = TIME_SCALE_MAX
     at_s = max((at for (at,) in store.rows("select at_s from instant")), default=0.0)
     return [
         {"width_s": width_s, "since_s": at_s - window_s / scale}

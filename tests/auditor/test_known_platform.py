@@ -9,7 +9,7 @@ from app.messages import OrderStatusChanged, PaymentResult
 from app.settings import load_settings
 from app.slo import objectives, outcomes, panes
 from app.topics import DEAD_LETTER_TOPICS, MESSAGE_TOPICS
-from chaos.auditor import platform
+from chaos.auditor import platform, views
 from chaos.auditor.platform import (
     FAMILIES,
     NOTIFIED,
@@ -18,6 +18,7 @@ from chaos.auditor.platform import (
     TOLD_REPLIES,
     TOLD_STATUSES,
 )
+from chaos.auditor.store import Store
 
 pytestmark = pytest.mark.unit
 
@@ -61,3 +62,20 @@ def test_what_counts_for_service_levels_is_what_the_platform_says() -> None:
     assert (max(fine), max(panes.WINDOWS_S.values())) == (
         platform.FINE_WINDOW_S, platform.COARSE_WINDOW_S
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("both", [True, False], ids=["both-widths", "coarse-alone"])
+@pytest.mark.parametrize("scale", [1, 1.5, 7, 30, 60, 119, 150, 600])
+def test_no_pane_is_missed_that_the_platform_has_trimmed(scale: float, both: bool) -> None:
+    """Whatever the time scale, the auditor asks for no older panes than are kept; after a while
+    without orders all fine ones are gone."""
+    scheme = panes.scheme_of(scale)
+    with Store() as store:
+        store.insert("instant", [{"at_s": 1_000_000.0}])
+        for width_s in (scheme.fine_s, scheme.coarse_s)[not both :]:
+            store.insert("pane", [{"sli": "fraud", "width_s": width_s, "start_s": 1}])
+        views.prepare(store)
+        found = dict(store.rows("select width_s, since_s from pane_width"))
+    assert found.keys() == {scheme.fine_s, scheme.coarse_s}
+    for width_s, since_s in found.items():
+        assert 1_000_000.0 - since_s <= scheme.kept_s(width_s)
