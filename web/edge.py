@@ -20,7 +20,7 @@ from app.ids import is_uuid
 from app.observability import exemplars, metrics
 from app.observability.logging import bound, get_log
 from app.observability.tracing import now_ns, within
-from app.trace_context import parse, read_state, trace_id_of
+from app.trace_context import parse, read_state, span_id_of, trace_id_of
 from web.context import CONTEXT, ERROR_PAGE
 from web.problems import Problem, of_http_error, unavailable
 from web.trace import Answered, record_request, request_id, traceparent
@@ -74,7 +74,11 @@ async def edge(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 
 def _log_fields(request: web.Request, identity: str, context: str) -> dict[str, str]:
-    fields = {"correlation_id": identity, "trace_id": trace_id_of(context)}
+    fields = {
+        "correlation_id": identity,
+        "trace_id": trace_id_of(context),
+        "span_id": span_id_of(context),
+    }
     order_id = request.match_info.get("order_id", "").lower()
     if is_uuid(order_id):
         fields["order_id"] = order_id

@@ -151,7 +151,7 @@ class Effects:
             if len(items) == 1:
                 failure = as_symphony_error(error)
                 event = items[0].event if isinstance(items[0], Reply) else items[0]
-                with bound(**log_fields(event)):
+                with bound(**log_fields(self._name, event)):
                     log.error("event.failed", error=error, consumer=self._name, code=failure.code)
                     return [await self._patience.run(lambda: isolate(items[0], failure))]
             metrics.SPLITS.child(self._name).inc()
@@ -313,7 +313,7 @@ class Effects:
     ) -> None:
         log.info(
             "event.retried",
-            **log_fields(event),
+            **log_fields(self._name, event),
             consumer=self._name,
             code=error.code,
             reason=error.detail,
@@ -328,7 +328,7 @@ class Effects:
     def _count_dead_letter(self, event: Event, error: SymphonyError) -> None:
         log.warning(
             "event.dead_lettered",
-            **log_fields(event),
+            **log_fields(self._name, event),
             consumer=self._name,
             code=error.code,
             reason=error.detail,
@@ -402,7 +402,7 @@ class CallingEffects(Effects):
         async def one(item: Pending) -> Reply:
             event = item.event
             try:
-                with bound(**log_fields(event)), within(context_of(self._name, event)):
+                with bound(**log_fields(self._name, event)), within(context_of(self._name, event)):
                     async with gate, asyncio.timeout_at(deadline):
                         result = await self._handler.call(item.request)
             except SymphonyError as error:

@@ -39,8 +39,8 @@ def context_of(consumer: str, event: Event) -> str:
     return trace_context.child(event.traceparent, span_id)
 
 
-def log_fields(event: Event) -> dict[str, Any]:
-    """Return what every log record about `event` says."""
+def log_fields(consumer: str, event: Event) -> dict[str, Any]:
+    """Return what every log record says that `consumer` writes about `event`."""
     fields: dict[str, Any] = {
         "topic": event.topic,
         "partition": event.partition,
@@ -50,6 +50,7 @@ def log_fields(event: Event) -> dict[str, Any]:
         "order_id": order_of(event.key),
         "correlation_id": event.correlation_id,
         "trace_id": trace_context.trace_id_of(event.traceparent),
+        "span_id": trace_context.span_id_of(context_of(consumer, event)),
     }
     return {name: value for name, value in fields.items() if value != ""}
 

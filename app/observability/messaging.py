@@ -37,12 +37,14 @@ def attributes_of(topic: str, partition: int | None, key: bytes | None) -> dict[
 def log_fields(topic: str, key: bytes | None, headers: Headers) -> dict[str, Any]:
     """Return what a log record about a message says of it: names, never content."""
     found = {name: value.decode("utf-8", "replace") for name, value in headers if value}
+    context = deadletter.traceparent_of(headers)
     fields = {
         "topic": topic,
         "order_id": order_of(key),
         "event_id": found.get("ce_id", ""),
         "correlation_id": found.get("ce_correlationid", ""),
-        "trace_id": trace_context.trace_id_of(deadletter.traceparent_of(headers)),
+        "trace_id": trace_context.trace_id_of(context),
+        "span_id": trace_context.span_id_of(context),
     }
     return {name: value for name, value in fields.items() if value}
 

@@ -81,6 +81,7 @@ class CountingProcessor(BatchSpanProcessor):
 
     def on_end(self, span: ReadableSpan) -> None:
         """Extends BatchSpanProcessor.on_end: count and say what is lost."""
+        # The SDK says nowhere how many wait.
         full = len(self._batch_processor._queue) >= self._queue_max
         if full:
             metrics.TRACE_SPANS.child("dropped").inc()

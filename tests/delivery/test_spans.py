@@ -208,9 +208,10 @@ def test_an_unsampled_event_leaves_nothing(exporter: InMemorySpanExporter) -> No
     event = event_of(message(f"{REQUEST[:-2]}00"))
     Spans(SETTINGS, "orchestrator").batch([event], [finished(event)], TIMES)
     assert exporter.get_finished_spans() == ()
-    fields = log_fields(event)
+    fields = log_fields("x", event)
     assert (fields["trace_id"], fields["order_id"]) == (trace_id_of(REQUEST), ORDER)
     assert (fields["event_id"], fields["correlation_id"]) == (EVENT, "c")
+    assert fields["span_id"] == span_id_of(context_of("x", event))
     assert context_of("x", event_of(message(REQUEST))) != context_of(
         "y", event_of(message(REQUEST))
     )

@@ -216,4 +216,4 @@ def test_every_line_of_every_workers_log_is_a_record(story_stage: Stage, redrive
         "redrive.sent",
     }
     for one in about:
-        assert one.keys() >= {"event_id", "correlation_id", "trace_id", "topic"}, one
+        assert one.keys() >= {"event_id", "correlation_id", "trace_id", "span_id", "topic"}, one
