@@ -21,7 +21,11 @@ LabDir = Annotated[
     Path | None, typer.Option("--lab-dir", help="Directory of the lab; default setting lab_dir.")
 ]
 Name = Annotated[str, typer.Argument(help="A process as `symphony status` names it.")]
-TRACED = {"SYMPHONY_TRACE_EXPORTER": "file", "SYMPHONY_TRACE_SAMPLE_RATIO": "1"}
+TRACED = {
+    "SYMPHONY_TRACE_EXPORTER": "file",
+    "SYMPHONY_TRACE_SAMPLE_RATIO": "1",
+    "SYMPHONY_TRACE_INTERVAL_S": "0.2",  # workers are killed here, and spans with them
+}
 PURGE_HELP = "Also remove all its files."
 
 
