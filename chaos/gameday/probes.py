@@ -5,6 +5,7 @@ A figure that cannot be known raises, so that it never passes for a good one.
 
 from __future__ import annotations
 
+from chaos.console.api import Api, ApiError
 from chaos.gameday import session
 
 
@@ -26,6 +27,17 @@ def accept_p95_ms(window_s: float = 8.0) -> float:
     if found is None:
         raise NotKnown(f"no order was answered within {window_s:g} s")
     return round(found, 1)
+
+
+def completion_p95_ms() -> float:
+    """How long 95 % of the orders took to complete lately, as the platform itself tells it."""
+    try:
+        found = Api(session.current().target.url).get("/api/metrics/slo")["p95Latency"]
+    except ApiError as error:
+        raise NotKnown(error.detail) from None
+    if found is None:
+        raise NotKnown("no order completed lately, or role slo does not count")
+    return round(float(found), 1)
 
 
 def backlog() -> int:

@@ -14,6 +14,7 @@ import urllib.request
 import uuid
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -418,13 +419,11 @@ class Stage:
         """End the processes and remove the topics."""
         self.fleet.close()
         self.topics.close()
+        self._delete_topics()
+
+    def _delete_topics(self) -> None:
         for future in self._admin.delete_topics(self._names).values():
-            try:
-                future.result(20)
-            except KafkaException as error:
-                # a request that was sent again finds that it was done
-                if error.args[0].code() != Refusal.UNKNOWN_TOPIC_OR_PART:
-                    raise
+            _unless(Refusal.UNKNOWN_TOPIC_OR_PART, future)
 
     def _create_topics(self) -> None:
         declared = {
@@ -441,8 +440,9 @@ class Stage:
         for name in self._names:
             spec = declared.get(name) or TopicSpec(name, "", (), None)
             wanted.append(NewTopic(name, PARTITIONS, 1, config=spec.config()))
+        self._delete_topics()  # what another test on this broker has left
         for future in self._admin.create_topics(wanted).values():
-            future.result(20)
+            _unless(Refusal.TOPIC_ALREADY_EXISTS, future)
 
     def _wait(self, condition: Any, timeout_s: float, what: str) -> None:
         try:
@@ -452,3 +452,12 @@ class Stage:
             raise AssertionError(
                 f"{error}\nends: {self.ends()}\nstatus: {said}\n{self.fleet.log_tail()}"
             ) from None
+
+
+def _unless(done: int, future: Future[Any]) -> None:
+    """Wait for an answer; a request that the client sent again may find that it was done."""
+    try:
+        future.result(20)
+    except KafkaException as error:
+        if error.args[0].code() != done:
+            raise

@@ -24,6 +24,7 @@ from app.settings import load_settings
 from app.topics import MESSAGE_TOPICS, PAYMENT_REFUND, PAYMENT_REQUESTED, dlt_of
 from chaos.lab.cli import make_plan
 from chaos.lab.client import Lab
+from chaos.lab.plan import DEFAULT_WORKERS
 from chaos.ledger.group import Generation
 from tests.faults.whole_lab import (
     PATIENCE_S,
@@ -342,7 +343,8 @@ def test_nobody_is_idle_with_work_and_nobody_is_left(platform: Platform) -> None
     wait_until(lambda: not platform.unfinished(), timeout_s=PATIENCE_S, what="no work is left")
     assert platform.lab.status()["problems"] == []
     pids = [row["pid"] for row in platform.lab.status()["processes"] if row["pid"]]
-    assert len(pids) == 11
+    servers = 3  # broker, PostgreSQL, gateway
+    assert len(pids) == servers + sum(DEFAULT_WORKERS.values())
     assert platform.lab.down()
     assert not [pid for pid in pids if alive(pid)]
     wait_until(
