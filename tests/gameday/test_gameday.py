@@ -137,9 +137,7 @@ def test_a_gameday_passes_and_tells_what_it_saw(lab: Lab, tmp_path: Path) -> Non
     assert page.count("<svg") == 3 + bool(exam.get("firings") or exam.get("rows"))
     if OBSERVED:
         assert exam["sat"], exam
-        (row,) = exam["rows"]
-        assert row["answer"] in ("in time", "missing"), "a quick restart may raise no alert"
-        assert exam["gaps"] == []
+        assert (exam["rows"], exam["gaps"]) == ([], []), "a quick restart need not raise an alert"
         assert "<h2>Alert exam</h2>" in page
         assert re.search(r"\d+\.\d s  alert exam: ", done.output)
     else:
