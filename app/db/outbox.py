@@ -98,6 +98,7 @@ _PARK = statement(
     "with gone as (delete from ops.outbox where id = :id returning *)"
     f" insert into ops.outbox_parked ({_COLUMNS}, error) select {_COLUMNS}, :error from gone"
 )
+_WAITING = statement("select from ops.outbox where event_id = :event_id ::uuid")
 _LAG = statement(
     "select (select count(*) from (select from ops.outbox limit :most) counted),"
     " (select created_at from ops.outbox order by id limit 1)"
@@ -177,6 +178,11 @@ def park(tx: Transaction, row_id: int, error: str) -> None:
 async def lag(db: Database) -> Lag:
     """Return how many rows wait and since when the oldest does, over all shards."""
     return Lag(*(await db.fetch(_LAG, most=LAG_ROWS_MAX))[0])
+
+
+async def is_waiting(db: Database, event_id: str) -> bool:
+    """Whether an event waits to be published."""
+    return bool(await db.fetch(_WAITING, event_id=event_id))
 
 
 def _record(topic: str, key: str, value: bytes, headers: Sequence[str]) -> Output:

@@ -15,7 +15,8 @@ import msgspec
 from aiohttp import web
 from confluent_kafka import KafkaException
 
-from app.db import intake, order_reads
+from app import ids
+from app.db import intake, order_reads, outbox
 from app.db.seed import UNTRACKED_SKU
 from app.observability.health import json_response
 from app.observability.logging import get_log
@@ -45,14 +46,20 @@ TOTAL_MINOR: Final = 1000
 LESSON: Final = "symphony lesson dual-write --scenario "
 
 
+Defect = Literal["", "lost", "phantom"]
+
+
 class Provoked(msgspec.Struct, frozen=True, rename="camel"):
-    """What became of one broken order; `defect` is empty when database and topic agree."""
+    """What became of one broken order. `waiting`: its event is a row of the outbox and will be
+    published, however long the broker or the relay is away. `defect` is empty when none is there.
+    """
 
     order_id: str
     fault: str
     stored: bool
     published: bool
-    defect: Literal["", "lost", "phantom"]
+    waiting: bool
+    defect: Defect
     dual_write: str
 
 
@@ -101,23 +108,41 @@ async def lost_event(request: web.Request) -> web.Response:
 async def _provoke(
     context: Context,
     order: NewOrder,
-    defect: Literal["lost", "phantom"],
+    lesson: Literal["lost", "phantom"],
     fault: str,
     break_it: Callable[[], Awaitable[None]],
 ) -> web.Response:
     since_ms = int(context.clock.now().timestamp() * 1000) - CLOCKS_DIFFER_MS
-    await break_it()
+    bootstrap = context.settings.broker_bootstrap
     try:
-        published = await _published(context.settings.broker_bootstrap, order.order_id, since_ms)
+        await asyncio.to_thread(records_of, bootstrap, order.order_id, since_ms)
     except (KafkaException, OSError) as error:
-        raise unavailable("broker_away", f"Kafka cannot be looked into: {error}.") from error
+        raise unavailable(
+            "broker_away", f"Kafka cannot be looked into, so nothing was broken: {error}."
+        ) from error
+    await break_it()
+    # in this order: a row that is published meanwhile is seen at one of both places
+    event_id = ids.event_id(order.order_id, ORDER_CREATED.name)
+    waiting = await outbox.is_waiting(context.db, event_id)
+    try:
+        published = await _published(bootstrap, order.order_id, since_ms)
+    except (KafkaException, OSError) as error:
+        raise unavailable(
+            "broker_away", f"Order {order.order_id} was broken, and then Kafka went away: {error}."
+        ) from error
+    waiting = waiting and not published
     stored = await order_reads.order(context.db, order.order_id) is not None
-    found: Literal["", "lost", "phantom"] = ""
-    if stored != published:
-        found = "lost" if stored else "phantom"
+    found = defect_of(stored=stored, published=published, waiting=waiting)
     log.info("chaos.dual_write_provoked", order_id=order.order_id, fault=fault, defect=found)
-    told = Provoked(order.order_id, fault, stored, published, found, LESSON + defect)
+    told = Provoked(order.order_id, fault, stored, published, waiting, found, LESSON + lesson)
     return json_response(told)
+
+
+def defect_of(*, stored: bool, published: bool, waiting: bool) -> Defect:
+    """Return what database and topic say of an order together; an event that waits is not lost."""
+    if published or waiting:
+        return "" if stored else "phantom"
+    return "lost" if stored else ""
 
 
 async def _published(bootstrap: str, order_id: str, since_ms: int) -> bool:

@@ -422,8 +422,9 @@ async def test_pause_takes_topics_out_of_the_poll_until_its_end(app: FakeApp) ->
     brief = made(app, "pause", params={"max_s": 0.01})
     brief.start()
     assert app.taps.paused
-    while app.taps.paused:
-        await asyncio.sleep(0.005)
+    async with asyncio.timeout(5):
+        while app.taps.paused:
+            await asyncio.sleep(0.005)
     brief.stop()
 
 
@@ -537,5 +538,6 @@ async def test_cpu_burn_runs_in_a_thread_that_ends(app: FakeApp) -> None:
     for _ in range(20):
         await asyncio.sleep(0)
     fault.stop()
-    while burning():
-        await asyncio.sleep(0.005)
+    async with asyncio.timeout(5):
+        while burning():
+            await asyncio.sleep(0.005)

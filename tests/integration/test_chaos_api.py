@@ -318,10 +318,11 @@ async def test_the_commands_make_show_and_end_rules(three: Stage) -> None:
 
 
 async def test_a_provoked_event_is_looked_for_in_both_books(three: Stage) -> None:
-    """Rolled back, it stands in neither; committed where no relay runs, it is called lost."""
+    """Rolled back, it stands in neither; committed where no relay runs, it waits: not lost."""
     undone = await made(three, {}, 200, "phantom-event")
     assert (undone["stored"], undone["published"], undone["defect"]) == (False, False, "")
     assert undone["dualWrite"] == "symphony lesson dual-write --scenario phantom"
     waiting = await made(three, {}, 200, "lost-event")
-    assert (waiting["stored"], waiting["published"], waiting["defect"]) == (True, False, "lost")
+    assert (waiting["stored"], waiting["published"], waiting["defect"]) == (True, False, "")
+    assert (waiting["waiting"], undone["waiting"]) == (True, False)
     assert (await three.client.get(f"/api/orders/{waiting['orderId']}")).status == 200
