@@ -11,14 +11,13 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import psutil
-import psycopg2
 import pytest
 from typer.testing import CliRunner, Result
 
@@ -43,14 +42,17 @@ pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
 
 SEED = 11
 ORPHANED = [
-    ("pause", "shipping-1"),
-    ("restart", "dlq-1"),
-    ("gateway_latency", "gateway"),
-    ("net_latency", "gateway-proxy"),
-    ("disk_slow", "postgres"),
-    ("disk_full", "orchestrator-1"),
-    ("clock", "web-1"),
-    ("row_lock", "inventory"),
+    [
+        ("pause", "shipping-1"),
+        ("restart", "dlq-1"),
+        ("gateway_latency", "gateway"),
+        ("net_latency", "gateway-proxy"),
+        ("disk_full", "orchestrator-1"),
+        ("clock", "web-1"),
+        ("row_lock", "inventory"),
+    ],
+    # by itself: no worker starts in time when the database's disk is at a crawl
+    [("disk_slow", "postgres")],
 ]
 OWNER = """
 import json, sys
@@ -113,24 +115,21 @@ def test_a_fault_shows_its_effect_and_ends(nemesis: Nemesis, effects: Sequence[E
     wait_until(lambda: all_ready(nemesis.lab), timeout_s=PATIENCE_S, what="all serve again")
 
 
-def test_faults_end_when_their_owner_is_killed(nemesis: Nemesis) -> None:
+@pytest.mark.parametrize("orphaned", ORPHANED, ids=lambda orphaned: orphaned[0][0])
+def test_faults_end_when_their_owner_is_killed(
+    nemesis: Nemesis, orphaned: Sequence[tuple[str, str]]
+) -> None:
     """kill -9 of an owner of many faults: the guardian undoes them all, says so, ends itself."""
     possible = {(cell.fault, cell.target) for cell in nemesis.matrix() if not cell.reason}
-    wanted = [one for one in ORPHANED if one in possible]
+    wanted = [one for one in orphaned if one in possible]
+    if not wanted:
+        pytest.skip(f"this machine cannot do {orphaned}")
     before, usual = len(nemesis.ledger.lines()), troubles(nemesis)
     root = nemesis.lab.files.root
-    # what was written before would have to pass the slow disk first
-    with closing(psycopg2.connect(target_of(nemesis.lab).dsn)) as connection:
-        connection.autocommit = True
-        connection.cursor().execute("checkpoint")
     owner = subprocess.Popen([sys.executable, "-c", OWNER, str(root), json.dumps(wanted)])
     try:
-        seen = wait_until(
-            lambda: (told := verdicts(nemesis, before)) and len(told) == len(wanted) and told,
-            timeout_s=PATIENCE_S * 2,
-            what=f"a verdict on each of {wanted}",
-        )
-        assert [one for one in seen if not one.startswith("proved")] == []
+        for told in all_told(nemesis, before, len(wanted)):
+            assert told.startswith("proved"), told
         assert len(troubles(nemesis)) > len(usual)
     finally:
         owner.kill()
@@ -246,6 +245,16 @@ def verdicts(nemesis: Nemesis, since: int) -> list[str]:
         for line in nemesis.ledger.lines()[since:]
         if Phase(line["phase"]) in VERDICTS
     ]
+
+
+def all_told(nemesis: Nemesis, since: int, count: int) -> list[str]:
+    """The verdicts once there are `count`; AssertionError with those that came when some do not."""
+    wait_s = PATIENCE_S * 2
+    deadline = time.monotonic() + wait_s
+    while len(told := verdicts(nemesis, since)) < count:
+        assert time.monotonic() < deadline, f"of {count} verdicts after {wait_s:g} s: {told}"
+        time.sleep(0.1)
+    return told
 
 
 def last(nemesis: Nemesis) -> Phase:
