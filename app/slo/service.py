@@ -13,19 +13,29 @@ from app.errors import SymphonyError
 from app.observability import metrics
 from app.observability.logging import get_log
 from app.slo.reading import read
-from app.slo.report import QUANTILES, AlertOut, ObjectiveOut, Report
+from app.slo.report import QUANTILES, AlertOut, ObjectiveOut, Report, WindowOut
 
 if TYPE_CHECKING:
     from app.delivery.app import App
 
 log = get_log(__name__)
 
+_KNOWN = (
+    metrics.SLO_ERRORS,
+    metrics.SLO_BURN,
+    metrics.SLO_WINDOW_EVENTS,
+    metrics.SLO_WINDOW_BAD_EVENTS,
+    metrics.SLO_BUDGET,
+    metrics.SLO_LATENCY,
+    metrics.SLO_AGE,
+)
+"""What is absent while nothing is known."""
+
 
 def show(told: Report | None) -> None:
     """Set the gauges to what is told; what is not known has no series. None: nothing is known."""
-    for family in (metrics.SLO_ERRORS, metrics.SLO_BURN, metrics.SLO_BUDGET, metrics.SLO_LATENCY):
+    for family in _KNOWN:
         family.forget()
-    metrics.SLO_AGE.forget()
     if told is None:
         return
     if told.data_age_s is not None:
@@ -44,9 +54,16 @@ def _show_objective(one: ObjectiveOut) -> None:
     if one.budget_left is not None:
         metrics.SLO_BUDGET.child(one.name).set(one.budget_left)
     for window in one.windows:
-        if window.error_ratio is not None and window.burn_rate is not None:
-            metrics.SLO_ERRORS.child(one.name, window.window).set(window.error_ratio)
-            metrics.SLO_BURN.child(one.name, window.window).set(window.burn_rate)
+        _show_window(one.name, window)
+
+
+def _show_window(slo: str, one: WindowOut) -> None:
+    if one.error_ratio is not None and one.burn_rate is not None:
+        metrics.SLO_ERRORS.child(slo, one.window).set(one.error_ratio)
+        metrics.SLO_BURN.child(slo, one.window).set(one.burn_rate)
+    if one.good is not None and one.bad is not None:
+        metrics.SLO_WINDOW_EVENTS.child(slo, one.window).set(one.good + one.bad)
+        metrics.SLO_WINDOW_BAD_EVENTS.child(slo, one.window).set(one.bad)
 
 
 class AlertLog:

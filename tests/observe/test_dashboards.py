@@ -149,6 +149,8 @@ def test_a_line_is_where_the_alert_fires(limit: Limit, alert: str) -> None:
 
 #: Metrics that no panel, rule or variable shows, and why.
 SHOWN_NOWHERE = {
+    "symphony_slo_window_events": "burn rates and error ratios are shown",
+    "symphony_slo_window_bad_events": "burn rates and error ratios are shown",
     "symphony_relay_parked_total": "parked rows are counted in PostgreSQL",
     "symphony_breaker_transitions_total": "the breaker's state is shown",
 }

@@ -27,6 +27,15 @@ SLO_BURN = gauge(
     "slo",
     "window",
 )
+SLO_WINDOW_EVENTS = gauge(
+    "symphony_slo_window_events", "Events that an objective counts in a window.", "slo", "window"
+)
+SLO_WINDOW_BAD_EVENTS = gauge(
+    "symphony_slo_window_bad_events",
+    "Bad events that an objective counts in a window.",
+    "slo",
+    "window",
+)
 SLO_BUDGET = gauge(
     "symphony_slo_budget_left_ratio",
     "The share of the error budget that is left; negative when overspent.",
