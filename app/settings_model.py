@@ -450,6 +450,10 @@ class Settings(BaseSettings):
     slo_stale_after_s: float = _setting(
         "service levels", 20, "s", "figures older than this are unknown", gt=0
     )
+    slo_burn_bad_events_min: int = _setting(
+        "service levels", 3, "count",
+        "a burn alert fires for no fewer bad events in its long window", ge=1, le=1000,
+    )  # fmt: skip
     slo_cache_s: float = _setting(
         "service levels", 1, "s", "a web worker answers from one read for so long", ge=0, le=60
     )

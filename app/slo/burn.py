@@ -3,7 +3,8 @@
 The burn rate is the error ratio over the budget, the share of errors that the objective allows: at
 1 the budget of the objective's window is spent when the window ends. Alerts are the multi-window,
 multi-burn-rate ones of the SRE Workbook (chapter 5): one fires when both its windows burn faster
-than its factor. Where nothing was counted nothing is known: the answer is None, never 0. A window
+than its factor, and when the long one has a minimum of bad events: of few events a single bad one
+is a large share, and no reason to wake anybody. Where nothing was counted nothing is known: the answer is None, never 0. A window
 in which events were counted and none was bad burns at 0.
 """
 
@@ -82,9 +83,18 @@ def time_to_exhaustion_s(
     return left * window_s / burning
 
 
-def is_firing(alert: BurnAlert, burn_rates: Mapping[str, float | None]) -> bool | None:
-    """Whether an alert fires; None when one of its windows has no data."""
-    long, short = burn_rates.get(alert.long), burn_rates.get(alert.short)
-    if long is None or short is None:
+def is_firing(
+    alert: BurnAlert,
+    burn_rates: Mapping[str, float | None],
+    bad: Mapping[str, int | None],
+    *,
+    bad_min: int,
+) -> bool | None:
+    """Whether an alert fires, given burn rates and bad events by window; None when one of its
+    windows has no data. It fires for no fewer than `bad_min` bad events in the long one."""
+    long, short, counted = (
+        burn_rates.get(alert.long), burn_rates.get(alert.short), bad.get(alert.long),
+    )  # fmt: skip
+    if long is None or short is None or counted is None:
         return None
-    return long > alert.factor and short > alert.factor
+    return counted >= bad_min and long > alert.factor and short > alert.factor

@@ -36,4 +36,5 @@ async def read(reader: Reader, settings: Settings, now: datetime) -> Report:
         scheme=scheme,
         time_scale=settings.slo_time_scale,
         stale_after_s=settings.slo_stale_after_s,
+        bad_min=settings.slo_burn_bad_events_min,
     )

@@ -47,14 +47,15 @@ class WindowOut(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class AlertOut(msgspec.Struct, frozen=True, rename="camel"):
-    """A burn alert: `firing` while both windows burn faster than `factor`, null while one of them
-    has no data."""
+    """A burn alert: `firing` while both windows burn faster than `factor` and the long one has
+    `bad_events_min` bad events or more; null while one of them has no data."""
 
     name: str
     severity: Severity
     factor: float
     long_window: str
     short_window: str
+    bad_events_min: int
     firing: bool | None
 
 
@@ -121,13 +122,15 @@ def make(
     scheme: Scheme,
     time_scale: float,
     stale_after_s: float,
+    bad_min: int,
 ) -> Report:
-    """Return what is to be told of `objectives` at `now`."""
+    """Return what is to be told of `objectives` at `now`; no burn alert fires for fewer than
+    `bad_min` bad events."""
     age_s = None if figures.read_until is None else (now - figures.read_until).total_seconds()
     age_s = None if age_s is None else max(0.0, age_s)
     stale = age_s is None or age_s > stale_after_s
     known = figures._replace(counts={}, latencies={}) if stale else figures
-    judged = [_objective(one, known, scheme) for one in objectives.values()]
+    judged = [_objective(one, known, scheme, bad_min) for one in objectives.values()]
     latency = [_latency(window, known, scheme) for window in LATENCY_WINDOWS]
     burning = [rate for one in judged if (rate := _rate(one, "1h")) is not None]
     return Report(
@@ -143,9 +146,12 @@ def make(
     )
 
 
-def _objective(objective: Objective, figures: Figures, scheme: Scheme) -> ObjectiveOut:
+def _objective(
+    objective: Objective, figures: Figures, scheme: Scheme, bad_min: int
+) -> ObjectiveOut:
     windows = [_window(objective, window, figures, scheme) for window in WINDOWS_S]
     rates = {one.window: one.burn_rate for one in windows}
+    bad = {one.window: one.bad for one in windows}
     whole = next(one for one in windows if one.window == objective.window)
     left = burn.budget_left(whole.error_ratio, objective.target)
     alerts = [
@@ -155,7 +161,8 @@ def _objective(objective: Objective, figures: Figures, scheme: Scheme) -> Object
             factor=alert.factor,
             long_window=alert.long,
             short_window=alert.short,
-            firing=burn.is_firing(alert, rates),
+            bad_events_min=bad_min,
+            firing=burn.is_firing(alert, rates, bad, bad_min=bad_min),
         )
         for alert in ALERTS
     ]

@@ -373,7 +373,7 @@ async def test_the_report_says_what_was_counted(role: Role) -> None:
     completion = by_name(report)["completion"]
     assert completion.error_ratio == pytest.approx(0.2)
     assert completion.budget_left == pytest.approx(-3.0)
-    assert (completion.state, completion.exhaustion_s) == ("ticket", 0.0)
+    assert (completion.state, completion.exhaustion_s) == ("exhausted", 0.0)
     burning = max(one.burn_rate for name in by_name(report)
                   for one in by_name(report)[name].windows if one.window == "1h")  # fmt: skip
     assert report.slo_burn_rate_1h == pytest.approx(burning) == pytest.approx(2 / 7 / 0.003)
@@ -433,11 +433,11 @@ async def test_a_time_scale_shortens_windows_and_panes(database: str) -> None:
     """At 60 an hour is a minute: a GameDay can watch a budget burn and recover."""
     async with opened(database) as db:
         role = Role(db, slo_time_scale=60)
-        await role.count(change(took_s=5.0))
+        await role.count(*(change(took_s=5.0) for _ in range(3)))
         await role.caught_up()
         report = await role.told()
         assert report.time_scale == 60
-        assert windows(report, "completion")["5m"] == (0, 1)
+        assert windows(report, "completion")["5m"] == (0, 3)
         assert by_name(report)["completion"].state == "page"
         role.clock.advance(60)
         await role.count(change(at=role.clock.now(), took_s=0.5))
@@ -473,7 +473,7 @@ async def test_a_change_of_an_alert_is_logged_once(
     """When it begins and when it ends, not at every look."""
     log = service.AlertLog()
     caplog.set_level("INFO", logger=service.__name__)
-    await role.count(change(took_s=9.0))
+    await role.count(*(change(took_s=9.0) for _ in range(3)))
     await role.caught_up()
     for _ in range(2):
         log.tell(await role.told())
@@ -489,7 +489,8 @@ async def test_a_change_of_an_alert_is_logged_once(
 async def client(database: str, role: Role) -> AsyncIterator[Client]:
     """The API over a database in which something was counted, as of now."""
     role.clock.advance((datetime.now(NOW.tzinfo) - NOW).total_seconds())
-    await role.count(change(at=role.clock.now(), took_s=0.5), change("PARKED", at=role.clock.now()))
+    await role.count(*(change(at=role.clock.now(), took_s=0.5) for _ in range(3)))
+    await role.count(*(change("PARKED", at=role.clock.now()) for _ in range(3)))
     await role.caught_up()
     async with api(database, topic_partitions=PARTITIONS, slo_stale_after_s=600) as running:
         yield running

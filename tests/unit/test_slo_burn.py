@@ -94,12 +94,31 @@ def test_an_alert_needs_both_windows(
     long: float | None, short: float | None, firing: bool | None
 ) -> None:
     """It fires above its factor only, and says nothing while a window has no data."""
-    assert is_firing(PAGE, {"1h": long, "5m": short}) is firing
+    assert is_firing(PAGE, {"1h": long, "5m": short}, {"1h": 3}, bad_min=3) is firing
+
+
+@pytest.mark.parametrize(
+    ("bad", "bad_min", "firing"),
+    [
+        pytest.param(1, 3, False, id="a-single-dead-letter"),
+        pytest.param(2, 3, False, id="one-too-few"),
+        pytest.param(3, 3, True, id="just-enough"),
+        pytest.param(1, 1, True, id="no-minimum"),
+        pytest.param(None, 3, None, id="not-counted"),
+    ],
+)
+def test_an_alert_needs_a_minimum_of_bad_events(
+    bad: int | None, bad_min: int, firing: bool | None
+) -> None:
+    """In its long window, however fast a few events burn: one letter alone burns at 333."""
+    burning = burn_rate(error_ratio(Counts(0, 1)), 0.997)
+    rates = {"1h": burning, "5m": burning}
+    assert is_firing(PAGE, rates, {"1h": bad, "5m": 99}, bad_min=bad_min) is firing
 
 
 def test_a_window_that_is_not_there_is_unknown() -> None:
     """A reader that knows fewer windows gets no false comfort."""
-    assert is_firing(PAGE, {}) is None
+    assert is_firing(PAGE, {}, {}, bad_min=3) is None
 
 
 def test_the_alerts_are_those_of_the_workbook() -> None:

@@ -30,13 +30,26 @@ def told(**counts: Counts) -> Report:
     """A report in which every window of these indicators counted the same."""
     figures = Figures({sli: dict.fromkeys(WINDOWS_S, one) for sli, one in counts.items()}, {}, NOW)
     return make(
-        objectives.declared(), figures, NOW, scheme=scheme_of(1), time_scale=1, stale_after_s=20
-    )
+        objectives.declared(), figures, NOW,
+        scheme=scheme_of(1), time_scale=1, stale_after_s=20, bad_min=3,
+    )  # fmt: skip
 
 
 def shown(name: str, slo: str, window: str = "1h") -> float | None:
     """A series of an objective; None when it is absent."""
     return REGISTRY.get_sample_value(name, {"slo": slo, "window": window})
+
+
+@pytest.mark.parametrize(("letters", "state"), [(1, "exhausted"), (2, "exhausted"), (3, "page")])
+def test_a_single_dead_letter_pages_nobody(letters: int, state: str) -> None:
+    """Of so few events the whole budget is spent; an alert needs as many as the setting says."""
+    [judged] = [
+        one
+        for one in told(dead_letters=Counts(0, letters)).objectives
+        if one.name == "dead_letters"
+    ]
+    assert judged.state == state
+    assert {alert.firing for alert in judged.alerts} == {letters == 3}
 
 
 def test_a_window_shows_how_many_events_its_burn_rate_stands_on() -> None:
