@@ -4,8 +4,8 @@ The burn rate is the error ratio over the budget, the share of errors that the o
 1 the budget of the objective's window is spent when the window ends. Alerts are the multi-window,
 multi-burn-rate ones of the SRE Workbook (chapter 5): one fires when both its windows burn faster
 than its factor, and when the long one has a minimum of bad events: of few events a single bad one
-is a large share, and no reason to wake anybody. Where nothing was counted nothing is known: the answer is None, never 0. A window
-in which events were counted and none was bad burns at 0.
+is a large share, and no reason to wake anybody. Where nothing was counted nothing is known: the
+answer is None, never 0. A window in which events were counted and none was bad burns at 0.
 """
 
 from __future__ import annotations
