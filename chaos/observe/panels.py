@@ -198,6 +198,7 @@ def _placed(dashboard: Dashboard) -> list[dict[str, Any]]:
 
 
 def _panel(panel: Panel) -> dict[str, Any]:
+    """A stat asks for this moment only: of a range, it would show the last value that there was."""
     source = LOGS_SOURCE if panel.kind == "logs" else METRICS_SOURCE
     return {
         "type": panel.kind,
@@ -213,6 +214,7 @@ def _panel(panel: Panel) -> dict[str, Any]:
                 "expr": query.expression,
                 "legendFormat": query.legend,
                 **({"exemplar": True} if panel.exemplars else {}),
+                **({"instant": True, "range": False} if panel.kind == "stat" else {}),
             }
             for number, query in enumerate(panel.queries)
         ],
@@ -247,8 +249,8 @@ def _options(panel: Panel) -> dict[str, Any]:
     if panel.kind == "logs":
         return {"showTime": True, "wrapLogMessage": True, "sortOrder": "Descending"}
     if panel.kind == "stat":
-        calculation = {"calcs": ["lastNotNull"], "fields": "", "values": False}
-        return {"reduceOptions": calculation, "colorMode": "background", "graphMode": "area"}
+        calculation = {"calcs": ["last"], "fields": "", "values": False}
+        return {"reduceOptions": calculation, "colorMode": "background", "graphMode": "none"}
     return {
         "legend": {"displayMode": "list", "placement": "bottom", "showLegend": True},
         "tooltip": {"mode": "multi", "sort": "desc"},

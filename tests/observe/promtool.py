@@ -139,12 +139,37 @@ def _test(scale: Scale, scene: Scene) -> dict[str, Any]:
     }
 
 
+def expect_value(
+    promtool: Path, directory: Path, expression: str, series: Mapping[str, str], value: float | None
+) -> None:
+    """Fail unless `expression`, a minute on, has one value without labels, or none at all."""
+    test = {
+        "interval": "15s",
+        "input_series": [{"series": one, "values": values} for one, values in series.items()],
+        "promql_expr_test": [
+            {
+                "expr": expression,
+                "eval_time": "1m",
+                "exp_samples": [] if value is None else [{"labels": "{}", "value": value}],
+            }
+        ],
+    }
+    file = directory / "expression.test.yml"
+    file.write_text(yaml.safe_dump({"tests": [test]}))
+    done = _promtool(promtool, file)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def run_tests(
     promtool: Path, directory: Path, scale: Scale, rules: Iterable[Path], seen: Iterable[Scene]
 ) -> subprocess.CompletedProcess[str]:
     """Run them all."""
     file = directory / f"{scale.name}.test.yml"
     file.write_text(yaml.safe_dump(document(scale, rules, seen)))
+    return _promtool(promtool, file)
+
+
+def _promtool(promtool: Path, file: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [promtool, "test", "rules", file], check=False, capture_output=True, text=True, timeout=280
     )

@@ -13,10 +13,12 @@ from app.observability.families import CATALOGUE
 from app.slo.objectives import declared
 from chaos.observe.alerts import ALERTS, alert_named
 from chaos.observe.dashboards import DASHBOARDS, limits
-from chaos.observe.panels import ANNOTATIONS, Dashboard, Limit, Panel, as_json
+from chaos.observe.dashboards.overview import FAULTS_IN_FORCE
+from chaos.observe.panels import ANNOTATIONS, Dashboard, Limit, Panel, Row, as_json
 from chaos.observe.recording import RECORDINGS
 from chaos.observe.scale import PRODUCTION
-from tests.observe.test_rules import checker
+from tests.observe.promtool import expect_value
+from tests.observe.test_rules import checker, program
 
 pytestmark = pytest.mark.unit
 
@@ -96,6 +98,51 @@ def test_a_dashboard_has_what_grafana_needs(dashboard: Dashboard) -> None:
             assert uid.removeprefix("${").removesuffix("}") in variables
             assert {target["datasource"]["uid"] for target in panel["targets"]} == {uid}
     assert len({panel["id"] for panel in made["panels"]}) == len(made["panels"])
+
+
+@BY_DASHBOARD
+def test_a_number_is_of_this_moment(dashboard: Dashboard) -> None:
+    """A stat asks for no range, in which the last value would stay after its data are gone."""
+    stats = [one for one in json.loads(as_json(dashboard))["panels"] if one["type"] == "stat"]
+    for panel in stats:
+        for target in panel["targets"]:
+            assert (target["instant"], target["range"]) == (True, False)
+        assert panel["options"]["graphMode"] == "none"
+        assert panel["options"]["reduceOptions"]["calcs"] == ["last"]
+        assert panel["fieldConfig"]["defaults"]["noValue"] == "no data"
+    others = [one for one in dashboard.panels() if one.kind != "stat"]
+    assert as_json(dashboard._replace(rows=[Row("", others)])).count('"instant"') == 0
+
+
+WORKER = 'symphony_worker_info{role="payment",worker="payment-1"}'
+ENDED = "1x2 stale"
+"""A scrape failed, or the target is gone."""
+
+
+@pytest.mark.parametrize(
+    ("series", "shown"),
+    [
+        ({}, None),
+        ({WORKER: "1x4"}, 0),
+        ({WORKER: ENDED}, None),
+        ({WORKER: "1x4", 'symphony_fault_active{fault="delay"}': "0x4"}, 0),
+        ({WORKER: "1x4", 'symphony_fault_active{fault="delay"}': "1x4"}, 1),
+    ],
+    ids=["no worker", "no fault ever", "workers gone", "fault ended", "fault in force"],
+)
+def test_no_faults_is_what_workers_say(
+    series: dict[str, str], shown: float | None, tmp_path: Path
+) -> None:
+    """Where no worker answers, it is unknown what is broken on purpose."""
+    expect_value(program("promtool"), tmp_path, FAULTS_IN_FORCE, series, shown)
+
+
+@BY_DASHBOARD
+def test_only_prometheus_itself_may_say_nothing_is_zero(dashboard: Dashboard) -> None:
+    """`or vector(0)` turns unknown into good news, but for alerts: who evaluates them answers."""
+    for panel in dashboard.panels():
+        for query in panel.queries:
+            assert "vector(" not in query.expression or query.expression.startswith("sum(ALERTS{")
 
 
 @BY_DASHBOARD

@@ -6,6 +6,11 @@ from chaos.observe.dashboards.limits import API_ERRORS, API_P95_S, BURN, LAG_S, 
 from chaos.observe.panels import RATE, Dashboard, Limit, Panel, Query, Row
 from chaos.observe.stores import SERVICE
 
+FAULTS_IN_FORCE = (
+    "count(max by (fault) (symphony_fault_active) > 0) or max(symphony_worker_info) * 0"
+)
+"""A worker that never had a fault does not expose the gauge: 0 needs a worker that answers."""
+
 OVERVIEW = Dashboard(
     "overview",
     "Overview",
@@ -51,14 +56,9 @@ OVERVIEW = Dashboard(
                 ),
                 Panel(
                     "Faults in force",
-                    "Kinds of faults of the laboratory that strike now.",
+                    "Kinds of faults of the laboratory that strike now; 0 is said by workers.",
                     "short",
-                    (
-                        Query(
-                            "count(max by (fault) (symphony_fault_active) > 0) or vector(0)",
-                            "faults",
-                        ),
-                    ),
+                    (Query(FAULTS_IN_FORCE, "faults"),),
                     "stat",
                     NONE,
                     4,
