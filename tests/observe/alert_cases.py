@@ -6,9 +6,14 @@ a scrape of the lab comes after 2 s and one of production after 15 s.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
+from prometheus_client import Histogram
+
+from app.observability import metrics
+from app.observability.families import Family
 from chaos.observe.alerts_on_platform import STANDARD
 from chaos.observe.scale import PRODUCTION, Scale
 
@@ -80,9 +85,17 @@ REQUESTS = "symphony_http_requests_total"
 ORDER_ROUTE = 'method="POST",route="/api/orders",role="web",worker="web-1"'
 
 
-def histogram(name: str, labels: str, below: Mapping[str, float]) -> dict[str, Run]:
-    """The buckets of a histogram: so many per second at or below each bound."""
-    return {f'{name}_bucket{{{labels},le="{le}"}}': grows(rate) for le, rate in below.items()}
+def histogram(of: Family[Histogram], labels: str, at_most: Mapping[float, float]) -> dict[str, Run]:
+    """Every bucket of a histogram: so many per second at or below some of its bounds; all of them
+    at or below the last.
+    """
+    assert at_most.keys() <= set(of.buckets), f"{of.name} has the bounds {of.buckets}"
+    made, rate = {}, 0.0
+    for bound in (*of.buckets, math.inf):
+        rate = at_most.get(bound, rate)
+        le = "+Inf" if bound == math.inf else f"{bound:g}"
+        made[f'{of.name}_bucket{{{labels},le="{le}"}}'] = grows(rate)
+    return made
 
 
 def burning(long: str, short: str, over_long: float, over_short: float) -> dict[str, Run]:
@@ -106,17 +119,18 @@ def burn_cases(alert: str, long: str, short: str, rate: float) -> list[Case]:
     ]
 
 
-SLOW_API = histogram(
-    "symphony_http_request_duration_seconds", ORDER_ROUTE, {"1": 0.8, "2.5": 1, "+Inf": 1}
-)
-QUICK_API = histogram(
-    "symphony_http_request_duration_seconds", ORDER_ROUTE, {"0.5": 0.97, "1": 1, "+Inf": 1}
-)
+SLOW_API = histogram(metrics.HTTP_SECONDS, ORDER_ROUTE, {1: 0.8, 2: 1})
+QUICK_API = histogram(metrics.HTTP_SECONDS, ORDER_ROUTE, {1: 1})
 
 
-def round_trips(below: Mapping[str, float]) -> dict[str, Run]:
+def round_trips(at_most: Mapping[float, float]) -> dict[str, Run]:
     """Questions of role payment to PostgreSQL."""
-    return histogram("symphony_db_round_trip_seconds", W, below)
+    return histogram(metrics.DB_ROUND_TRIP, W, at_most)
+
+
+def gateway_calls(at_most: Mapping[float, float]) -> dict[str, Run]:
+    """Charges at the provider."""
+    return histogram(metrics.GATEWAY_SECONDS, f'operation="charge",{W}', at_most)
 
 
 def canary(bad_of_canary: float, bad_of_stable: float) -> dict[str, Run]:
@@ -189,7 +203,7 @@ CASES = (
             f'{REQUESTS}{{status="202",{ORDER_ROUTE}}}': grows(9),
         },
     ),
-    Case("ApiSlow", SLOW_API, [Firing({}, "2.125s")], QUICK_API),
+    Case("ApiSlow", SLOW_API, [Firing({}, "1.75s")], QUICK_API),
     Case(
         "SagaStuck",
         {"symphony_saga_stuck": at(2)},
@@ -238,13 +252,9 @@ CASES = (
     ),
     Case(
         "GatewaySlow",
-        histogram(
-            "symphony_gateway_call_seconds", f'operation="charge",{W}', {"1": 0, "5": 1, "+Inf": 1}
-        ),
-        [Firing({"operation": "charge"}, "4.8s")],
-        histogram(
-            "symphony_gateway_call_seconds", f'operation="charge",{W}', {"1": 1, "5": 1, "+Inf": 1}
-        ),
+        gateway_calls({1: 0, 5: 1}),
+        [Firing({"operation": "charge"}, "4.875s")],
+        gateway_calls({1: 0, 2: 1}),
     ),
     Case("CanaryWorse", canary(4, 1), [Firing()], canary(1.5, 1)),
     Case("CanaryWorse", canary(4, 1), [Firing()], canary(1, 4)),
@@ -303,9 +313,9 @@ CASES = (
     ),
     Case(
         "EventLoopLate",
-        histogram("symphony_event_loop_delay_seconds", W, {"0.5": 0.9, "1": 1, "+Inf": 1}),
+        histogram(metrics.LOOP_DELAY, W, {0.5: 0.9, 1: 1}),
         [Firing({"role": "payment", "worker": "payment-1"}, "950ms")],
-        histogram("symphony_event_loop_delay_seconds", W, {"0.01": 1, "0.5": 1, "+Inf": 1}),
+        histogram(metrics.LOOP_DELAY, W, {0.25: 0, 0.5: 1}),
     ),
     Case(
         "MemoryGrows",
@@ -419,15 +429,15 @@ CASES = (
     ),
     Case(
         "DatabaseSlow",
-        round_trips({"1": 0.5, "5": 1, "+Inf": 1}),
-        [Firing({"role": "payment"}, "4.6s")],
-        round_trips({"0.5": 0.5, "1": 1, "5": 1, "+Inf": 1}),
+        round_trips({1: 0.5, 5: 1}),
+        [Firing({"role": "payment"}, "4.75s")],
+        round_trips({1: 0, 2: 1}),
     ),
     Case(
         "DatabasePoolBusy",
-        histogram("symphony_db_acquire_seconds", W, {"0.5": 0.5, "1": 1, "+Inf": 1}),
+        histogram(metrics.DB_ACQUIRE, W, {0.5: 0.5, 1: 1}),
         [Firing({"role": "payment", "worker": "payment-1"})],
-        histogram("symphony_db_acquire_seconds", W, {"0.01": 1, "0.5": 1, "1": 1, "+Inf": 1}),
+        histogram(metrics.DB_ACQUIRE, W, {0.25: 0, 0.5: 1}),
     ),
     Case(
         "DatabaseConnections",
@@ -511,7 +521,7 @@ HEALTHY: Mapping[str, Run] = {
     f'{REQUESTS}{{status="202",{ORDER_ROUTE}}}': grows(20),
     f'{REQUESTS}{{status="503",{ORDER_ROUTE}}}': grows(0.2),
     **QUICK_API,
-    **round_trips({"0.01": 10, "+Inf": 10}),
+    **round_trips({0.01: 10}),
     **canary(1, 1),
     "symphony_saga_stuck": at(0),
     'symphony_saga_active{state="PARKED"}': at(0),
@@ -522,12 +532,12 @@ HEALTHY: Mapping[str, Run] = {
     f'symphony_dlq_flood{{consumer="payment",{W}}}': at(0),
     f'symphony_breaker_state{{breaker="gateway",state="closed",{W}}}': at(1),
     f'symphony_breaker_state{{breaker="gateway",state="open",{W}}}': at(0),
-    **histogram("symphony_gateway_call_seconds", f'operation="charge",{W}', {"1": 5, "+Inf": 5}),
+    **gateway_calls({1: 5}),
     f"symphony_worker_ready{{{W}}}": at(1),
     f"symphony_process_start_time_seconds{{{W}}}": at(1000),
     f"symphony_process_resident_memory_bytes{{{W}}}": at(150 * 2**20),
-    **histogram("symphony_event_loop_delay_seconds", W, {"0.01": 1, "+Inf": 1}),
-    **histogram("symphony_db_acquire_seconds", W, {"0.01": 1, "+Inf": 1}),
+    **histogram(metrics.LOOP_DELAY, W, {0.01: 1}),
+    **histogram(metrics.DB_ACQUIRE, W, {0.01: 1}),
     'symphony_consumer_lag_seconds{role="payment",topic="payment.requested"}': at(0.2),
     'symphony_consumer_members{role="payment"}': at(1),
     f"symphony_delivery_watermark_age_seconds{{{DELIVERY}}}": at(0.3),
