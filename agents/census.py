@@ -1,8 +1,9 @@
 """The census in role `slo`: reads Kafka and PostgreSQL every few seconds and shows the figures.
 
 It stands beside the role's consumers and never holds them up. Every worker of the role reports the
-same. A source that does not answer makes its figures absent, at once: `symphony_census_age_seconds`
-says since when.
+same. A source that does not answer makes its figures absent once they are older than
+`slo_stale_after_s`: one failed round clears nothing, for alerts on what it shows would begin anew.
+`symphony_census_age_seconds` says how old they are.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from app.delivery import App
 
 log = get_log(__name__)
+
+Take = Callable[[], Awaitable[None]]
+"""Asks a source once and shows what it says."""
 
 KAFKA, POSTGRES = metrics.CENSUS_SOURCES
 _OF_KAFKA = (metrics.CONSUMER_LAG, metrics.CONSUMER_LAG_AGE, metrics.CONSUMER_MEMBERS)
@@ -54,6 +58,7 @@ class CensusService(mode.Service):
         self._kafka = KafkaCensus(app.settings, lambda: app.clock.now().timestamp())
         self._tasks: list[asyncio.Task[None]] = []
         self._failed: set[str] = set()
+        self._taken_s: dict[str, float] = {}
 
     async def on_start(self) -> None:
         """Begin; does not wait for an answer."""
@@ -80,17 +85,18 @@ class CensusService(mode.Service):
         async with asyncio.timeout(self._app.settings.census_timeout_s):
             show_postgres(await census.take(self._app.db))
 
-    async def _forever(self, source: str, take: Callable[[], Awaitable[None]]) -> None:
+    async def _forever(self, source: str, take: Take) -> None:
         while True:
             await self.once(source, take)
             await asyncio.sleep(self._app.settings.census_interval_s)
 
-    async def once(self, source: str, take: Callable[[], Awaitable[None]]) -> None:
-        """One round of a source; a failed one clears what the last one showed."""
+    async def once(self, source: str, take: Take) -> None:
+        """One round of a source; a failed one leaves what the last one showed, until it is old."""
         try:
             await take()
         except Exception as error:
-            clear_kafka() if source == KAFKA else clear_postgres()
+            if self._is_old(source):
+                clear_kafka() if source == KAFKA else clear_postgres()
             metrics.CENSUS_ROUNDS.child(source, "failed").inc()
             if source not in self._failed:
                 self._failed.add(source)
@@ -100,11 +106,17 @@ class CensusService(mode.Service):
             return
         metrics.CENSUS_ROUNDS.child(source, "ok").inc()
         clock = self._app.clock
-        taken_at = clock.monotonic()
-        metrics.CENSUS_AGE.child(source).set_function(lambda: clock.monotonic() - taken_at)
+        taken_s = self._taken_s[source] = clock.monotonic()
+        metrics.CENSUS_AGE.child(source).set_function(lambda: clock.monotonic() - taken_s)
         if source in self._failed:
             self._failed.discard(source)
             log.info("census.answered", source=source)
+
+    def _is_old(self, source: str) -> bool:
+        """Whether what is shown of a source says nothing any more of how it is."""
+        taken_s = self._taken_s.get(source)
+        stale_after_s = self._app.settings.slo_stale_after_s
+        return taken_s is None or self._app.clock.monotonic() - taken_s > stale_after_s
 
 
 def show_kafka(books: KafkaBooks) -> None:

@@ -448,7 +448,7 @@ class Settings(BaseSettings):
         gt=0, le=60,
     )  # fmt: skip
     slo_stale_after_s: float = _setting(
-        "service levels", 20, "s", "figures older than this are unknown", gt=0
+        "service levels", 20, "s", "figures older than this are unknown, the census' too", gt=0
     )
     slo_burn_bad_events_min: int = _setting(
         "service levels", 3, "count",

@@ -12,8 +12,8 @@ from app.delivery.exits import Reason, end_process
 from app.errors import SymphonyError
 from app.observability import metrics
 from app.observability.logging import get_log
-from app.slo.reading import read
-from app.slo.report import QUANTILES, AlertOut, ObjectiveOut, Report, WindowOut
+from app.slo.reading import figures, judged
+from app.slo.report import QUANTILES, AlertOut, Figures, ObjectiveOut, Report, WindowOut
 
 if TYPE_CHECKING:
     from app.delivery.app import App
@@ -107,6 +107,7 @@ class SnapshotService(mode.Service):
         super().__init__()
         self._app = app
         self._alerts = AlertLog()
+        self._figures: Figures | None = None
         self._task: asyncio.Task[None] | None = None
 
     async def on_start(self) -> None:
@@ -130,12 +131,14 @@ class SnapshotService(mode.Service):
             end_process(Reason.FAILURE, f"slo snapshots: {type(error).__name__}: {error}")
 
     async def _once(self) -> None:
-        """One look; a database that is away leaves nothing known, and is asked again."""
+        """One look; a failed one leaves what the last one read, until that is stale."""
+        app = self._app
         try:
-            told = await read(self._app.db, self._app.settings, self._app.clock.now())
+            self._figures = await figures(app.db, app.settings, app.clock.now())
         except SymphonyError as error:
             log.warning("slo.snapshot_failed", code=error.code)
-            show(None)
+        if self._figures is None:
             return
+        told = judged(self._figures, app.settings, app.clock.now())
         show(told)
         self._alerts.tell(told)

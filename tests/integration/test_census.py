@@ -84,7 +84,7 @@ async def taker(dsn: str) -> CensusService:
 
 async def test_the_books_are_counted_as_they_stand(database: str) -> None:
     """Sagas, letters, outbox, stock and connections of a seeded database, read by role slo's login;
-    a database that is away afterwards leaves nothing of it."""
+    a census that never got an answer leaves nothing of it."""
     with closing(psycopg2.connect(database)) as other:
         with other.cursor() as cursor:
             cursor.execute(SEED)
@@ -207,7 +207,7 @@ async def test_lag_is_told_of_a_group_without_members(
 
 
 async def test_a_broker_that_is_away_leaves_no_lag_behind() -> None:
-    """Absent at once, counted, and tried again."""
+    """Absent when there never was an answer, counted, and tried again."""
     metrics.CONSUMER_LAG.child("payment", "payment.requested").set(7)
     metrics.CONSUMER_MEMBERS.child("payment").set(1)
     census = await taker(f"postgresql://nobody@127.0.0.1:{free_port()}/none")

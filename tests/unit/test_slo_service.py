@@ -4,15 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
+from app.clock import ManualClock
+from app.db import slo as rows
+from app.errors import TransientDatabase
 from app.observability import metrics
 from app.observability.families import REGISTRY
+from app.settings import Settings, load_settings
 from app.slo import objectives, service
 from app.slo.burn import Counts
-from app.slo.panes import WINDOWS_S, scheme_of
+from app.slo.panes import COARSE_S, FINE_S, WINDOWS_S, scheme_of
+from app.slo.reading import CONSUMERS
 from app.slo.report import Figures, Report, make
+from app.slo.service import SnapshotService
+
+if TYPE_CHECKING:
+    from app.db.statements import Statement
+    from app.delivery import App
 
 pytestmark = pytest.mark.unit
 
@@ -24,6 +36,30 @@ def _cleared() -> Iterator[None]:
     yield
     service.show(None)
     metrics.SLO_TARGET.forget()
+
+
+class FakeDatabase:
+    """Answers what the readers of panes ask, or fails as it is told to."""
+
+    def __init__(self, clock: ManualClock, settings: Settings) -> None:
+        self.away = False
+        self._clock = clock
+        self._partitions = settings.topic_partitions
+
+    async def fetch(self, asked: Statement, /, **_: Any) -> list[tuple[Any, ...]]:
+        """Ten outcomes in every window, three of them bad; everything was read just now."""
+        if self.away:
+            raise TransientDatabase("canceling statement due to statement timeout")
+        if asked is rows._SUMS:
+            counts = (7, 3) * len(WINDOWS_S)
+            return [("availability", width_s, *counts) for width_s in (FINE_S, COARSE_S)]
+        if asked is rows._AGE:
+            return [
+                (consumer, number, self._clock.now())
+                for consumer in CONSUMERS
+                for number in range(self._partitions)
+            ]
+        return []
 
 
 def told(**counts: Counts) -> Report:
@@ -63,3 +99,30 @@ def test_a_window_shows_how_many_events_its_burn_rate_stands_on() -> None:
     service.show(None)
     assert shown("symphony_slo_window_events", "availability") is None
     assert shown("symphony_slo_window_bad_events", "availability") is None
+
+
+async def test_one_failed_read_leaves_what_was_known(caplog: pytest.LogCaptureFixture) -> None:
+    """The age of the data grows; beyond the bound the rest is unknown, until the next answer."""
+    settings, clock = load_settings(role="slo"), ManualClock(NOW)
+    db = FakeDatabase(clock, settings)
+    look = SnapshotService(
+        cast("App", SimpleNamespace(db=db, settings=settings, clock=clock))
+    )._once
+    caplog.set_level("INFO", logger=service.__name__)
+
+    async def after(seconds: float, *, away: bool) -> tuple[float | None, float | None]:
+        db.away = away
+        clock.advance(seconds)
+        await look()
+        age_s = REGISTRY.get_sample_value("symphony_slo_data_age_seconds")
+        return shown("symphony_slo_burn_rate", "availability"), age_s
+
+    assert await after(0, away=True) == (None, None), "nothing was ever known"
+    assert await after(0, away=False) == (pytest.approx(60), 0)
+    assert await after(2, away=True) == (pytest.approx(60), 2)
+    assert await after(18, away=True) == (pytest.approx(60), settings.slo_stale_after_s)
+    assert "slo.alert_unknown" not in caplog.messages
+    assert await after(2, away=True) == (None, 22), "old figures would look as if they were new"
+    assert shown("symphony_slo_window_events", "availability") is None
+    assert "slo.alert_unknown" in caplog.messages
+    assert await after(2, away=False) == (pytest.approx(60), 0)

@@ -1,7 +1,7 @@
 """What role `slo` reports of the whole platform: Kafka's groups and PostgreSQL's books.
 
-Every worker of the role reports the same, so rules take the maximum. What could not be read is
-absent: a gauge that kept its last value would look healthy.
+Every worker of the role reports the same, so rules take the maximum. What could not be read for
+longer than `slo_stale_after_s` is absent: a gauge that kept its last value would look healthy.
 """
 
 from __future__ import annotations
