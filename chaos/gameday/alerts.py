@@ -154,7 +154,8 @@ def document(
     gaps = [one._asdict() for one in seen.gaps]
     if sheet is None:
         reasons = ["the experiment does not say which alerts it expects"]
-        return {**base, "reasons": reasons, "firings": firings, "gaps": gaps}
+        found = {**base, "firings": firings, "gaps": gaps}
+        return {**found, "result": "nothing asked", "reasons": reasons}
     marks = exam.judge(sheet, faults, seen)
     return {**base, "sat": True, **_marked(marks, watch), "firings": firings, "gaps": gaps}
 
@@ -167,6 +168,7 @@ def _marked(marks: Marks, watch: Watch) -> dict[str, Any]:
         "rows": [
             {**one._asdict(), "alertmanager": _arrival(watch, one.name)} for one in marks.rows
         ],
+        "silent": [one._asdict() for one in marks.silent],
         "wrong": [one._asdict() for one in marks.wrong],
         "standing": list(marks.standing),
     }
@@ -179,9 +181,14 @@ def _arrival(watch: Watch, name: str) -> str:
 
 
 def sentence(found: Mapping[str, Any]) -> str:
-    """An exam in one line: its result, its score, and what was not right; "" without one."""
+    """An exam in one line: its result, its score, what was not right, and whether any alert had to
+    fire; "" without one.
+    """
     if not found:
         return ""
     score = "" if found["score"] is None else f", {found['score']:.0%} right"
-    reasons = "; ".join(found["reasons"])
-    return f"{found['result']}{score}" + (f": {reasons}" if reasons else "")
+    reasons = [*found["reasons"]]
+    if found["result"] == "passed" and not found["rows"]:
+        names = ", ".join(one["name"] for one in found.get("silent", ()))
+        reasons.append(f"no alert had to fire, and none of these did: {names}")
+    return f"{found['result']}{score}" + (f": {'; '.join(reasons)}" if reasons else "")

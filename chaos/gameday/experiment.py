@@ -53,7 +53,7 @@ class Knobs(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class Ours(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The extension `chaos-symphony`."""
+    """The extension `chaos-symphony`. `no_alerts_because`: why no alert has to fire."""
 
     name: str
     hypothesis: NAME
@@ -66,6 +66,7 @@ class Ours(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     alerts: list[Expected] | None = None
     tolerated: list[AlertName] = []
     silent: list[AlertName] = []
+    no_alerts_because: str = ""
     exam: Literal["optional", "required"] = "optional"
 
     @property
@@ -277,8 +278,10 @@ def _check_mix(source: Source, number: int, ours: Ours) -> None:
 
 def _check_exam(source: Source, place: Place, ours: Ours) -> None:
     """The questions of the alert exam: known alerts, each asked once, about faults there are."""
-    if ours.exam == "required" and ours.sheet is None:
+    if ours.exam == "required" and not (ours.sheet and ours.sheet.asks):
         raise source.mistake((*place, "exam"), "exam: required, but no alerts are expected")
+    if ours.alerts and ours.no_alerts_because:
+        raise source.mistake((*place, "no_alerts_because"), "no_alerts_because: there are alerts")
     method = source.data.get("method")
     faults = {
         str(one.get("name"))

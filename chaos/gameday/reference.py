@@ -43,8 +43,9 @@ def asked(one: Experiment) -> str:
     if sheet is None:
         return "-"
     fire = ", ".join(f"{alert.name} {alert.within_s:g} s" for alert in sheet.expected)
-    silent = ", ".join(sheet.silent)
-    return "; ".join(filter(None, (fire, f"not {silent}" if silent else ""))) or "none"
+    why = f"none ({one.ours.no_alerts_because})" if one.ours.no_alerts_because else ""
+    silent = f"not {', '.join(sheet.silent)}" if sheet.silent else ""
+    return "; ".join(filter(None, (fire or why, silent))) or "none"
 
 
 def breaks(one: Experiment) -> str:

@@ -10,7 +10,7 @@ In this order, the first that applies:
 5. *inconclusive*: a fault was not proved, there was none, the audit could not tell, the steady
    state was not looked at, or too few orders were accepted.
 6. *failed* or *inconclusive*: the experiment requires its alert exam, and that was failed, or its
-   result is not known. An exam that is not required changes nothing.
+   result is not known, or it asked nothing. An exam that is not required changes nothing.
 7. *passed*.
 """
 
@@ -35,7 +35,7 @@ class Findings(NamedTuple):
     """All that a verdict rests on. `steady_*` is None when it was not looked at; `audit` is
     `holds`, `violated`, `unknown` or empty without one; `audit_known`: all that it found violated
     stood in these books before this GameDay. `left` names chaos that is still there. `exam` is
-    `passed`, `failed` or `unknown`, empty when the experiment does not require it.
+    `passed`, `failed`, `unknown` or `nothing asked`, empty when the experiment does not require it.
     """
 
     steady_before: bool | None = None
@@ -87,7 +87,7 @@ def judge(found: Findings) -> Verdict:
 def _examined(found: Findings) -> Verdict:
     if found.exam == "failed":
         return Verdict("failed", (f"the alert exam was failed: {found.exam_detail}",))
-    if found.exam == "unknown":
+    if found.exam in ("unknown", "nothing asked"):
         return Verdict("inconclusive", (f"the alert exam has no result: {found.exam_detail}",))
     return Verdict("passed", ())
 

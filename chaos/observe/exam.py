@@ -1,12 +1,15 @@
 """The alert exam: did the right alerts fire soon enough, and did they go again? Pure.
 
 A fault is the question, the alert that an operator would need is the answer. An experiment says
-which alerts it expects of which fault; the rest of what fired is wrong unless it is tolerated.
+which alerts it expects of which fault, and which must stay silent; the rest of what fired is wrong
+unless it is tolerated.
 
 What was not seen is unknown, never right and never wrong: a fault that was not proved, a Prometheus
 that was away when it mattered, an observation that ended too early. The exam as a whole is *failed*
-when anything is wrong, else *unknown* when anything is unknown, else *passed*. All times are
-seconds from the beginning of the GameDay; a detection time counts from its fault's beginning.
+when anything is wrong, else *nothing asked* when no alert had to fire and none to stay silent, else
+*unknown* when anything is unknown, else *passed*: nothing is passed without a right answer. All
+times are seconds from the beginning of the GameDay; a detection time counts from its fault's
+beginning.
 """
 
 from __future__ import annotations
@@ -22,8 +25,10 @@ Within = Annotated[float, msgspec.Meta(gt=0, le=3_600)]
 
 Answer = Literal["in time", "late", "missing", "before", "unknown"]
 Ending = Literal["in time", "late", "still firing", "unknown", "not asked"]
-Result = Literal["passed", "failed", "unknown"]
+Silent = Literal["silent", "fired", "unknown"]
+Result = Literal["passed", "failed", "unknown", "nothing asked"]
 
+NOTHING_ASKED = "no alert had to fire, and none to stay silent"
 NOT_SAT = "the alert exam was not sat: start the lab with --observe"
 
 
@@ -45,6 +50,11 @@ class Sheet(NamedTuple):
     expected: tuple[Expected, ...] = ()
     tolerated: frozenset[str] = frozenset()
     silent: tuple[str, ...] = ()
+
+    @property
+    def asks(self) -> bool:
+        """Whether there is anything to answer."""
+        return bool(self.expected or self.silent)
 
 
 class Fault(NamedTuple):
@@ -102,6 +112,19 @@ class Row(NamedTuple):
         return sum(one == "in time" for one in known), len(known)
 
 
+class Silence(NamedTuple):
+    """What became of one alert that had to stay silent."""
+
+    name: str
+    answer: Silent
+    why: str = ""
+
+    @property
+    def points(self) -> tuple[int, int]:
+        """Right answers and questions, unknown ones left out."""
+        return int(self.answer == "silent"), int(self.answer != "unknown")
+
+
 class Wrong(NamedTuple):
     """An alert that fired although nobody expected it; `forbidden` had to stay silent."""
 
@@ -113,14 +136,15 @@ class Wrong(NamedTuple):
 
 
 class Marks(NamedTuple):
-    """The judged exam. `score` is the share of right answers among all known ones, wrong alerts
-    being wrong answers; None without any. `standing` fired before anything was broken, and tells
-    nothing of the faults when it fires again.
+    """The judged exam. `score` is the share of right answers among all known ones, an alert that
+    nobody expected being a wrong answer; None without any. `standing` fired before anything was
+    broken, and tells nothing of the faults when it fires again.
     """
 
     result: Result
     score: float | None
     rows: tuple[Row, ...]
+    silent: tuple[Silence, ...]
     wrong: tuple[Wrong, ...]
     standing: tuple[str, ...]
     reasons: tuple[str, ...]
@@ -131,17 +155,49 @@ def judge(sheet: Sheet, faults: Sequence[Fault], seen: Observation) -> Marks:
     rows = tuple(_row(one, sheet, faults, seen) for one in sheet.expected)
     began_s = min((one.began_s for one in faults), default=seen.seen.until_s)
     known = {one.name for one in sheet.expected} | sheet.tolerated
-    standing = sorted({one.name for one in seen.firings if _covers(one, began_s)})
+    standing = tuple(sorted({one.name for one in seen.firings if _covers(one, began_s)}))
     wrong = _wrong(sheet, known | {*standing}, began_s, seen)
-    silence = _silence_unknown(sheet, began_s, seen)
-    points = [one.points for one in rows]
+    gap = _gap_in(began_s, seen.seen.until_s, seen)
+    unheard = f"what fired {_span(gap)} was not seen" if gap else ""
+    doubt = unheard if any(one.proved for one in faults) else "no fault was proved"
+    silent = tuple(_silence(name, wrong, standing, doubt) for name in sheet.silent)
+    points = [one.points for one in (*rows, *silent)]
     right = sum(one for one, _ in points)
-    asked = sum(one for _, one in points) + len(wrong)
-    reasons = (*_reasons(rows), *(_wrong_reason(one) for one in wrong), *silence)
-    failed = bool(wrong) or right < asked
-    unknown = bool(silence) or any("unknown" in (one.answer, one.ending) for one in rows)
-    result: Result = "failed" if failed else "unknown" if unknown else "passed"
-    return Marks(result, right / asked if asked else None, rows, wrong, tuple(standing), reasons)
+    asked = sum(one for _, one in points) + sum(not one.forbidden for one in wrong)
+    answers = {one.answer for one in (*rows, *silent)} | {one.ending for one in rows}
+    result = _result(sheet, failed=right < asked, unknown=bool(gap) or "unknown" in answers)
+    reasons = dict.fromkeys(
+        (*_reasons(rows), *map(_wrong_reason, wrong), *_silent_reasons(silent, doubt), unheard)
+    )
+    told = (NOTHING_ASKED,) if result == "nothing asked" else tuple(filter(None, reasons))
+    return Marks(result, right / asked if asked else None, rows, silent, wrong, standing, told)
+
+
+def _result(sheet: Sheet, *, failed: bool, unknown: bool) -> Result:
+    if failed:
+        return "failed"
+    if not sheet.asks:
+        return "nothing asked"
+    return "unknown" if unknown else "passed"
+
+
+def _silence(name: str, wrong: Sequence[Wrong], standing: Sequence[str], doubt: str) -> Silence:
+    """Whether one alert stayed silent; silence that nobody heard, or of nothing, is not known."""
+    if any(one.name == name for one in wrong):
+        return Silence(name, "fired")
+    if name in standing:
+        return Silence(name, "unknown", "it was firing before the fault began")
+    return Silence(name, "unknown" if doubt else "silent", doubt)
+
+
+def _silent_reasons(silent: Sequence[Silence], doubt: str) -> Iterable[str]:
+    """Why a silence is not known: once what is true of all, and what is true of one."""
+    unknown = [one for one in silent if one.answer == "unknown"]
+    for one in unknown:
+        if one.why != doubt:
+            yield f"{one.name}: whether it stayed silent is not known: {one.why}"
+    if any(one.why == doubt for one in unknown):
+        yield doubt
 
 
 def _row(expected: Expected, sheet: Sheet, faults: Sequence[Fault], seen: Observation) -> Row:
@@ -240,14 +296,6 @@ def _wrong(
             continue
         found[one.name] = Wrong(one.name, one.severity, one.from_s, one.until_s, forbidden)
     return tuple(found.values())
-
-
-def _silence_unknown(sheet: Sheet, began_s: float, seen: Observation) -> tuple[str, ...]:
-    """Silence that nobody heard."""
-    gap = _gap_in(began_s, seen.seen.until_s, seen)
-    if gap is None:
-        return ()
-    return (f"what fired {_span(gap)} was not seen",)
 
 
 def _covers(one: Firing, at_s: float) -> bool:

@@ -96,6 +96,15 @@ def version_of(program: Path, name: str) -> tuple[int, int] | None:
     return (int(match[1]), int(match[2])) if match else None
 
 
+def observable() -> bool:
+    """Whether a lab on this machine can have Prometheus and Alertmanager."""
+    try:
+        find("prometheus"), find("promtool"), find("prometheus-alertmanager")
+    except NotInstalled:
+        return False
+    return True
+
+
 def described(*names: str) -> str:
     """The programs with their versions, for people. Raises NotInstalled for the first missing."""
     found = [(find(name), PROGRAMS[name].says or name) for name in names]

@@ -1,4 +1,6 @@
-"""One lab for the demos and the runbook: its retry tiers are quick, and it records traces."""
+"""One lab for the demos and the runbook: its retry tiers are quick, it records traces, and where
+Prometheus is installed its alerts are watched.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +14,7 @@ from chaos.demo.dead_letters import ENVIRONMENT
 from chaos.demo.script import Stage
 from chaos.lab.cli import TRACED, make_plan
 from chaos.lab.client import Lab
+from chaos.observe.programs import observable
 from chaos.workload.target import target_of
 
 #: On a busy machine a step may wait long, and an order must not time out because of it.
@@ -21,7 +24,7 @@ PATIENT = {"SYMPHONY_STEP_DEADLINE_S": "30"}
 @pytest.fixture(scope="session")
 def story_stage(servers_dir: Path) -> Iterator[Stage]:
     """A running lab, ended after the last test that used it."""
-    settings = load_settings(lab_dir=servers_dir / "stories")
+    settings = load_settings(lab_dir=servers_dir / "stories", lab_observe=observable())
     lab = Lab.up(make_plan(settings, environment={**ENVIRONMENT, **PATIENT, **TRACED}))
     yield Stage(lab, target_of(lab))
     lab.down()

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from chaos.demo.game_day import alerts_fired
 from chaos.demo.script import PromiseBroken, Script, Stage
+from chaos.observe.exam import NOT_SAT
+from chaos.observe.programs import observable
 from tests.e2e.commands import symphony
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(420)]
 
-PROMISES = {"happy": 6, "dlq": 13, "gameday": 6}
+PROMISES = {"happy": 6, "dlq": 13, "gameday": 6 + observable()}
+"""One more of the GameDay where Prometheus is installed: its alerts fired in time."""
+
+ROW = {"name": "BreakerOpen", "answer": "in time", "detection_s": 8.7, "within_s": 20.0}
+EXAM = {"sat": True, "result": "nothing asked", "score": None, "reasons": []}
 
 
 def books(stage: Stage) -> str:
@@ -29,11 +37,36 @@ def test_a_story_keeps_its_promises(story_stage: Stage, name: str) -> None:
     assert f"All {PROMISES[name]} promises were kept." in done.stdout
     assert "[ok] nothing is violated" in done.stdout
     assert "exactly" not in done.stdout.lower()
+    if name == "gameday" and observable():
+        assert re.search(r"SloBurn\w+ fired after \d+\.\d s", done.stdout)
+        assert "[ok] the alerts that this fault must raise fired in time" in done.stdout
 
 
 def test_a_story_does_not_end_a_lab_that_it_did_not_start(story_stage: Stage) -> None:
     """After the demos above the lab still runs."""
     assert story_stage.lab.running()
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize(
+    ("exam", "told"),
+    [
+        ({**EXAM, "rows": [ROW]}, ""),
+        ({**EXAM, "rows": [ROW, {**ROW, "answer": "late"}], "result": "failed"}, "failed"),
+        ({**EXAM, "rows": []}, "nothing asked"),
+        ({**EXAM, "sat": False, "reasons": [NOT_SAT], "result": "unknown"}, NOT_SAT),
+    ],
+    ids=["in-time", "late", "nothing-asked", "not-sat"],
+)
+def test_an_observed_gameday_promises_its_alerts(exam: dict[str, Any], told: str) -> None:
+    """Right rows keep the promise; no row, and an exam that was not sat, break it."""
+    script = Script(lambda _: None)
+    if not told:
+        alerts_fired(script, exam)
+        assert script.kept == 1
+        return
+    with pytest.raises(PromiseBroken, match=told):
+        alerts_fired(script, exam)
 
 
 @pytest.mark.unit

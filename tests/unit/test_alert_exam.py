@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chaos.observe.exam import (
+    NOTHING_ASKED,
     Expected,
     Fault,
     Firing,
@@ -108,12 +109,48 @@ def test_a_wrong_alert_is_a_wrong_answer() -> None:
     assert marks.reasons == ("SagaStuck fired, and nobody expected it",)
 
 
+def test_what_asks_nothing_is_not_passed() -> None:
+    """No question, no right answer: only a wrong alert changes that."""
+    sheet = Sheet((), frozenset({"ConsumerLag"}))
+    for seen in (Observation((), WHOLE), Observation((), WHOLE, (Span(20, 28),))):
+        marks = judge(sheet, [FAULT], seen)
+        assert (marks.result, marks.score, marks.reasons) == (
+            "nothing asked",
+            None,
+            (NOTHING_ASKED,),
+        )
+    marks = judge(sheet, [FAULT], Observation((fired(18, 40),), WHOLE))
+    assert (marks.result, marks.score) == ("failed", 0.0)
+
+
+@pytest.mark.parametrize(
+    ("faults", "seen", "told"),
+    [
+        ([FAULT], Observation((fired(5, 40),), WHOLE), "it was firing before the fault began"),
+        ([FAULT], Observation((), WHOLE, (Span(20, 28),)), "from 20 to 28 s was not seen"),
+        ([FAULT._replace(proved=False)], Observation((), WHOLE), "no fault was proved"),
+        ([], Observation((), WHOLE), "no fault was proved"),
+    ],
+    ids=["standing", "gap", "not-proved", "no-fault"],
+)
+def test_silence_that_says_nothing_is_unknown(
+    faults: list[Fault], seen: Observation, told: str
+) -> None:
+    """An alert is silent when it could be heard, and something was broken."""
+    marks = judge(Sheet((), frozenset(), ("SloBurnFast",)), faults, seen)
+    assert [one.answer for one in marks.silent] == ["unknown"]
+    assert (marks.result, marks.score) == ("unknown", None)
+    assert told in "; ".join(marks.reasons)
+
+
 def test_what_must_stay_silent_is_named_as_such() -> None:
     """An alert of the list `silent` that fires is wrong, and said to be forbidden."""
     sheet = Sheet((), frozenset(), ("DeadLettersGrow",))
-    assert judge(sheet, [FAULT], Observation((), WHOLE)).result == "passed"
+    marks = judge(sheet, [FAULT], Observation((), WHOLE))
+    assert (marks.result, marks.score, marks.silent[0].answer) == ("passed", 1.0, "silent")
     marks = judge(sheet, [FAULT], Observation((fired(12, 14, "DeadLettersGrow"),), WHOLE))
     assert marks.wrong[0].forbidden
+    assert marks.silent[0].answer == "fired"
     assert marks.score == 0.0
 
 

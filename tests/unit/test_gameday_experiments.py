@@ -200,6 +200,7 @@ def test_an_experiment_says_which_alerts_it_expects() -> None:
         ("[DeadLettersGrow]", "[ConsumerLag]", "silent:", "is tolerated and silent"),
         ("exam: required", "exam: strict", "exam: strict", "exam"),
         ("    alerts:", "    alarms:", "alarms:", "alarms"),
+        ("exam: required", "no_alerts_because: x", "no_alerts_because", "there are alerts"),
     ],
 )  # fmt: skip
 def test_a_mistake_in_the_exam_is_shown_with_its_line(
@@ -216,9 +217,10 @@ def test_a_mistake_in_the_exam_is_shown_with_its_line(
 
 def test_an_exam_that_is_required_asks_something() -> None:
     """Nothing can be passed that asks nothing."""
-    text = ASKING.replace(EXAM, "    exam: required\n")
-    with pytest.raises(Mistake, match="no alerts are expected"):
-        load(Path("x.yaml"), text)
+    for asked in ("", "    alerts: []\n", "    alerts: []\n    tolerated: [ConsumerLag]\n"):
+        text = ASKING.replace(EXAM, f"{asked}    exam: required\n")
+        with pytest.raises(Mistake, match="no alerts are expected"):
+            load(Path("x.yaml"), text)
 
 
 def test_a_file_that_is_not_there_or_too_large(tmp_path: Path) -> None:

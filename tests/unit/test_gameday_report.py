@@ -217,12 +217,53 @@ def exam(**changes: Any) -> dict[str, Any]:
     firings = [
         {"name": "SloBurnFast", "from_s": 18.5, "until_s": 25.0, "severity": "page"},
         {"name": "SagaStuck", "from_s": 20.0, "until_s": None, "severity": "page"},
+        {"name": "SloTicketSlow", "from_s": 0.5, "until_s": 30.0, "severity": "ticket"},
+        {"name": "ConsumerLag", "from_s": 15.0, "until_s": 18.0, "severity": "ticket"},
     ]
     return {
         "sat": True, "required": False, "result": "failed", "score": 0.3333,
         "reasons": ["SagaStuck fired, and nobody expected it"], "rows": [row], "wrong": [wrong],
-        "standing": [], "firings": firings, "gaps": [{"from_s": 3.0, "until_s": 9.0}], **changes,
+        "silent": [{"name": "OutboxLag", "answer": "silent", "why": ""}],
+        "standing": ["SloTicketSlow"], "firings": firings,
+        "gaps": [{"from_s": 3.0, "until_s": 9.0}], **changes,
     }  # fmt: skip
+
+
+EXAM_ROWS = [
+    (
+        "SloBurnFast",
+        'fire within 20 s of "kill it" and stop within 30 s of its end',
+        "stopped late",
+        (
+            "fired 6.5 s after the fault's beginning, stopped 41.0 s after its end,"
+            " held back by Alertmanager, because a page of its area fired"
+        ),
+    ),
+    (
+        "SagaStuck",
+        "- (nobody expected it)",
+        "unexpected",
+        'fired 8.0 s after the beginning of "kill it", and did not stop',
+    ),
+    ("OutboxLag", "stay silent", "right", "did not fire"),
+    (
+        "SloTicketSlow",
+        "- (fired before)",
+        "not marked",
+        "fired 0.5 s after the GameDay's beginning, for 29.5 s",
+    ),
+    (
+        "ConsumerLag",
+        "- (it may fire)",
+        "not marked",
+        'fired 3.0 s after the beginning of "kill it", for 3.0 s',
+    ),
+]
+
+
+def test_the_exam_is_told_in_words() -> None:
+    """Expected, unexpected, silent and unmarked alerts: what, whether right, how long after."""
+    assert facts.exam_rows(journal(exam=exam())) == EXAM_ROWS
 
 
 def test_the_exam_is_in_every_form_of_the_report() -> None:
@@ -230,15 +271,13 @@ def test_the_exam_is_in_every_form_of_the_report() -> None:
     document = journal(exam=exam())
     text = markdown(document)
     assert "- alert exam: failed, 33% right: SagaStuck fired" in text
-    assert "| SloBurnFast | kill it | 6.5 s | 20.0 s | in time, inhibited in Alertmanager |" in text
-    assert "| SagaStuck | - | from 20.0 s on |" in text
+    assert "| OutboxLag | stay silent | right | did not fire |" in text
     html = page(document)
     assert "<h2>Alert exam</h2>" in html
     chart = ElementTree.fromstring(timeline(ours_of(document)))
     kinds = [part.get("class", "") for part in chart.iter()]
-    assert [kinds.count(one) for one in ("alert right", "alert wrong", "unseen", "fault")] == [
-        1, 1, 1, 1,
-    ]  # fmt: skip
+    wanted = {"alert right": 1, "alert wrong": 1, "alert other": 2, "unseen": 1, "fault": 1}
+    assert {kind: kinds.count(kind) for kind in wanted} == wanted
     suite = ElementTree.fromstring(junit(document))
     assert (suite.get("failures"), suite.get("skipped")) == ("0", "2"), "it is not required"
     required = ElementTree.fromstring(junit(journal(exam=exam(required=True))))
@@ -246,6 +285,46 @@ def test_the_exam_is_in_every_form_of_the_report() -> None:
     found = {name: (one, other) for name, one, other in rows(document, journal())}
     assert found["alert exam"] == ("failed, 33% right", "-")
     assert found["SloBurnFast fired after"] == ("6.5 s (in time)", "-")
+
+
+@pytest.mark.parametrize(
+    ("answer", "ending", "mark"),
+    [
+        ("in time", "in time", "right"),
+        ("in time", "not asked", "right"),
+        ("in time", "late", "stopped late"),
+        ("in time", "still firing", "still firing"),
+        ("in time", "unknown", "end unknown"),
+        ("late", "in time", "late"),
+        ("late", "late", "late, stopped late"),
+        ("late", "not asked", "late"),
+        ("missing", "not asked", "missing"),
+        ("before", "in time", "before the fault"),
+        ("before", "still firing", "before the fault, still firing"),
+        ("unknown", "unknown", "unknown"),
+        ("unknown", "not asked", "unknown"),
+    ],
+)
+def test_two_answers_make_one_mark(answer: str, ending: str, mark: str) -> None:
+    """A stranger reads one word for whether it fired and whether it stopped."""
+    assert facts.exam_mark({"answer": answer, "ending": ending}) == mark
+
+
+def test_an_exam_of_silence_and_one_of_nothing_are_told_apart() -> None:
+    """Passed without an alert says so; what asked nothing is not passed; required, an error."""
+    kept = exam(result="passed", score=1.0, reasons=[], rows=[], wrong=[], firings=[])
+    assert (
+        "- alert exam: passed, 100% right: no alert had to fire, and none of these did: OutboxLag"
+        in markdown(journal(exam=kept))
+    )
+    for required, tag in ((False, "skipped"), (True, "errors")):
+        nothing = exam(
+            result="nothing asked", score=None, reasons=["no alert had to fire"], rows=[], wrong=[],
+            silent=[], required=required,
+        )  # fmt: skip
+        document = journal(exam=nothing)
+        assert "- alert exam: nothing asked: no alert had to fire" in markdown(document)
+        assert ElementTree.fromstring(junit(document)).get(tag) == "1"
 
 
 def test_an_exam_that_was_not_sat_is_said_and_fails_no_build() -> None:

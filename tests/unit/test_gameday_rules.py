@@ -47,6 +47,7 @@ GOOD = Findings(
         ({"exam": "passed"}, "passed", ""),
         ({"exam": "failed", "exam_detail": "X is late"}, "failed", "exam was failed: X is late"),
         ({"exam": "unknown", "exam_detail": "not sat"}, "inconclusive", "no result: not sat"),
+        ({"exam": "nothing asked", "exam_detail": "x"}, "inconclusive", "no result: x"),
         ({"exam": "failed", "aborted": "guard: x"}, "aborted", "guard: x"),
         ({"exam": "failed", "faults": ()}, "inconclusive", "nothing was broken"),
     ],

@@ -136,38 +136,88 @@ def exam_sentence(journal: Journal) -> str:
     return f"{told} (required)" if found.get("required") else told
 
 
-EXAM_HEAD = ("alert", "asked of", "fired after", "allowed", "", "stopped after", "allowed", "")
+EXAM_HEAD = ("alert", "it had to", "mark", "what was seen")
+
+EXAM_LEGEND = (
+    "Whether an operator would have been told in time, by the real rules in a real Prometheus."
+    " Right: the alert did what it had to. Late, missing, stopped late, still firing: it did not."
+    " Unexpected: it fired, and nobody needed it. Unknown: nothing was seen when it mattered."
+    " Not marked: it may fire, or did so before anything was broken."
+)
+
+FIRED = {"in time": "", "before": "before the fault"}
+STOPPED = {"in time": "", "not asked": "", "late": "stopped late", "unknown": "end unknown"}
+"""What is said of a question's two answers, where it is not the answer itself."""
 
 
 def exam_rows(journal: Journal) -> list[tuple[str, ...]]:
-    """Each expected alert: its fault, when it fired and stopped, and what was allowed; then what
-    fired and was not expected.
+    """A row per alert in words: what it had to do, whether that was right, and what was seen.
+
+    Expected alerts come first, then those that nobody expected, those that had to stay silent, and
+    those that fired and are not marked.
     """
-    found = exam_of(journal)
-    rows: list[tuple[str, ...]] = []
-    for one in found.get("rows", ()):
-        answer = f"{one['answer']} ({one['why']})" if one["why"] else one["answer"]
-        if one["alertmanager"] == "inhibited":
-            answer += ", inhibited in Alertmanager"
-        rows.append(
-            (
-                one["name"],
-                one["fault"],
-                _seconds(one["detection_s"]),
-                _seconds(one["within_s"]),
-                answer,
-                _seconds(one["resolved_after_s"]),
-                _seconds(one["resolves_within_s"]),
-                one["ending"],
-            )
-        )
-    for one in found.get("wrong", ()):
-        when = f"from {one['from_s']:.1f} s on"
-        until = "-" if one["until_s"] is None else f"until {one['until_s']:.1f} s"
-        told = "must stay silent" if one["forbidden"] else "wrong: nobody expected it"
-        rows.append((one["name"], "-", when, "-", told, until, "-", ""))
+    found, faults = exam_of(journal), ours_of(journal)["faults"]
+    expected, wrong = found.get("rows", ()), found.get("wrong", ())
+    silent = [one for one in found.get("silent", ()) if one["answer"] != "fired"]
+    rows = [(one["name"], _had_to(one), exam_mark(one), _seen(one)) for one in expected]
+    for one in wrong:
+        had_to = "stay silent" if one["forbidden"] else "- (nobody expected it)"
+        rows.append((one["name"], had_to, "unexpected", _when(one, faults)))
+    for one in silent:
+        right = one["answer"] == "silent"
+        seen = "did not fire" if right else one["why"]
+        rows.append((one["name"], "stay silent", "right" if right else "unknown", seen))
+    told = {one[0] for one in rows}
+    standing = found.get("standing", ())
+    for one in found.get("firings", ()):
+        if one["name"] not in told:
+            told.add(one["name"])
+            had_to = "- (fired before)" if one["name"] in standing else "- (it may fire)"
+            rows.append((one["name"], had_to, "not marked", _when(one, faults)))
     return rows
 
 
-def _seconds(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1f} s"
+def exam_mark(row: Mapping[str, Any]) -> str:
+    """The mark of one expected alert: right, late, missing, unknown ..."""
+    fired = FIRED.get(row["answer"], row["answer"])
+    stopped = "" if row["answer"] == "unknown" else STOPPED.get(row["ending"], row["ending"])
+    return ", ".join(filter(None, (fired, stopped))) or "right"
+
+
+def _had_to(row: Mapping[str, Any]) -> str:
+    had_to = f'fire within {row["within_s"]:g} s of "{row["fault"]}"'
+    if row["resolves_within_s"] is None:
+        return had_to
+    return f"{had_to} and stop within {row['resolves_within_s']:g} s of its end"
+
+
+def _seen(row: Mapping[str, Any]) -> str:
+    """When an expected alert fired and stopped, counted from its fault."""
+    parts = []
+    if row["detection_s"] is not None:
+        parts.append(f"fired {row['detection_s']:.1f} s after the fault's beginning")
+    elif row["answer"] == "missing":
+        parts.append("did not fire")
+    if row["resolved_after_s"] is not None:
+        parts.append(f"stopped {row['resolved_after_s']:.1f} s after its end")
+    elif row["ending"] == "still firing":
+        parts.append("did not stop")
+    if row["why"]:
+        parts.append(row["why"])
+    if row["alertmanager"] == "inhibited":
+        parts.append("held back by Alertmanager, because a page of its area fired")
+    return ", ".join(parts)
+
+
+def _when(one: Mapping[str, Any], faults: Sequence[Mapping[str, Any]]) -> str:
+    """When something fired, counted from the newest fault before it."""
+    before = [fault for fault in faults if fault["began_s"] <= one["from_s"]]
+    fault = max(before, key=lambda fault: fault["began_s"], default=None)
+    if fault is None:
+        told = f"fired {one['from_s']:.1f} s after the GameDay's beginning"
+    else:
+        after_s = one["from_s"] - fault["began_s"]
+        told = f'fired {after_s:.1f} s after the beginning of "{fault["name"]}"'
+    if one["until_s"] is None:
+        return f"{told}, and did not stop"
+    return f"{told}, for {one['until_s'] - one['from_s']:.1f} s"

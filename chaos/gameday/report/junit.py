@@ -50,8 +50,14 @@ def _exam(journal: Journal) -> Iterator[tuple[str, tuple[str, str] | None]]:
         for what, answer in asked:
             if answer != "not asked":
                 yield f"alert {one['name']} {what}", _marked(answer, one["why"], found["required"])
+    for one in found.get("silent", ()):
+        if one["answer"] != "fired":  # those are among the wrong ones
+            kept = "in time" if one["answer"] == "silent" else one["answer"]
+            yield f"alert {one['name']} stays silent", _marked(kept, one["why"], found["required"])
     for one in found["wrong"]:
         yield f"alert {one['name']} stays silent", _marked("fired", "", found["required"])
+    if found["result"] == "nothing asked":
+        yield "alert exam", _marked("unknown", "; ".join(found["reasons"]), found["required"])
 
 
 def _marked(answer: str, why: str, required: bool) -> tuple[str, str] | None:

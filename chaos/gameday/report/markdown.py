@@ -52,7 +52,8 @@ def markdown(journal: Journal) -> str:
 
 def _exam(journal: Journal) -> list[str]:
     rows = facts.exam_rows(journal)
-    return ["## Alert exam", "", *table(facts.EXAM_HEAD, rows), ""] if rows else []
+    head = ["## Alert exam", "", facts.EXAM_LEGEND, ""]
+    return [*head, *table(facts.EXAM_HEAD, rows), ""] if rows else []
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
