@@ -278,7 +278,7 @@ def _check_mix(source: Source, number: int, ours: Ours) -> None:
 
 def _check_exam(source: Source, place: Place, ours: Ours) -> None:
     """The questions of the alert exam: known alerts, each asked once, about faults there are."""
-    if ours.exam == "required" and not (ours.sheet and ours.sheet.asks):
+    if ours.exam == "required" and not (ours.sheet and ours.sheet.asked):
         raise source.mistake((*place, "exam"), "exam: required, but no alerts are expected")
     if ours.alerts and ours.no_alerts_because:
         raise source.mistake((*place, "no_alerts_because"), "no_alerts_because: there are alerts")

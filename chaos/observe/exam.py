@@ -52,9 +52,9 @@ class Sheet(NamedTuple):
     silent: tuple[str, ...] = ()
 
     @property
-    def asks(self) -> bool:
-        """Whether there is anything to answer."""
-        return bool(self.expected or self.silent)
+    def asked(self) -> frozenset[str]:
+        """The alerts that must fire or stay silent."""
+        return frozenset((*(one.name for one in self.expected), *self.silent))
 
 
 class Fault(NamedTuple):
@@ -161,11 +161,12 @@ def judge(sheet: Sheet, faults: Sequence[Fault], seen: Observation) -> Marks:
     unheard = f"what fired {_span(gap)} was not seen" if gap else ""
     doubt = unheard if any(one.proved for one in faults) else "no fault was proved"
     silent = tuple(_silence(name, wrong, standing, doubt) for name in sheet.silent)
-    points = [one.points for one in (*rows, *silent)]
+    points = [*(one.points for one in rows), *(one.points for one in silent)]
     right = sum(one for one, _ in points)
     asked = sum(one for _, one in points) + sum(not one.forbidden for one in wrong)
-    answers = {one.answer for one in (*rows, *silent)} | {one.ending for one in rows}
-    result = _result(sheet, failed=right < asked, unknown=bool(gap) or "unknown" in answers)
+    answers = {*(one.answer for one in rows), *(one.answer for one in silent)}
+    unknown = bool(gap) or "unknown" in {*answers, *(one.ending for one in rows)}
+    result = _result(sheet, failed=right < asked, unknown=unknown)
     reasons = dict.fromkeys(
         (*_reasons(rows), *map(_wrong_reason, wrong), *_silent_reasons(silent, doubt), unheard)
     )
@@ -176,7 +177,7 @@ def judge(sheet: Sheet, faults: Sequence[Fault], seen: Observation) -> Marks:
 def _result(sheet: Sheet, *, failed: bool, unknown: bool) -> Result:
     if failed:
         return "failed"
-    if not sheet.asks:
+    if not sheet.asked:
         return "nothing asked"
     return "unknown" if unknown else "passed"
 

@@ -159,7 +159,9 @@ def exam_rows(journal: Journal) -> list[tuple[str, ...]]:
     found, faults = exam_of(journal), ours_of(journal)["faults"]
     expected, wrong = found.get("rows", ()), found.get("wrong", ())
     silent = [one for one in found.get("silent", ()) if one["answer"] != "fired"]
-    rows = [(one["name"], _had_to(one), exam_mark(one), _seen(one)) for one in expected]
+    rows: list[tuple[str, ...]] = [
+        (one["name"], _had_to(one), exam_mark(one), _seen(one)) for one in expected
+    ]
     for one in wrong:
         had_to = "stay silent" if one["forbidden"] else "- (nobody expected it)"
         rows.append((one["name"], had_to, "unexpected", _when(one, faults)))
