@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from app.settings import Settings
 from app.slo.burn import ALERTS as BURNING
 from app.slo.burn import BurnAlert
 from chaos.observe.alert import HOUR_S, MINUTE_S, Alert
@@ -13,6 +14,11 @@ from chaos.observe.scale import Scale
 
 ORDERS_FLOW = 'sum(rate(symphony_api_orders_total{{outcome="accepted"}}[{window}])) > 0'
 BURNS = "symphony:slo_burn_rate:max"
+BAD_EVENTS = "symphony_slo_window_bad_events"
+BAD_EVENTS_MIN: int = Settings.model_fields["slo_burn_bad_events_min"].default
+"""Generated rules take the default; who changes the setting changes them."""
+EVENTS_MIN = 20
+"""Of fewer events, one or two bad ones are a large share and say nothing."""
 
 #: The burn alerts of `app.slo.burn`, which the API judges by as well, under the names of rules.
 BURN_ALERTS: Mapping[str, BurnAlert] = MappingProxyType(
@@ -22,13 +28,23 @@ BURN_ALERTS: Mapping[str, BurnAlert] = MappingProxyType(
 )
 
 
+CANARY_WORSE = (
+    'symphony:canary_bad_results:ratio_increase10m{arm="canary"}'
+    ' - ignoring (arm) symphony:canary_bad_results:ratio_increase10m{arm="stable"}'
+)
+"""By how much the canary's share of bad results is above the stable arm's."""
+
+
 def burn(alert: BurnAlert) -> str:
-    """The budget burns faster than the factor over the long window, and still over the short."""
+    """The budget burns faster than the factor over the long window, and still over the short; and
+    it is not one or two bad events among few.
+    """
     over = [
         f'max by (slo) ({BURNS}{{window="{window}"}}) > {alert.factor:g}'
         for window in (alert.long, alert.short)
     ]
-    return f"{over[0]}\nand\n{over[1]}"
+    many = f'max by (slo) ({BAD_EVENTS}{{window="{alert.long}"}}) >= {BAD_EVENTS_MIN}'
+    return "\nand\n".join((*over, many))
 
 
 def _burn_alert(name: str, alert: BurnAlert) -> Alert:
@@ -114,10 +130,14 @@ API_ALERTS = (
         "ApiErrors",
         "page",
         "api",
-        lambda _: "symphony:http_errors:ratio_rate5m > 0.05",
+        lambda _: (
+            "symphony:http_errors:ratio_rate5m > 0.05\n"
+            f"and symphony:http_requests:increase5m >= {EVENTS_MIN}"
+        ),
         2 * MINUTE_S,
         "{{ $value | humanizePercentage }} of the requests fail",
-        "More than 5 % of the requests are answered with a 5xx.",
+        f"More than 5 % of the requests are answered with a 5xx, of at least {EVENTS_MIN}; probes"
+        " and scrapes do not count.",
         "the-api-answers-with-errors-or-slowly",
     ),
     Alert(
@@ -206,25 +226,17 @@ PAYMENT_ALERTS = (
         "CanaryWorse",
         "ticket",
         "payments",
-        lambda s: canary_worse(s.window(10 * MINUTE_S)),
+        lambda _: (
+            f"{CANARY_WORSE} > 0.1\n"
+            f"and on () min(symphony:canary_results:increase10m) >= {EVENTS_MIN}"
+        ),
         5 * MINUTE_S,
         "The canary fails more often than the stable version",
-        "The share of charges that are retried or parked is ten points higher on the canary.",
+        "The share of charges that are retried or parked is ten points higher on the canary; each"
+        f" version had at least {EVENTS_MIN}.",
         "the-canary-does-worse",
     ),
 )
-
-
-def canary_worse(window: str) -> str:
-    """The canary's share of bad results is ten points above the stable arm's."""
-    shares = [
-        "("
-        f'sum(increase(symphony_canary_results_total{{arm="{arm}",outcome=~"retried|parked"}}[{window}]))'
-        f' or sum(increase(symphony_canary_results_total{{arm="{arm}"}}[{window}])) * 0'
-        f') / sum(increase(symphony_canary_results_total{{arm="{arm}"}}[{window}]))'
-        for arm in ("canary", "stable")
-    ]
-    return f"{shares[0]}\n- {shares[1]} > 0.1"
 
 
 DEAD_LETTER_ALERTS = (

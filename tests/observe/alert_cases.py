@@ -56,6 +56,13 @@ def born(value: float) -> Run:
     return lambda _: f"_x{SAMPLES - 2} {value:g} {value:g} {value:g}"
 
 
+def burst(value: float) -> Run:
+    """All at once and 30 scrapes ago, which production's window of ten minutes still sees, and a
+    lab's not.
+    """
+    return lambda _: f"_x{SAMPLES - 31} {value:g}+0x30"
+
+
 class Firing(NamedTuple):
     """An alert that fires: the labels that its expression leaves, `$value` as its texts show it."""
 
@@ -98,17 +105,25 @@ def histogram(of: Family[Histogram], labels: str, at_most: Mapping[float, float]
     return made
 
 
-def burning(long: str, short: str, over_long: float, over_short: float) -> dict[str, Run]:
-    """The burn rates of every SLO over two windows."""
-    return {
+def burning(
+    long: str, short: str, over_long: float, over_short: float, bad: float = 3
+) -> dict[str, Run]:
+    """The burn rates of every SLO over two windows, and the bad events in the long one."""
+    rates = {
         f'symphony_slo_burn_rate{{slo="{slo}",window="{window}",role="slo"}}': at(rate)
         for slo in SLOS
         for window, rate in ((long, over_long), (short, over_short))
     }
+    return rates | {
+        f'symphony_slo_window_bad_events{{slo="{slo}",window="{long}",role="slo"}}': at(bad)
+        for slo in SLOS
+    }
 
 
 def burn_cases(alert: str, long: str, short: str, rate: float) -> list[Case]:
-    """It fires over `rate` for every SLO; not at `rate`, nor when one of the windows is calm."""
+    """It fires over `rate` for every SLO; not at `rate`, nor when one of the windows is calm, nor
+    for two bad events.
+    """
     over = rate + 0.5
     fires = [Firing({"slo": slo}, f"{over:g}") for slo in SLOS]
     hurt = burning(long, short, over, over)
@@ -116,6 +131,7 @@ def burn_cases(alert: str, long: str, short: str, rate: float) -> list[Case]:
         Case(alert, hurt, fires, burning(long, short, rate, rate)),
         Case(alert, burning(long, short, over, 0), []),
         Case(alert, burning(long, short, 0, over), []),
+        Case(alert, burning(long, short, over, over, bad=2), []),
     ]
 
 
@@ -134,14 +150,30 @@ def gateway_calls(at_most: Mapping[float, float]) -> dict[str, Run]:
 
 
 def canary(bad_of_canary: float, bad_of_stable: float) -> dict[str, Run]:
-    """Results per second of both arms; each has ten, so many of them bad."""
+    """Results per second of both arms; each has ten, so many of them bad. An outcome that an arm
+    never had has no series.
+    """
     return {
-        f'symphony_canary_results_total{{arm="{arm}",outcome="{outcome}",role="orchestrator"}}': (
-            grows(rate)
-        )
+        results(arm, outcome): grows(rate)
         for arm, bad in (("canary", bad_of_canary), ("stable", bad_of_stable))
         for outcome, rate in (("retried", bad / 2), ("parked", bad / 2), ("charged", 10 - bad))
+        if rate
     }
+
+
+def results(arm: str, outcome: str) -> str:
+    """The counter of one arm's results."""
+    role = "payment-canary" if arm == "canary" else "payment"
+    return f'symphony_canary_results_total{{arm="{arm}",outcome="{outcome}",role="{role}"}}'
+
+
+def answers(status: str) -> str:
+    """The counter of answers to orders."""
+    return f'{REQUESTS}{{status="{status}",{ORDER_ROUTE}}}'
+
+
+FEW = grows_by_scale(0.025, 0.75)
+"""Seven or eight in the window of five minutes."""
 
 
 def role_absent(role: str) -> Firing:
@@ -193,15 +225,24 @@ CASES = (
     Case(
         "ApiErrors",
         {
-            f'{REQUESTS}{{status="500",{ORDER_ROUTE}}}': grows(1),
-            f'{REQUESTS}{{status="202",{ORDER_ROUTE}}}': grows(9),
+            answers("500"): grows(1),
+            answers("202"): grows(9),
+            # Probes dilute nothing.
+            f'{REQUESTS}{{status="200",method="GET",route="/readyz",role="web"}}': grows(90),
         },
         [Firing({}, "10%")],
+        {answers("404"): grows(5), answers("500"): grows(0.4), answers("202"): grows(9)},
+    ),
+    # One of two requests fails, and there are fifteen in the window.
+    Case("ApiErrors", {answers("500"): FEW, answers("202"): FEW}, []),
+    # Probes of a worker that is not ready.
+    Case(
+        "ApiErrors",
         {
-            f'{REQUESTS}{{status="404",{ORDER_ROUTE}}}': grows(5),
-            f'{REQUESTS}{{status="500",{ORDER_ROUTE}}}': grows(0.4),
-            f'{REQUESTS}{{status="202",{ORDER_ROUTE}}}': grows(9),
+            f'{REQUESTS}{{status="503",method="GET",route="/readyz",role="web"}}': grows(9),
+            answers("202"): grows(9),
         },
+        [],
     ),
     Case("ApiSlow", SLOW_API, [Firing({}, "1.75s")], QUICK_API),
     Case(
@@ -258,6 +299,19 @@ CASES = (
     ),
     Case("CanaryWorse", canary(4, 1), [Firing()], canary(1.5, 1)),
     Case("CanaryWorse", canary(4, 1), [Firing()], canary(1, 4)),
+    Case("CanaryWorse", canary(4, 0), [Firing()], canary(0, 0)),
+    # A canary that fails from its first charge on, and one that has had few yet.
+    Case(
+        "CanaryWorse",
+        {results("canary", "retried"): burst(25), results("stable", "charged"): grows(10)},
+        lambda scale: [Firing()] if scale is PRODUCTION else [],
+        {results("canary", "retried"): burst(15), results("stable", "charged"): grows(10)},
+    ),
+    Case(
+        "CanaryWorse",
+        {results("canary", "retried"): burst(25), results("stable", "charged"): burst(15)},
+        [],
+    ),
     Case(
         "DeadLettersGrow",
         {'symphony_dlq_depth{topic="payment.requested.dlt",role="slo"}': grows_by_scale(0.05, 1)},
@@ -514,12 +568,17 @@ HEALTHY: Mapping[str, Run] = {
         for slo in SLOS
         for window in ("5m", "30m", "1h", "2h", "6h", "1d", "3d")
     },
+    **{
+        f'symphony_slo_window_bad_events{{slo="{slo}",window="{window}"}}': at(9)
+        for slo in SLOS
+        for window in ("1h", "6h", "1d", "3d")
+    },
     **{f'symphony_slo_objective_ratio{{slo="{slo}"}}': at(0.95) for slo in SLOS},
     **{f'symphony_slo_budget_left_ratio{{slo="{slo}"}}': at(0.6) for slo in SLOS},
     "symphony_slo_data_age_seconds": at(1),
     ORDERS: grows(20),
-    f'{REQUESTS}{{status="202",{ORDER_ROUTE}}}': grows(20),
-    f'{REQUESTS}{{status="503",{ORDER_ROUTE}}}': grows(0.2),
+    answers("202"): grows(20),
+    answers("503"): grows(0.2),
     **QUICK_API,
     **round_trips({0.01: 10}),
     **canary(1, 1),

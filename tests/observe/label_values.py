@@ -9,6 +9,7 @@ from app.observability import metrics
 from app.roles import ROLES
 from app.slo.panes import WINDOWS_S
 from app.topics import CATALOGUE as TOPICS
+from web.trace import NOT_TRACED
 
 PHASES = frozenset({"decode", "transaction", "tables", "outputs"})
 STATES = frozenset(state.value for state in State)
@@ -21,6 +22,8 @@ VALUES: Mapping[tuple[str, str], frozenset[str]] = {
     ("*", "window"): frozenset(WINDOWS_S),
     ("symphony_delivery_step_seconds_bucket", "phase"): PHASES,
     ("symphony_gameday_phase", "phase"): frozenset(metrics.GAMEDAY_PHASES),
+    ("*", "arm"): frozenset({"stable", "canary"}),
+    ("*", "route"): frozenset({"/api/orders", *NOT_TRACED}),
     ("symphony_http_requests_total", "status"): frozenset({"200", "202", "404", "500", "503"}),
     ("symphony_api_orders_total", "outcome"): frozenset({"accepted", "replayed"}),
     ("symphony_saga_active", "state"): STATES - {state.value for state in FINAL},
@@ -31,7 +34,6 @@ VALUES: Mapping[tuple[str, str], frozenset[str]] = {
     ("symphony_delivery_batch_state", "state"): frozenset(metrics.BATCH_STATES),
     ("symphony_delivery_held", "reason"): frozenset(metrics.HOLD_REASONS),
     ("symphony_delivery_rebalances_total", "event"): frozenset({"assigned", "revoked", "lost"}),
-    ("symphony_canary_results_total", "arm"): frozenset({"stable", "canary"}),
     ("symphony_canary_results_total", "outcome"): frozenset(
         {"charged", "declined", "cancelled", "retried", "parked"}
     ),

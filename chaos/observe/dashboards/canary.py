@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from chaos.observe.panels import RATE, Dashboard, Limit, Panel, Query, Row
+from chaos.observe.alerts_on_orders import CANARY_WORSE
+from chaos.observe.dashboards.limits import CANARY_DIFFERENCE
+from chaos.observe.panels import RATE, Dashboard, Panel, Query, Row
 from chaos.observe.promql import quantile
 
 RESULTS = "symphony_canary_results_total"
-BAD = '{outcome=~"retried|parked"}'
 
 CANARY = Dashboard(
     "canary",
@@ -27,20 +28,23 @@ CANARY = Dashboard(
                             "canary",
                         ),
                     ),
+                    width=6,
                 ),
                 Panel(
                     "Bad results",
-                    "Share of tries that had to be retried or were parked; CanaryWorse fires at ten"
-                    " points of difference.",
+                    "Share of tries that had to be retried or were parked, over ten minutes.",
                     "percentunit",
-                    (
-                        Query(
-                            f"sum by (arm) (rate({RESULTS}{BAD}[{RATE}]))"
-                            f" / sum by (arm) (rate({RESULTS}[{RATE}]))",
-                            "{{arm}}",
-                        ),
-                    ),
-                    limit=Limit(0.1),
+                    (Query("symphony:canary_bad_results:ratio_increase10m", "{{arm}}"),),
+                    width=6,
+                ),
+                Panel(
+                    "The canary does worse by",
+                    "Its share of bad results less the stable version's; over the line CanaryWorse"
+                    " fires.",
+                    "percentunit",
+                    (Query(CANARY_WORSE, "difference"),),
+                    limit=CANARY_DIFFERENCE,
+                    width=6,
                 ),
                 Panel(
                     "Results",
@@ -52,6 +56,7 @@ CANARY = Dashboard(
                             "{{arm}} {{outcome}}",
                         ),
                     ),
+                    width=6,
                 ),
             ),
         ),

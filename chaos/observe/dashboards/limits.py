@@ -9,6 +9,7 @@ COMPLETION_S = Limit(threshold_s(declared(), "completion"))
 """The share that SLO `completion` demands of orders completes within this."""
 API_P95_S = Limit(1.0)
 API_ERRORS = Limit(0.05)
+CANARY_DIFFERENCE = Limit(0.1)
 BURN = Limit(1.0)
 """At this pace a budget lasts exactly as long as it must."""
 BUDGET_LEFT = Limit(0.0001, below=True)
