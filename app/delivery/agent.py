@@ -91,7 +91,7 @@ class StepRunner:
             return
         mine = [tp for tp in consumer.positions.done if tp.topic in self.spec.topics]
         await self.step.flood.prepare()
-        await self._app.killer.prepare(self.spec.name, epoch, mine, self.step.patience)
+        await self._app.killer.prepare(self.spec.name, mine, self.step.patience)
         await self._ticker.recovered(sorted({tp.partition for tp in mine}))
         self._prepared = epoch
 

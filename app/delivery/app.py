@@ -109,7 +109,7 @@ class App(faust.App):
         await super().on_shutdown()
         await self.lifecycle.after_stop()
 
-    def on_epoch(self, epoch: int) -> None:
+    def on_epoch(self) -> None:
         """A new assignment is recovered and readable; runs on the main loop."""
         metrics.REBALANCES.child(self.role.name, "assigned").inc()
         if self._rebalance_began_s is not None:

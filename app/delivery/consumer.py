@@ -101,7 +101,7 @@ class Consumer(driver.Consumer):
         self.released = self._positioned and not self._revoked
         self._room.set()
         if self.released:
-            self.app.on_epoch(self.epoch)
+            self.app.on_epoch()
 
     def _end_epoch(self) -> None:
         self.epoch += 1

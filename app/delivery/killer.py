@@ -20,7 +20,6 @@ from faust.types import TP
 
 from app.db import journal
 from app.db.journal import Suspect
-from app.delivery.batch import BatchMessage
 from app.delivery.exits import Reason, read_reason, stop_reason
 from app.delivery.patience import Patience
 from app.failpoints import failpoint
@@ -50,22 +49,16 @@ class KillerJournal:
         self._armed: dict[str, bool] = {}
         self._suspects: dict[str, dict[TP, list[Suspect]]] = {}
         self._looked_at: dict[str, float] = {}
-        self._epoch: dict[str, int] = {}
         self._mine: dict[str, list[TP]] = {}
         self._patience: dict[str, Patience] = {}
 
-    async def prepare(
-        self, consumer: str, epoch: int, tps: Sequence[TP], patience: Patience
-    ) -> None:
+    async def prepare(self, consumer: str, tps: Sequence[TP], patience: Patience) -> None:
         """A new assignment: look for suspects on its partitions."""
         self._mine[consumer], self._patience[consumer] = list(tps), patience
         await self._look(consumer)
 
-    async def plan(
-        self, consumer: str, message: BatchMessage, records: Sequence[ConsumerRecord]
-    ) -> list[Group]:
+    async def plan(self, consumer: str, records: Sequence[ConsumerRecord]) -> list[Group]:
         """Cut a poll into groups: normally one; suspects stand alone, in order."""
-        del message
         if monotonic() - self._looked_at.get(consumer, 0.0) > REFRESH_S:
             await self._look(consumer)
         suspects = self._suspects.get(consumer)

@@ -100,7 +100,7 @@ class Step:
             metrics.RECORDS_READ.child(self._spec.name, tp.topic).inc(len(listed))
         ordered = sorted(by_tp, key=lambda tp: (self._precedence[tp.topic], tp.partition))
         records = [record for tp in ordered for record in by_tp[tp]]
-        for group in await self._app.killer.plan(self._spec.name, message, records):
+        for group in await self._app.killer.plan(self._spec.name, records):
             if self._due is None or group.killer is not None:
                 await self._run_group(group)
             else:

@@ -103,17 +103,6 @@ def mermaid(definition: str = "order.v1") -> str:
     return "\n".join(lines)
 
 
-def dot(definition: str = "order.v1") -> str:
-    """Return the state diagram in Graphviz's language."""
-    lines = [f'digraph "{definition}" {{', "  rankdir=LR;", "  start [shape=point];"]
-    for state in State:
-        shape = "doublecircle" if state in FINAL else "box"
-        lines.append(f"  {state} [shape={shape}];")
-    for (source, target), names in edges(definition).items():
-        lines.append(f'  {source or "start"} -> {target} [label="{_label(names)}"];')
-    return "\n".join([*lines, "}"])
-
-
 def saga_page() -> str:
     """Return the Markdown of `docs/reference/saga.md`."""
     lines = ["# The order saga", "", GENERATED, ""]

@@ -151,7 +151,7 @@ class Rounds:
         )
         if parked:
             outbox.park(tx, row.id, refused.error)
-            metrics.RELAY_PARKED.child(row.output.topic).inc()
+            tx.after_commit(metrics.RELAY_PARKED.child(row.output.topic).inc)
         else:
             outbox.count_refusal(tx, [row.id])
             self._refusals.hold(row, monotonic())

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -110,8 +108,3 @@ class CampaignBook:
             file.write(msgspec.json.encode(run) + b"\n")
             file.flush()
             os.fsync(file.fileno())
-
-
-def options_of(settings: CampaignSettings) -> Mapping[str, Any]:
-    """The settings by option name."""
-    return msgspec.structs.asdict(settings)

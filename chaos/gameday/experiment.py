@@ -30,7 +30,6 @@ from chaos.workload.mix import DEFAULT_MIX, Outcome
 EXTENSION = "chaos-symphony"
 CONTROL = "chaos.gameday.control"
 ACTIONS = "chaos.gameday.actions"
-PROBES = "chaos.gameday.probes"
 INJECTING = frozenset({"inject", "chaos_rule"})
 ALERT_NAMES = frozenset(one.name for one in ALERTS)
 

@@ -130,7 +130,7 @@ class SimApp:
         """Faust's sleep, at the pace of the simulation."""
         await asyncio.sleep(max(duration_s, self.look_s))
 
-    def on_epoch(self, epoch: int) -> None:
+    def on_epoch(self) -> None:
         """Nothing is measured."""
 
     def Table(self, name: str, **_: Any) -> SimTable:  # noqa: N802 (Faust's name)

@@ -83,3 +83,16 @@ def test_locked_versions_satisfy_the_declared_dependencies() -> None:
     wanted = settings["dependencies"] + settings["optional-dependencies"]["dev"]
     names = {re.split(r"[<>=;\[ ]", text)[0].lower() for text in wanted}
     assert names <= locked
+
+
+def test_the_map_of_the_architecture_has_every_folder() -> None:
+    """Every package of app and chaos, and every module of the delivery core, is told of."""
+    told = (ROOT / "ARCHITECTURE.md").read_text()
+    folders = [
+        f"{path.parent.relative_to(ROOT)}/"
+        for package in ("app", "chaos")
+        for path in (ROOT / package).glob("*/__init__.py")
+    ]
+    modules = [path.name for path in (ROOT / "app/delivery").glob("[a-z]*.py")]
+    missing = [name for name in folders + modules if f"`{name}`" not in told]
+    assert missing == []

@@ -73,7 +73,7 @@ class StubbedJournal:
         self.journal._close = closes  # type: ignore[method-assign]
 
     async def prepared(self) -> KillerJournal:
-        await self.journal.prepare("agent", 1, [TP("orders", 0)], cast(Any, _Patience()))
+        await self.journal.prepare("agent", [TP("orders", 0)], cast(Any, _Patience()))
         return self.journal
 
 
@@ -88,7 +88,7 @@ def shape(groups: list[Group]) -> list[tuple[list[int], bool]]:
 
 async def plan(suspects: list[Suspect], *offsets: int) -> list[tuple[list[int], bool]]:
     journal = await StubbedJournal(True, suspects).prepared()
-    return shape(await journal.plan("agent", cast(Any, None), [record(one) for one in offsets]))
+    return shape(await journal.plan("agent", [record(one) for one in offsets]))
 
 
 async def test_without_suspects_a_poll_is_one_group() -> None:
@@ -157,8 +157,8 @@ async def test_the_journal_is_looked_at_again_after_a_while(
     monkeypatch.setattr(killer, "monotonic", lambda: now[0])
     stub = StubbedJournal(False, [])
     journal = await stub.prepared()
-    await journal.plan("agent", cast(Any, None), [record(1)])
+    await journal.plan("agent", [record(1)])
     assert stub.looks == 1
     now[0] += killer.REFRESH_S + 0.1
-    await journal.plan("agent", cast(Any, None), [record(1)])
+    await journal.plan("agent", [record(1)])
     assert stub.looks == 2

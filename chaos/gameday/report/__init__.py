@@ -11,8 +11,6 @@ from chaos.gameday.report.junit import junit
 from chaos.gameday.report.markdown import markdown
 from chaos.gameday.report.page import page
 
-NAMES = ("journal.json", "report.html", "report.md", "junit.xml")
-
 
 def write_all(directory: Path, journal: Mapping[str, Any]) -> bytes:
     """Write all files of a run into `directory`; returns the page."""

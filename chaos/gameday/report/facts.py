@@ -9,7 +9,6 @@ from chaos.gameday.alerts import sentence as sentence_of_exam
 from chaos.gameday.measure import quantile
 
 Journal = Mapping[str, Any]
-WINDOWS = ("steady state before", "method", "recovery", "steady state after rollback")
 
 
 def ours_of(journal: Journal) -> Mapping[str, Any]:

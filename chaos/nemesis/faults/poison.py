@@ -16,7 +16,6 @@ from chaos.nemesis.world import World, role_of
 from chaos.records import Headers, Record
 
 DEAD = ".dlt"
-GOOD_BODY = b'{"order_id":"%s"}'
 DEAD_S = 60.0
 
 
