@@ -8,11 +8,13 @@ to do instead and ends with 1.
 
 from __future__ import annotations
 
+import argparse
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -20,6 +22,9 @@ from chaos.lab.process import LabError
 from chaos.observe.programs import HOW, PROGRAMS, NotInstalled, described, unpacked, version_of
 
 COMMAND_S = 300.0
+TRIES_MAX = 10
+PAUSE_S = 15.0
+"""Between two tries: an archive that is renewed just now is whole again soon."""
 APT = (
     "apt-get", "--quiet", "-o", "Acquire::Retries=1",
     "-o", "Acquire::http::Timeout=20", "-o", "Acquire::https::Timeout=20",
@@ -119,13 +124,30 @@ def _run(command: Sequence[str], directory: Path) -> None:
         raise LabError(f"`{' '.join(command)}` failed: {said}; {HOW}")
 
 
-def main() -> int:
+def install_in_tries(target: Path, tries: int, pause: Callable[[float], None] = time.sleep) -> None:
+    """`install`, again after a failure that may pass: `tries` times at most, PAUSE_S apart."""
+    for left in reversed(range(tries)):
+        try:
+            install(target)
+        except LabError as error:
+            if isinstance(error, NotInstalled) or not left:
+                raise
+            print(f"observe: {error}; again in {PAUSE_S:g} s", file=sys.stderr)
+            pause(PAUSE_S)
+        else:
+            return
+
+
+def main(arguments: list[str]) -> int:
     """Exit code 1, with one line, when the programs cannot be had."""
+    parser = argparse.ArgumentParser(prog="python -m chaos.observe.install", description=__doc__)
+    parser.add_argument("--tries", type=_tries, default=1, help="how often to try (1)")
+    tries: int = parser.parse_args(arguments).tries
     try:
         try:
             print(described(*PROGRAMS))
         except NotInstalled:
-            install(unpacked().parent)
+            install_in_tries(unpacked().parent, tries)
             print(described(*PROGRAMS))
     except LabError as error:
         print(f"observe: {error}", file=sys.stderr)
@@ -133,5 +155,11 @@ def main() -> int:
     return 0
 
 
+def _tries(text: str) -> int:
+    if text.isdecimal() and 1 <= int(text) <= TRIES_MAX:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 to {TRIES_MAX}")
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -14,9 +14,9 @@ from chaos.lab.broker import Broker
 from chaos.lab.client import Lab
 from chaos.lab.plan import Plan
 from chaos.observe.plan import Observe
-from chaos.observe.programs import NotInstalled, find
 from chaos.observe.reader import Alertmanager, Prometheus, Unreadable
 from tests.lab.test_supervisor import gone, make_plan, pids
+from tests.prometheus import program
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.integration, pytest.mark.faults]
@@ -34,10 +34,7 @@ groups:
 @pytest.fixture(scope="module")
 def plan(servers_dir: Path, broker: Broker) -> Plan:
     """A lab of one fake worker at the suite's broker, with Prometheus and one rule."""
-    try:
-        programs = {name: find(name) for name in ("prometheus", "prometheus-alertmanager")}
-    except NotInstalled as error:
-        pytest.skip(str(error))
+    programs = {name: program(name) for name in ("prometheus", "prometheus-alertmanager")}
     directory = servers_dir / "observed"
     directory.mkdir()
     rules = directory / "own.yml"

@@ -18,7 +18,8 @@ from chaos.observe.panels import ANNOTATIONS, Dashboard, Limit, Panel, Row, as_j
 from chaos.observe.recording import RECORDINGS
 from chaos.observe.scale import PRODUCTION
 from tests.observe.promtool import expect_value
-from tests.observe.test_rules import checker, program
+from tests.observe.test_rules import checker
+from tests.prometheus import program
 
 pytestmark = pytest.mark.unit
 

@@ -18,7 +18,6 @@ from chaos.observe.alert import Alert
 from chaos.observe.alerts import ALERTS, alert_named
 from chaos.observe.alerts_on_orders import BURN_ALERTS
 from chaos.observe.generate import differences, main, write
-from chaos.observe.programs import NotInstalled, find
 from chaos.observe.prometheus import alertmanager
 from chaos.observe.recording import RECORDINGS
 from chaos.observe.scale import LAB, PRODUCTION, SCALES, Scale, duration
@@ -26,6 +25,7 @@ from tests.observe import promtool
 from tests.observe.alert_cases import CASES, HEALTHY, SLOS, UNKNOWN
 from tests.observe.label_values import VALUES
 from tests.observe.promql_rules import Checker, known_series, reads
+from tests.prometheus import program
 
 pytestmark = pytest.mark.unit
 
@@ -39,14 +39,6 @@ BY_ALERT = pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: alert.name
 def checker() -> Checker:
     """A checker that knows what workers expose."""
     return Checker(known_series(), VALUES)
-
-
-def program(name: str) -> Path:
-    """A program of Prometheus; the test is skipped where it is not installed."""
-    try:
-        return find(name)
-    except NotInstalled as reason:
-        pytest.skip(str(reason))
 
 
 def rules_of(scale: Scale) -> list[Path]:

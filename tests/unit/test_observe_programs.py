@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -10,8 +12,10 @@ from app.settings import load_settings
 from chaos.lab.cli import make_plan
 from chaos.lab.process import LabError
 from chaos.observe import programs
-from chaos.observe.install import install
+from chaos.observe.install import PAUSE_S, install, install_in_tries, main
 from chaos.observe.programs import NotInstalled, find
+from tests.prometheus import REQUIRED
+from tests.prometheus import program as required
 
 pytestmark = pytest.mark.unit
 
@@ -114,6 +118,13 @@ echo a template > "$3/usr/share/prometheus/alertmanager/default.tmpl"
 """
 
 
+AWAY = """#!/bin/sh
+echo x >> "{count}"
+[ $(wc -l < "{count}") -gt 4 ] || {{ echo "E: Could not resolve 'deb.debian.org'" >&2; exit 100; }}
+{apt}
+"""
+
+
 def fake_apt(places: dict[str, Path], names: str) -> None:
     """An apt-get that knows no package before its own update, and a dpkg that unpacks `names`."""
     bin_dir = places["path"]
@@ -156,6 +167,66 @@ def test_a_machine_without_apt_is_told_what_to_do(places: dict[str, Path], tmp_p
     """Elsewhere the message says how to get the programs by hand."""
     with pytest.raises(NotInstalled, match=r"no apt-get and dpkg.*observe_bin_dir"):
         install(tmp_path / "bin", report=lambda _: None)
+
+
+def test_an_archive_that_is_away_for_a_moment_is_asked_again(
+    places: dict[str, Path], tmp_path: Path
+) -> None:
+    """Two failures and a pause after each, then the programs; after the last try the reason."""
+    names = " ".join(programs.PROGRAMS)
+    fake_apt(places, names)
+    apt = places["path"] / "apt-get"
+    apt.write_text(AWAY.format(count=tmp_path / "count", apt=apt.read_text()))
+    pauses: list[float] = []
+    install_in_tries(tmp_path / "share" / "observe", 3, pauses.append)
+    assert pauses == [PAUSE_S, PAUSE_S]
+    assert (tmp_path / "share" / "observe" / "bin" / "promtool").is_file()
+    (tmp_path / "count").unlink()
+    with pytest.raises(LabError, match="Could not resolve"):
+        install_in_tries(tmp_path / "other", 2, pauses.append)
+    assert len(pauses) == 3
+
+
+def test_a_machine_without_apt_is_not_asked_again(places: dict[str, Path], tmp_path: Path) -> None:
+    """Another try would find no apt either."""
+    with pytest.raises(NotInstalled):
+        install_in_tries(tmp_path / "observe", 3, lambda _: pytest.fail("it waited"))
+
+
+@pytest.mark.parametrize("tries", ["0", "x", "11"])
+def test_a_number_of_tries_is_bounded(tries: str) -> None:
+    """Bad input ends with argparse's exit code."""
+    with pytest.raises(SystemExit, match="2"):
+        main(["--tries", tries])
+
+
+def test_what_lacks_prometheus_is_skipped_but_where_it_is_required(
+    places: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A developer without network can test the rest; continuous integration cannot be green so."""
+    monkeypatch.delenv(REQUIRED, raising=False)
+    with pytest.raises(pytest.skip.Exception, match="make observe"):
+        required("promtool")
+    monkeypatch.setenv(REQUIRED, "1")
+    with pytest.raises(pytest.fail.Exception, match=r"REQUIRE_PROMETHEUS is 1.*make observe"):
+        required("promtool")
+
+
+@pytest.mark.parametrize(("there", "said"), [((), ""), (("apt-get", "dpkg"), "1")])
+def test_continuous_integration_requires_prometheus_where_it_can_be_had(
+    there: tuple[str, ...], said: str, tmp_path: Path
+) -> None:
+    """`.ci/run` insists with apt, and not on a machine without it."""
+    for name, text in (("make", f'echo "[$@|${REQUIRED}]"'), *((one, "") for one in there)):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    for name in ("sh", "dirname"):
+        (tmp_path / name).symlink_to(str(shutil.which(name)))
+    run = Path(__file__).parents[2] / ".ci" / "run"
+    done = subprocess.run(
+        [run], check=False, env={"PATH": str(tmp_path)}, capture_output=True, text=True
+    )
+    assert done.stdout.strip() == f"[test|{said}]", done.stderr
 
 
 def all_programs(places: dict[str, Path], *, promtool: str = "promtool, version 2.42.0") -> None:
