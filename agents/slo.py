@@ -24,6 +24,7 @@ from app.delivery import (
     consume,
     table_items,
 )
+from app.delivery.decoding import letter_id
 from app.observability import metrics
 from app.slo import objectives, outcomes
 from app.slo.outcomes import Reading
@@ -235,7 +236,7 @@ def outcomes_of(settings: Settings, table: Table, clock: Clock) -> Outcomes:
 
 
 def letters_of(settings: Settings, table: Table, clock: Clock) -> Panes:
-    """Return the handler of dead letters: each record of a dead-letter topic is one."""
+    """Return the handler of dead letters: each record of a dead-letter topic is one, or a copy."""
     return Panes(
         settings,
         table,
@@ -265,6 +266,7 @@ def register(app: App) -> None:
         handler=letters_of(app.settings, table, app.clock),
         tables=(table,),
         raw=True,
+        known_by=letter_id,
     )
     app.service(SnapshotService(app))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,8 @@ from app.delivery.ticks import Ticker
 from app.topics import TopicSpec
 
 if TYPE_CHECKING:
+    from aiokafka.structs import ConsumerRecord
+
     from app.delivery.app import App
 
 TICK_LOOK_S = 0.2
@@ -111,6 +113,7 @@ def consume(
     idempotency: Table | None = None,
     tables: Sequence[Table] = (),
     raw: bool = False,
+    known_by: Callable[[ConsumerRecord], str] | None = None,
 ) -> None:
     """Declare an agent of the running role over `topics`, delivered at least once with effects
     once.
@@ -118,12 +121,14 @@ def consume(
     `name` is the consumer's name in the inbox and must never change. Within a batch, topics
     earlier in `topics` come first. `handler` is a Handler or CallingHandler, and may also be a
     FailureNotices, TickHandler, DueHandler, RestoringHandler, SelectiveHandler, TableObserver or
-    TellingHandler. With `raw` the records are not read: events have an id by position and no body,
-    and none is poison.
+    TellingHandler. With `raw` the records are not read: events have no body, their id is what
+    `known_by` says, by default where they stand, and none is poison.
     """
     names = tuple(topic.name for topic in topics)
     by_name = {table.name: table for table in (*tables, idempotency) if table is not None}
-    runner = StepRunner(app, ConsumerSpec(name, names, handler, idempotency, by_name, raw))
+    runner = StepRunner(
+        app, ConsumerSpec(name, names, handler, idempotency, by_name, raw, known_by)
+    )
     app.runners.append(runner)
     app.batch_topics.update(names)
     channel = BatchTopic(app, topics=list(names), key_type=bytes, value_type=bytes)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 
 from aiokafka.structs import ConsumerRecord
@@ -48,18 +48,21 @@ def decode_records(
     return events, dead
 
 
-def raw_events(records: Iterable[ConsumerRecord]) -> list[Event]:
+def raw_events(
+    records: Iterable[ConsumerRecord], known_by: Callable[[ConsumerRecord], str] | None = None
+) -> list[Event]:
     """Make events of records without reading them, for consumers that move records about.
 
-    `event_id` is derived from topic, partition and offset, `body` is None.
+    `event_id` is what `known_by` says, by default where the record stands; `body` is None.
     """
+    known_by = known_by or position_id
     return [
         Event(
             topic=record.topic,
             partition=record.partition,
             offset=record.offset,
             key=record.key,
-            event_id=position_id(record),
+            event_id=known_by(record),
             type="",
             body=None,
             attempt=0,
@@ -76,6 +79,18 @@ def raw_events(records: Iterable[ConsumerRecord]) -> list[Event]:
 def position_id(record: ConsumerRecord) -> str:
     """Return the id of a record as such: the same whenever it is read again."""
     return uuid5(_POSITIONS, f"{record.topic}/{record.partition}/{record.offset}")
+
+
+def letter_id(record: ConsumerRecord) -> str:
+    """Return the id of a dead letter: the same for every copy that a repeated step has published.
+
+    It is made of the record that the letter speaks of, of who gave that up, and at which try. A
+    record that does not say so is known by where it stands.
+    """
+    if isinstance(record, MisnamedRecord):
+        return position_id(record)
+    told = deadletter.identity_of(record.headers)
+    return position_id(record) if told is None else uuid5(_POSITIONS, f"{record.topic}/{told}")
 
 
 def to_event(record: ConsumerRecord, decoded: Decoded) -> Event:

@@ -11,7 +11,7 @@ anywhere repeats the batch; inbox rows and stored outputs make the repeat harmle
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -58,6 +58,7 @@ class ConsumerSpec(NamedTuple):
     idempotency: Table | None
     tables: dict[str, Table]
     raw: bool = False
+    known_by: Callable[[ConsumerRecord], str] | None = None
 
 
 class Step:
@@ -158,7 +159,7 @@ class Step:
         events: list[Event]
         finished: list[Finished]
         if self._spec.raw:
-            events, finished = raw_events(records), []
+            events, finished = raw_events(records, self._spec.known_by), []
         else:
             events, finished = decode_records(records, role=self._spec.name, now=now)
         if finished:

@@ -64,6 +64,8 @@ _ON_DELIVERY = (
     FIRST_FAILED_AT,
     REDRIVES,
 )
+_ORIGIN = (ORIGINAL_TOPIC, ORIGINAL_PARTITION, ORIGINAL_OFFSET)
+_IDENTITY = (*_ORIGIN, RETRY_ROLE, ATTEMPT, REDRIVES)
 _MESSAGE_BYTES_MAX = 1024
 _HEADERS_KEPT_MAX = 64
 _NUMBER = re.compile(r"[0-9]{1,19}")
@@ -135,6 +137,18 @@ def read_failure(headers: Headers) -> Failure:
         _text(found, ERROR_REASON),
         read_redrives(found.get(REDRIVES, b"")),
     )
+
+
+def identity_of(headers: Headers) -> str | None:
+    """Return what tells a dead letter from all others, and not from its copies: the headers that
+    say where it came from, who gave it up, and at which try. None when its origin is not told.
+
+    As they stand, unread: whatever they say, copies say the same.
+    """
+    found = {name: value or b"" for name, value in headers}
+    if not all(found.get(name) for name in _ORIGIN):
+        return None
+    return "/".join(_text(found, name) for name in _IDENTITY)
 
 
 def retry(

@@ -67,6 +67,7 @@ class Record(msgspec.Struct, gc=False):
     order_id: str | None
     event_id: str | None
     position_id: str | None
+    letter_id: str | None
     type: str
     correlation: str
     causation: str
@@ -259,7 +260,8 @@ def as_row(message: Any) -> Record:
     key, value = message.key() or b"", message.value()
     facts = bodies.read(value)
     known = facts or bodies.NOTHING
-    raw = topic in RETRY_TIERS or topic.endswith(DEAD_LETTER_SUFFIX)
+    letter = topic.endswith(DEAD_LETTER_SUFFIX)
+    raw = letter or topic in RETRY_TIERS
 
     def text(name: str) -> str:
         return headers.get(name, b"").decode("utf-8", "replace")
@@ -272,6 +274,7 @@ def as_row(message: Any) -> Record:
         topic, partition, offset, message.timestamp()[1] / 1000, key.decode("utf-8", "replace"),
         _uuid(key), _uuid(headers.get("ce_id", b"")),
         identity.of_position(topic, partition, offset) if raw else None,
+        identity.of_letter(topic, partition, offset, headers) if letter else None,
         text("ce_type"), text("ce_correlationid"), text("ce_causationid"), text("x-retry-role"),
         number("x-attempt"), text("x-original-topic"), number("x-original-partition"),
         number("x-original-offset"), _error(text) if raw else "",

@@ -58,9 +58,10 @@ TABLES: dict[str, str] = {
     " amount_minor bigint, currency varchar, outcome varchar, replied boolean, attempt integer,"
     " body_hash varchar, at_s double, charge_key varchar, detail varchar",
     "record": 'topic varchar, partition integer, "offset" bigint, at_s double, key varchar,'
-    " order_id uuid, event_id uuid, position_id uuid, type varchar, correlation varchar,"
-    " causation varchar, retry_role varchar, attempt integer, origin_topic varchar,"
-    " origin_partition integer, origin_offset bigint, error varchar, body_hash varchar,"
+    " order_id uuid, event_id uuid, position_id uuid, letter_id uuid, type varchar,"
+    " correlation varchar, causation varchar, retry_role varchar, attempt integer,"
+    " origin_topic varchar, origin_partition integer, origin_offset bigint, error varchar,"
+    " body_hash varchar,"
     " readable boolean, total_minor bigint, currency varchar, status varchar, reason varchar,"
     " saga_version integer, operation varchar, outcome varchar, state_version integer,"
     " said_s double, created_s double, held boolean",

@@ -81,7 +81,8 @@ select n.topic, n.partition, n."offset", n.at_s, coalesce(n.order_id::varchar, '
 -- Events as consumers must have taken them in, barriers included.
 create view delivered as
 select c.consumer, r.topic, r.partition, r."offset", r.at_s, r.order_id,
-       case when c.raw then r.position_id else r.event_id end as event_id, r.readable, r.type
+       case when c.consumer = '{LETTER_COUNTER}' then r.letter_id when c.raw then r.position_id
+            else r.event_id end as event_id, r.readable, r.type
   from record r join consumes c on c.topic = r.topic
  where (c.raw or r.retry_role = '' or r.retry_role = c.consumer)
    and (c.consumer <> '{NOTIFIER}' or not r.readable or r.type = '{BARRIER_TYPE}' or {_TOLD})
@@ -152,6 +153,19 @@ select r.event_id, r.order_id, r.partition, r.status, coalesce(r.reason, '') as 
   semi join inbox i on i.consumer = '{COUNTER}' and i.event_id = r.event_id and i.status = {DONE}
  where r.copy = 1;
 
+-- Dead letters that role slo has counted: the first copy of each, for a step that is repeated
+-- publishes its letters again. A copy whose first may have been deleted says nothing of when.
+create view counted_letter as
+select r.partition, r.at_s
+  from (select *, row_number() over (partition by letter_id order by "offset") as copy from record
+         where topic like '%{DEAD_LETTER_SUFFIX}') r
+  semi join inbox i
+    on i.consumer = '{LETTER_COUNTER}' and i.event_id = r.letter_id and i.status = {DONE}
+ where r.copy = 1 and not exists
+       (select 1 from letter l where l.deleted and l.topic = r.topic
+           and l.retry_role = r.retry_role and l.origin_topic = r.origin_topic
+           and l.origin_partition = r.origin_partition and l.origin_offset = r.origin_offset);
+
 create view said as
 select 'availability' as sli, partition, at_s, null::double as took_s,
        status <> '{PARKED}' and reason in ({_BUSINESS}) as good
@@ -163,10 +177,7 @@ union all
 select 'completion', partition, at_s, took_s, took_s <= {COMPLETION_MAX_S}
   from counted where status = 'COMPLETED' and not held and took_s >= 0
 union all
-select 'dead_letters', r.partition, r.at_s, null, false
-  from record r semi join inbox i
-    on i.consumer = '{LETTER_COUNTER}' and i.event_id = r.position_id and i.status = {DONE}
- where r.topic like '%{DEAD_LETTER_SUFFIX}';
+select 'dead_letters', partition, at_s, null, false from counted_letter;
 
 create view recount as
 select s.sli, w.width_s, (floor(s.at_s / w.width_s) * w.width_s)::bigint as start_s, s.partition,

@@ -63,6 +63,7 @@ def _tell(store: Store) -> None:
 def _count(store: Store) -> None:
     """What role slo has counted of it: the lab of the recorded books had no such role either."""
     store.execute("update record set said_s = at_s - 0.25, created_s = at_s - 1.5, held = false")
+    store.execute("update record set letter_id = position_id where topic like '%.dlt'")
     rows = store.rows(
         "select event_id::varchar, partition, status, coalesce(reason, ''), said_s, at_s"
         " from record where topic = 'order.status_changed' and status in"

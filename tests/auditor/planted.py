@@ -36,6 +36,16 @@ def operated(order: str, event: str, action: str, told: str, reason: str = "by l
 
 
 GHOST = "00000000-0000-0000-0000-00000000dead"
+#: A step that was repeated has published a dead letter again, and the index has taken it in.
+COPIED_LETTER = """
+insert into record select * replace ("offset" + 1000 as "offset", gen_random_uuid() as position_id)
+  from record where topic = 'payment.requested.dlt' and order_id = $parked;
+insert into letter_index by name select topic, partition, "offset", origin_topic, origin_partition,
+       origin_offset, retry_role as consumer, event_id, order_id, at_s
+  from record where topic = 'payment.requested.dlt' and "offset" >= 1000;
+insert into inbox by name select 'dlq-index' as consumer, position_id as event_id, 0 as status
+  from record where topic = 'payment.requested.dlt' and "offset" >= 1000;
+"""
 
 DEFECTS = (
     # accepted orders
@@ -313,6 +323,13 @@ DEFECTS = (
            "update pane set latencies = latencies + 1 where sli = 'completion'"),
     Defect("dead letter that was never written counted", ("T2",),
            "update pane set bad = bad + 1 where sli = 'dead_letters' and width_s = 300"),
+    Defect("copy of a dead letter counted", ("T2",),
+           COPIED_LETTER + "update pane p set bad = bad + 1 from record r"
+           " where p.sli = 'dead_letters' and r.topic = 'payment.requested.dlt'"
+           " and r.\"offset\" >= 1000 and p.partition = r.partition"
+           " and r.at_s >= p.start_s and r.at_s < p.start_s + p.width_s;"
+           "insert into inbox by name select 'slo-letters' as consumer, position_id as event_id,"
+           " 0 as status from record where \"offset\" >= 1000 and topic = 'payment.requested.dlt'"),
     Defect("changelog of panes behind PostgreSQL", ("T2",),
            "update changelog set body_hash = 'old' where tbl = 'slo_panes'"
            " and key like 'fraud|300|%'"),

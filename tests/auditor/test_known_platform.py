@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import pytest
+from aiokafka.structs import ConsumerRecord
 
+from app.delivery.decoding import letter_id
 from app.domain.notification import TEMPLATES
 from app.messages import OrderStatusChanged, PaymentResult
 from app.settings import load_settings
 from app.slo import objectives, outcomes, panes
 from app.topics import DEAD_LETTER_TOPICS, MESSAGE_TOPICS
-from chaos.auditor import platform, views
+from chaos.auditor import identity, platform, views
 from chaos.auditor.platform import (
     FAMILIES,
     NOTIFIED,
@@ -79,3 +81,35 @@ def test_no_pane_is_missed_that_the_platform_has_trimmed(scale: float, both: boo
     assert found.keys() == {scheme.fine_s, scheme.coarse_s}
     for width_s, since_s in found.items():
         assert 1_000_000.0 - since_s <= scheme.kept_s(width_s)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({}, id="first"),
+        pytest.param({"x-redrives": b"2"}, id="redriven"),
+        pytest.param({"x-retry-role": b"notification"}, id="by-another"),
+        pytest.param({"x-original-offset": b"many"}, id="unreadable"),
+        pytest.param({"x-original-offset": b""}, id="no-origin"),
+        pytest.param({"x-original-topic": b"\xff"}, id="not-utf-8"),
+    ],
+)
+def test_a_dead_letter_is_known_by_what_it_speaks_of(changes: dict[str, bytes]) -> None:
+    """By the same rule here as there; copies are one letter, and nothing else is."""
+    headers = {
+        "x-original-topic": b"payment.requested", "x-original-partition": b"1",
+        "x-original-offset": b"7", "x-retry-role": b"payment", "x-attempt": b"4",
+    }  # fmt: skip
+    topic = "payment.requested.dlt"
+
+    def theirs(offset: int, told: dict[str, bytes]) -> str:
+        return letter_id(
+            ConsumerRecord(topic, 1, offset, 0, 1, b"k", b"v", None, 0, 0, tuple(told.items()))
+        )
+
+    changed = {**headers, **changes}
+    for offset in (3, 4):
+        ours = identity.of_letter(topic, 1, offset, changed)
+        assert ours == theirs(offset, changed).replace("-", "")
+    assert (theirs(3, changed) == theirs(4, changed)) == bool(changed["x-original-offset"])
+    assert (theirs(3, changed) == theirs(3, headers)) == (not changes)

@@ -13,7 +13,7 @@ from chaos.auditor.report.text import sentence, text
 from chaos.auditor.store import Store
 from chaos.auditor.verdict import State
 from tests.auditor.books import document_of, fill, orders, plant, verdict_of
-from tests.auditor.planted import DEFECTS, WAIVED, Defect
+from tests.auditor.planted import COPIED_LETTER, DEFECTS, WAIVED, Defect
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +57,21 @@ def test_a_purge_is_no_loss(books: Store) -> None:
         ' and r."offset" = n."offset";'
         "update log_end set first_offset = before_offset where topic like '%.dlt';"
         "delete from record where topic like '%.dlt'",
+    )
+    assert violated(books) == {}
+
+
+def test_a_letter_that_was_published_twice_is_counted_once(books: Store) -> None:
+    """Its copy is indexed, and moves no service level; nor does it when the first was purged."""
+    plant(books, COPIED_LETTER)
+    assert violated(books) == {}
+    plant(
+        books,
+        "update log_end e set first_offset = 1000 from record r where r.topic = e.topic"
+        " and r.partition = e.partition and r.topic = 'payment.requested.dlt'"
+        ' and r."offset" >= 1000;'
+        "delete from record where topic = 'payment.requested.dlt' and order_id = $parked"
+        ' and "offset" < 1000',
     )
     assert violated(books) == {}
 

@@ -20,7 +20,8 @@ from app.clock import ManualClock
 from app.db import slo as rows
 from app.db.engine import Database, Transaction
 from app.delivery import Event, Ticked, Write
-from app.delivery.decoding import raw_events, to_event
+from app.delivery.decoding import letter_id, raw_events, to_event
+from app.delivery.effects import Effects
 from app.messages import Cause, OrderStatusChanged, decode, emit
 from app.observability import metrics
 from app.settings import load_settings
@@ -310,6 +311,31 @@ async def test_panes_leave_both_when_no_window_needs_them(role: Role, database: 
     assert {key.width_s for _, key in stored(database)} == {COARSE_S}
     assert len(stored(database)) == 3
     assert in_table(role).keys() == stored(database).keys()
+
+
+async def test_a_letter_that_was_published_twice_counts_once(role: Role, database: str) -> None:
+    """A worker that is killed between its letter and its commit publishes the letter again; one
+    that comes back from a redrive is another letter."""
+
+    async def run(attempt: Any) -> Any:
+        return await attempt()
+
+    def lettered(offset: int, redrives: bytes) -> Event:
+        headers = {"x-original-topic": b"payment.requested", "x-original-partition": b"2",
+                   "x-original-offset": b"5", "x-retry-role": b"payment", "x-attempt": b"4",
+                   "x-redrives": redrives}  # fmt: skip
+        record = record_of("payment.requested.dlt", 2, headers.items(), b"k", b"junk", NOW, offset)
+        return raw_events([record], letter_id)[0]
+
+    app: Any = SimpleNamespace(db=role.db, clock=role.clock, settings=role.settings)
+    core: Any = SimpleNamespace(run=run, admit=lambda _: None)
+    effects = Effects(app, slo.LETTERS, role.letters, core, core)
+    for batch in ([lettered(0, b"0")], [lettered(1, b"0"), lettered(2, b"1")]):
+        for one in await effects.apply(batch):
+            role.write(role.letters, one.partition, one.writes)
+    panes = stored(database)
+    assert {pane.bad for pane in panes.values()} == {2}
+    assert in_table(role) == {place: to_bytes(pane) for place, pane in panes.items()}
 
 
 async def test_what_a_rolled_back_tick_took_is_taken_again(role: Role, database: str) -> None:
