@@ -1,8 +1,10 @@
 """GameDay runs: queued, claimed, told about, ended; at most one is open at a time.
 
 Guarantees: a run is queued or begun only while no other one is open, whoever asks at the same time;
-a run whose owner has not renewed its lease is ended as inconclusive by the next one who looks. The
-statements are also used by whoever runs a GameDay, on a connection without an event loop.
+a run whose owner has not renewed its lease is ended as inconclusive by the next one who looks and
+knows that no GameDay goes on: a lease alone also runs out while PostgreSQL is frozen or away, which
+is what GameDays do to it. The statements are also used by whoever runs a GameDay, on a connection
+without an event loop.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from app.db.statements import statement
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import datetime
 
     from app.db.engine import Database, Transaction
@@ -48,6 +51,9 @@ _COLUMNS = (
     " requested_by, error, created_at, started_at, ended_at"
 )
 LOCK = statement("select pg_advisory_xact_lock(:lock)")
+LAPSED = statement(
+    "select id from ops.gameday_run where status = 'RUNNING' and lease_until < now() limit 1"
+)
 EXPIRE = statement(
     "update ops.gameday_run set status = 'ENDED', verdict = 'inconclusive', ended_at = now(),"
     " error = 'its process ended without a verdict; what was broken is whole again'"
@@ -109,12 +115,17 @@ JOURNAL = statement("select journal from ops.gameday_run where id = :id")
 REPORT = statement("select report from ops.gameday_run where id = :id")
 
 
+async def expire(db: Database, going_on: Callable[[], bool]) -> None:
+    """End a run whose owner is gone: its lease is over, and by `going_on` no GameDay goes on."""
+    if await db.fetch(LAPSED) and not going_on():
+        await db.fetch(EXPIRE)
+
+
 async def queue(
     tx: Transaction, run_id: str, experiment: str, title: str, options: str, requested_by: str
 ) -> bool:
     """Queue a run unless one is open; `options` is JSON. True when it was queued."""
     await tx.fetch(LOCK, lock=OPEN_LOCK)
-    await tx.fetch(EXPIRE)
     if await tx.fetch(OPEN):
         return False
     tx.later(
@@ -130,7 +141,6 @@ async def queue(
 
 async def claim(db: Database, owner: str) -> tuple[str, str, dict[str, Any]] | None:
     """Take the oldest queued run: id, experiment, options; None when there is none."""
-    await db.fetch(EXPIRE)
     rows = await db.fetch(CLAIM, owner=owner, lease_s=CLAIM_S)
     return (str(rows[0][0]), rows[0][1], rows[0][2]) if rows else None
 
@@ -163,8 +173,7 @@ async def show(db: Database, run_id: str) -> RunRow | None:
 
 
 async def current(db: Database) -> RunRow | None:
-    """The open run; one whose owner is gone is ended first."""
-    await db.fetch(EXPIRE)
+    """The open run."""
     rows = await db.fetch(CURRENT)
     return run_row(rows[0]) if rows else None
 

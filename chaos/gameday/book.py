@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from typing import Any
 from uuid import uuid4
@@ -39,7 +39,10 @@ class Book:
     def begin(
         self, experiment: str, title: str, options: Mapping[str, Any], *, by: str, owner: str
     ) -> str:
-        """Open a run that begins now; its id. Raises GameDayError when another one is open."""
+        """Open a run that begins now; its id. Raises GameDayError when another one is open.
+
+        Whoever begins one has seen that no GameDay goes on, so a lease that is over is of no one.
+        """
         run_id = str(uuid4())
         with self._transaction() as cursor:
             _fetch(cursor, gamedays.LOCK, lock=gamedays.OPEN_LOCK)
@@ -70,9 +73,10 @@ class Book:
         """Runs, newest first."""
         return [run_row(row) for row in self._rows(gamedays.NEWEST, limit=limit)]
 
-    def current(self) -> RunRow | None:
-        """The open run; one whose owner is gone is ended first."""
-        self._rows(gamedays.EXPIRE)
+    def current(self, going_on: Callable[[], bool]) -> RunRow | None:
+        """The open run; one whose owner is gone is ended first, unless a GameDay is `going_on`."""
+        if self._rows(gamedays.LAPSED) and not going_on():
+            self._rows(gamedays.EXPIRE)
         rows = self._rows(gamedays.CURRENT)
         return run_row(rows[0]) if rows else None
 

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,7 +17,7 @@ import typer
 from app.cli import EXIT_DIFFERENCE, EXIT_USAGE, Failure, Json, print_json, print_table
 from app.db.gamedays import RunRow
 from app.settings import load_settings
-from chaos.gameday import catalogue
+from chaos.gameday import catalogue, lock
 from chaos.gameday.book import Book, names
 from chaos.gameday.experiment import Experiment
 from chaos.gameday.game import GameDayError
@@ -242,7 +243,7 @@ def listing(
 @gameday.command("status")
 def status(as_json: Json = False, lab_dir: LabDir = None) -> None:
     """Say whether a GameDay goes on, and where it is."""
-    row = _book(lab_dir).current()
+    row = _current(lab_dir)
     if as_json:
         print_json(_document(row) if row else None)
     elif row is None:
@@ -256,9 +257,8 @@ def status(as_json: Json = False, lab_dir: LabDir = None) -> None:
 @gameday.command("abort")
 def abort(lab_dir: LabDir = None) -> None:
     """Ask for the end of the GameDay that goes on; it ends its faults, recovers and is audited."""
-    book = _book(lab_dir)
-    row = book.current()
-    if row is None or not book.abort(row.id):
+    row = _current(lab_dir)
+    if row is None or not _book(lab_dir).abort(row.id):
         raise Failure("no GameDay goes on")
     typer.echo(f"{row.experiment} ({row.id}) will end: `symphony gameday status`")
 
@@ -312,6 +312,11 @@ def compare(
 
 def _book(lab_dir: Path | None) -> Book:
     return Book(target_of(Lab(load_settings(lab_dir=lab_dir).lab_dir)).dsn)
+
+
+def _current(lab_dir: Path | None) -> RunRow | None:
+    root = load_settings(lab_dir=lab_dir).lab_dir
+    return _book(lab_dir).current(partial(lock.held, root))
 
 
 def _document(row: RunRow) -> dict[str, Any]:

@@ -7,10 +7,8 @@ the GameDay is aborted. Faults also die with this process: their leases are the 
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import itertools
-import os
 import random
 import threading
 import time
@@ -21,7 +19,7 @@ from typing import IO, Any, NamedTuple, Protocol
 
 from chaos.audit import AuditFailed, run_audit
 from chaos.console.api import ApiError
-from chaos.gameday import alerts, guard, session, verdict
+from chaos.gameday import alerts, guard, lock, session, verdict
 from chaos.gameday.experiment import Experiment
 from chaos.gameday.measure import Meter
 from chaos.gameday.rules import LeasedRule
@@ -36,7 +34,6 @@ from chaos.observe.embedded import OBSERVERS
 from chaos.workload.target import target_of
 from chaos.workload.traffic import Traffic, TrafficFailed
 
-DIRECTORY = "gamedays"
 WARM_ORDERS = 5
 WARM_TIMEOUT_S = 60.0
 LOOK_S = 0.2
@@ -106,7 +103,7 @@ class Game:
     ) -> None:
         self.experiment, self.lab, self.run_id = experiment, lab, run_id
         self.recorder, self._say = recorder, say
-        self.report_dir = report_dir or lab.files.root / DIRECTORY / run_id
+        self.report_dir = report_dir or lab.files.root / lock.DIRECTORY / run_id
         knobs, self.target = experiment.knobs, target_of(lab)
         self.began_s = time.time()
         self.stop = threading.Event()
@@ -567,21 +564,12 @@ def alone(root: Path) -> IO[str]:
 
     Raises GameDayError when another process has it.
     """
-    directory = root / DIRECTORY
-    directory.mkdir(exist_ok=True)
-    file = (directory / "lock").open("a+")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.seek(0)
-        pid = file.read().strip()
-        file.close()
+    file = lock.take(root)
+    if file is None:
+        pid = lock.holder(root) or "unknown"
         raise GameDayError(
-            f"a GameDay goes on in {root} (pid {pid or 'unknown'}): see `symphony gameday status`"
-        ) from None
-    file.truncate(0)
-    file.write(str(os.getpid()))
-    file.flush()
+            f"a GameDay goes on in {root} (pid {pid}): see `symphony gameday status`"
+        )
     return file
 
 

@@ -35,9 +35,11 @@ def conclude(game: Game, journal: dict[str, Any] | None) -> None:
     journal[KEY]["phases"] = [one._asdict() for one in game.phases]
     journal[KEY]["report_s"] = round(time.monotonic() - began, 2)
     page = write_all(game.report_dir, plain(journal))
-    game.close()
     game.verdict = verdict
-    game.recorder.end(verdict, plain(journal), page)
+    try:
+        game.recorder.end(verdict, plain(journal), page)
+    finally:
+        game.close()
 
 
 def plain(journal: Mapping[str, Any]) -> dict[str, Any]:

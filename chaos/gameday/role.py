@@ -11,6 +11,7 @@ import asyncio
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ import mode
 from app.db import gamedays
 from app.errors import DatabaseOutage, TransientDatabase
 from app.observability.logging import get_log
+from chaos.gameday import lock
 from chaos.lab.plan import LabFiles
 from chaos.lab.process import spawn, tail
 
@@ -58,8 +60,10 @@ class GameDayService(mode.Service):
 
     async def _run(self) -> None:
         settings = self._app.settings
+        going_on = partial(lock.held, Path(settings.lab_dir))
         while not self._ending.is_set():
             try:
+                await gamedays.expire(self._app.db, going_on)
                 found = await gamedays.claim(self._app.db, settings.worker_id)
                 if found is not None:
                     await self._execute(found[0])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Final
 from uuid import uuid4
 
@@ -19,6 +20,7 @@ from app import ids
 from app.db import audit_log, gamedays
 from app.db.order_reads import Cursor
 from app.observability.health import json_response
+from chaos.gameday import lock
 from web.actor import actor_of
 from web.api.bodies import decode, read_json
 from web.api.paging import BEFORE, LIMIT, cursor_of, limit_of, next_cursor
@@ -128,6 +130,7 @@ async def start(request: web.Request) -> web.Response:
     experiment = await asyncio.to_thread(_experiment, wanted)
     options = msgspec.to_builtins(experiment.knobs)
     run_id = str(uuid4())
+    await _expire(request)
     async with context.db.transaction() as tx:
         queued = await gamedays.queue(
             tx,
@@ -191,6 +194,7 @@ def _ensure_worker(lab_dir: Path) -> str:
 
 async def status(request: web.Request) -> web.Response:
     """GET /api/gameday/status: the open run, its phase and its last figures."""
+    await _expire(request)
     row = await gamedays.current(request.app[CONTEXT].db)
     return json_response(StatusOut(_out(row) if row else None))
 
@@ -282,6 +286,12 @@ def _experiment_out(one: Experiment) -> ExperimentOut:
             StrikeOut(strike.name, strike.begins_s, dict(strike.arguments)) for strike in one.plan()
         ],
     )
+
+
+async def _expire(request: web.Request) -> None:
+    """End a run whose process is gone."""
+    context = request.app[CONTEXT]
+    await gamedays.expire(context.db, partial(lock.held, context.settings.lab_dir))
 
 
 async def _row(request: web.Request) -> RunRow:

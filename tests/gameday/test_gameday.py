@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -23,7 +24,7 @@ from typer.testing import CliRunner, Result
 from app.settings import load_settings
 from chaos.audit import run_audit
 from chaos.console.api import Api, ApiError
-from chaos.gameday import catalogue
+from chaos.gameday import catalogue, lock
 from chaos.gameday.book import Book
 from chaos.gameday.command import gameday
 from chaos.lab.cli import make_plan
@@ -255,7 +256,7 @@ def test_nothing_stays_broken_when_the_gameday_is_killed(
     assert run.status == "RUNNING"
     with psycopg2.connect(target.dsn) as connection, connection.cursor() as cursor:
         cursor.execute("update ops.gameday_run set lease_until = now() where id = %s", (run.id,))
-    assert book.current() is None
+    assert book.current(partial(lock.held, lab.files.root)) is None
     assert book.recent(1)[0].verdict == "inconclusive"
     wait_until(
         lambda: not api.get("/api/chaos/rules")["rules"], timeout_s=30, what="no rule is left"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -13,9 +14,9 @@ import pytest
 from app.db import gamedays
 from app.db.engine import Database
 from app.settings import load_settings
-from chaos.gameday import web
+from chaos.gameday import lock, web
 from chaos.gameday.book import Book
-from chaos.gameday.game import GameDayError
+from chaos.gameday.game import GameDayError, alone
 from tests.integration.api_client import Client, api, query
 
 pytestmark = pytest.mark.integration
@@ -124,11 +125,40 @@ async def test_history_report_and_journal_of_ended_runs(
             assert "kill-payment" in {one["name"] for one in (await answer.json())["experiments"]}
 
 
-async def test_a_run_whose_owner_is_gone_blocks_nobody(database: str, db: Database) -> None:
+async def test_a_run_goes_on_after_postgresql_stood_still(
+    served: AbstractAsyncContextManager[Client], database: str, db: Database, tmp_path: Path
+) -> None:
+    """What was asked for while PostgreSQL was frozen past the lease comes before the owner's next
+    word: the run goes on, no other one begins, and it can be aborted.
+    """
+    root = tmp_path / "none"
+    root.mkdir()
+    book, going_on = Book(database), partial(lock.held, root)
+    run_id = book.begin("kill-payment", "t", {}, by="x", owner="pid 1")
+    with closing(alone(root)):
+        query(database, "update ops.gameday_run set lease_until = now() - interval '1 minute'")
+        await gamedays.expire(db, going_on)
+        assert book.current(going_on).status == "RUNNING"  # type: ignore[union-attr]
+        async with served as client:
+            assert (await start(client))[0] == 409
+            async with client.get("/api/gameday/status") as answer:
+                assert (await answer.json())["running"]["id"] == run_id
+            async with client.post(f"/api/gameday/runs/{run_id}/abort") as answer:
+                assert answer.status == 202
+        assert book.tell(run_id, "method", {}) is True
+        query(database, "update ops.gameday_run set lease_until = now() - interval '1 minute'")
+    assert book.current(going_on) is None
+    assert book.find(run_id).verdict == "inconclusive"
+
+
+async def test_a_run_whose_owner_is_gone_blocks_nobody(
+    database: str, db: Database, tmp_path: Path
+) -> None:
     """Its lease over, it is inconclusive; a queued one is claimed once."""
     book = Book(database)
     lost = book.begin("kill-payment", "t", {}, by="x", owner="pid 1")
     query(database, "update ops.gameday_run set lease_until = now()")
+    await gamedays.expire(db, partial(lock.held, tmp_path))
     async with db.transaction() as tx:
         assert await gamedays.queue(tx, str(uuid4()), "kill-payment", "t", "{}", "x")
     assert (await gamedays.show(db, lost)).verdict == "inconclusive"  # type: ignore[union-attr]
