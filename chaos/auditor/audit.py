@@ -39,10 +39,13 @@ def audit(
     What is parked may still move by itself (a compensation is driven again and again): books that
     did so while they were read are read anew, READS_MAX times in all.
     """
+    rest_s = 0.0
     for reading in range(1, READS_MAX + 1):
+        began_s = monotonic()
         unrest = wait_for_rest(
             sources, deadline_s=options.deadline_s, barriers=options.barriers, progress=progress
         )
+        rest_s += monotonic() - began_s
         if unrest:
             progress(f"not at rest after {options.deadline_s:g} s ({unrest}): judged as it stands")
         with Store(options.work_dir, memory_mb=options.memory_mb) as store:
@@ -53,7 +56,8 @@ def audit(
                 if reading < READS_MAX:
                     progress(f"{unrest}: reading them again")
                     continue
-            return judge(store, unread=unread, unrest=unrest, facts=facts(store), progress=progress)
+            known = {**facts(store), "rest_s": round(rest_s, 2)}
+            return judge(store, unread=unread, unrest=unrest, facts=known, progress=progress)
     raise AssertionError("the last reading is judged")
 
 

@@ -113,6 +113,8 @@ class Game:
         self.struck: list[Struck] = []
         self.samples: list[dict[str, Any]] = []
         self.audit: dict[str, Any] = {}
+        self.settle_s: float | None = None
+        self.audit_s: float | None = None
         self.known: Mapping[str, int] = {}
         self.exam: dict[str, Any] = {}
         self.steady: Steady = lambda: False
@@ -486,10 +488,12 @@ class Game:
             )
 
     def _stop_load(self) -> None:
+        began_s = time.monotonic()
         try:
             self.traffic.stop()
         except (TrafficFailed, RuntimeError) as error:
             self.broken = self.broken or str(error)
+        self.settle_s = time.monotonic() - began_s
         self._enough.set()
         self.meter.stop()
 
@@ -497,6 +501,7 @@ class Game:
         """Let the auditor read all books; returns what kept it from a verdict."""
         if before is None or before is False:
             return ""
+        began_s = time.monotonic()
         with self.phase("audit"):
             try:
                 done = run_audit(
@@ -512,7 +517,13 @@ class Game:
                 self.audit = {"result": "unknown", "sentence": "it was broken off"}
                 return "the audit was broken off"
             self.audit = {**done.document, "sentence": done.sentence}
+            self._took(time.monotonic() - began_s, float(done.document["rest_s"]))
             return ""
+
+    def _took(self, whole_s: float, rest_s: float) -> None:
+        """To settle is to wait for the last answers and, in the auditor, for rest."""
+        self.settle_s = (self.settle_s or 0.0) + rest_s
+        self.audit_s = whole_s - rest_s
 
     def _say_audit(self, trouble: str) -> None:
         if self.audit:

@@ -33,7 +33,9 @@ def conclude(game: Game, journal: dict[str, Any] | None) -> None:
         journal[KEY] = _ours(game, verdict)
     # the report's own phase is closed, so that it is in the report
     journal[KEY]["phases"] = [one._asdict() for one in game.phases]
+    write_all(game.report_dir, plain(journal))
     journal[KEY]["report_s"] = round(time.monotonic() - began, 2)
+    # once more: what it took stands in it
     page = write_all(game.report_dir, plain(journal))
     game.verdict = verdict
     try:
@@ -87,8 +89,14 @@ def _ours(game: Game, verdict: Verdict) -> dict[str, Any]:
         "exam": game.exam,
         "environment": {"python": platform.python_version(), "machine": platform.platform()},
         "repeat": repeat(game),
-        "report_s": 0.0,
+        "settle_s": _rounded(game.settle_s),
+        "audit_s": _rounded(game.audit_s),
+        "report_s": None,
     }
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 2)
 
 
 def repeat(game: Game) -> str:

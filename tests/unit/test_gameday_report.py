@@ -131,6 +131,16 @@ def test_a_run_that_saw_nothing_has_no_chart_and_a_page() -> None:
     assert 'message="there was no audit"' in junit(document)
 
 
+def test_what_came_after_the_last_phase_is_told() -> None:
+    """Each part and the sum; a part that is not known is left out, and an old journal has none."""
+    assert facts.ending_sentence(journal()) == ""
+    document = journal(settle_s=3.26, audit_s=4.0, report_s=0.31)
+    assert facts.ending_sentence(document) == "settle 3.3 s, audit 4.0 s, report 0.3 s: 7.6 s"
+    for made in (page, markdown):
+        assert facts.ending_sentence(document) in made(document)
+    assert facts.ending_sentence(journal(settle_s=1, audit_s=None)) == "settle 1.0 s: 1.0 s"
+
+
 @pytest.mark.parametrize("made", [page, markdown, junit])
 def test_junk_in_evidence_breaks_no_form(made: Any) -> None:
     """What a fault saw may be anything; it is escaped, and XML stays XML."""

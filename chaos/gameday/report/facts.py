@@ -9,6 +9,7 @@ from chaos.gameday.alerts import sentence as sentence_of_exam
 from chaos.gameday.measure import quantile
 
 Journal = Mapping[str, Any]
+ENDING = ("settle", "audit", "report")
 
 
 def ours_of(journal: Journal) -> Mapping[str, Any]:
@@ -120,6 +121,15 @@ def load_sentence(journal: Journal) -> str:
         f"{load['sent']:,} orders sent at {knobs['rate_per_s']:g}/s, {load['accepted']:,} accepted;"
         f" at least {load['orders_min']:,} are needed"
     )
+
+
+def ending_sentence(journal: Journal) -> str:
+    """How long it took from the last phase of the experiment to the report; empty in old ones."""
+    ours = ours_of(journal)
+    parts = [(name, ours.get(f"{name}_s")) for name in ENDING]
+    told = [f"{name} {took:.1f} s" for name, took in parts if took is not None]
+    whole = sum(took for _, took in parts if took is not None)
+    return f"{', '.join(told)}: {whole:.1f} s" if told else ""
 
 
 def exam_of(journal: Journal) -> Mapping[str, Any]:

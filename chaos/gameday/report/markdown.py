@@ -26,6 +26,7 @@ def markdown(journal: Journal) -> str:
         f"- guard: {facts.guard_sentence(journal)}",
         f"- audit: {facts.audit_sentence(journal)}",
         *([f"- alert exam: {told}"] if (told := facts.exam_sentence(journal)) else []),
+        *([f"- after the last phase: {told}"] if (told := facts.ending_sentence(journal)) else []),
         f"- again: `{ours['repeat']}`",
         "",
         "## What was broken",
