@@ -25,7 +25,9 @@ from app.delivery import (
     table_items,
 )
 from app.delivery.decoding import letter_id
+from app.errors import BrokenObjective
 from app.observability import metrics
+from app.observability.logging import get_log
 from app.slo import objectives, outcomes
 from app.slo.outcomes import Reading
 from app.slo.panes import (
@@ -49,6 +51,8 @@ if TYPE_CHECKING:
     from app.db.engine import Transaction
     from app.delivery import App
     from app.settings import Settings
+
+log = get_log(__name__)
 
 NAME = "slo"
 LETTERS = "slo-letters"
@@ -222,16 +226,20 @@ class Outcomes(Panes):
         return event.body.status in outcomes.COUNTED
 
 
+def completion_s() -> float:
+    """Return within which time an order is to complete. Raises BrokenObjective."""
+    return objectives.threshold_s(objectives.declared(), "completion")
+
+
 def outcomes_of(settings: Settings, table: Table, clock: Clock) -> Outcomes:
-    """Return the handler of changes of status. Raises BrokenObjective."""
-    threshold_s = objectives.threshold_s(objectives.declared(), "completion")
+    """Return the handler of changes of status; it raises BrokenObjective as `completion_s` does."""
     return Outcomes(
         settings,
         table,
         clock,
         name=NAME,
         slis=("completion", "availability", "fraud"),
-        read=lambda event, at_s: outcomes.read(event.body, at_s, threshold_s=threshold_s),
+        read=lambda event, at_s: outcomes.read(event.body, at_s, threshold_s=completion_s()),
     )
 
 
@@ -248,7 +256,12 @@ def letters_of(settings: Settings, table: Table, clock: Clock) -> Panes:
 
 
 def register(app: App) -> None:
-    """Declare both agents, their table, and the service that tells what the panes say."""
+    """Declare both agents, their table, and the service that tells what the panes say.
+
+    While an objective's file is broken nobody can say what is good: nothing is told then, and
+    outcomes stay in their topic, to be counted by a worker that starts with better files. Dead
+    letters, and the census beside this, need no objective.
+    """
     table = slo_panes.declare(app)
     for odd in ODD:
         metrics.SLO_ODD_EVENTS.child(odd)
@@ -268,6 +281,12 @@ def register(app: App) -> None:
         raw=True,
         known_by=letter_id,
     )
+    try:
+        completion_s()
+    except BrokenObjective as error:
+        app.taps.pause(NAME, (ORDER_STATUS_CHANGED.name,))
+        log.error("slo.objectives_broken", reason=error.detail)
+        return
     app.service(SnapshotService(app))
 
 

@@ -3,7 +3,8 @@
 One `Taps` a worker: what it reads, what it sends, what it asks PostgreSQL, and which topics it does
 not poll. Each slot is an empty tuple or set in production, so that a pass costs one test of it.
 Production never fills them: only a lab's plug-in does (`app.factory`), and it takes back what it
-has put there. A hook that raises or waits does so in the place of the server.
+has put there. One thing apart: role `slo` does not poll what it has no usable objective for. A hook
+that raises or waits does so in the place of the server.
 """
 
 from __future__ import annotations

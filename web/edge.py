@@ -15,7 +15,7 @@ from typing import Final
 
 from aiohttp import web
 
-from app.errors import DatabaseOutage, TransientDatabase
+from app.errors import BrokenObjective, DatabaseOutage, TransientDatabase
 from app.ids import is_uuid
 from app.observability import exemplars, metrics
 from app.observability.logging import bound, get_log
@@ -97,6 +97,8 @@ def problem_of(error: Exception) -> Problem:
         return unavailable("database_unavailable", "The database is away; try again.")
     if isinstance(error, TransientDatabase):
         return unavailable("database_busy", "The database is too busy; try again.")
+    if isinstance(error, BrokenObjective):
+        return unavailable(error.code, f"No objective can be judged: {error.detail}.")
     log.error("web.view_failed", error=error)
     return Problem(500, "internal_error", "The request failed; quote the request id.")
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import datetime, timedelta
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
@@ -556,6 +557,24 @@ async def test_an_empty_platform_answers_with_nulls(database: str) -> None:
     async with api(database) as client:
         found = await (await client.get("/api/metrics/slo")).json()
     assert (found["dataAgeS"], found["stale"], found["sloBurnRate1h"]) == (None, True, None)
+
+
+async def test_a_broken_file_is_said_so_by_the_api(
+    client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """503 with file and reason, to the command as well; never an internal error."""
+    (tmp_path / "broken.yaml").write_text("kind: SLO")
+    monkeypatch.setattr(objectives, "FILES", tmp_path)
+    objectives.declared.cache_clear()
+    try:
+        told = await problem(await client.get("/api/slo/fraud"), 503)
+        assert told["code"] == "broken_objective"
+        assert "broken.yaml: " in told["detail"]
+        shown = await symphony("slo", "status", "--url", str(client.make_url("")))
+        assert shown.exit_code == 1
+        assert "broken.yaml: " in str(shown.exception)
+    finally:
+        objectives.declared.cache_clear()
 
 
 async def symphony(*arguments: str) -> Any:

@@ -160,7 +160,7 @@ def read(paths: Iterable[Path]) -> dict[str, Objective]:
     for path in paths:
         objective = _objective(path)
         if objective.name in found:
-            raise BrokenObjective(f"{path}: the objective {objective.name} is declared twice")
+            raise BrokenObjective(f"{path.name}: the objective {objective.name} is declared twice")
         found[objective.name] = objective
     if not found:
         raise BrokenObjective("there is no OpenSLO file")
@@ -243,4 +243,4 @@ def _parsed(path: Path) -> _File:
 
 
 def _broken(path: Path, reason: str) -> BrokenObjective:
-    return BrokenObjective(f"{path}: {reason}")
+    return BrokenObjective(f"{path.name}: {reason}")
