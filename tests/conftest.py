@@ -18,7 +18,7 @@ import pytest
 
 from chaos.lab.broker import Broker
 from chaos.lab.postgres import Postgres
-from tests.side_by_side import SideBySide
+from tests.side_by_side import SideBySide, rank_of
 
 TEMPLATE = "symphony_template"
 _numbers = itertools.count(1)
@@ -26,7 +26,13 @@ _numbers = itertools.count(1)
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> SideBySide:
     """Tests that share servers stay together when the suite runs side by side."""
+    config.option.loadscopereorder = False
     return SideBySide(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest groups first."""
+    items.sort(key=lambda item: rank_of(item.nodeid))
 
 
 @pytest.fixture(scope="session")

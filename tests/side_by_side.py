@@ -6,7 +6,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 GROUPS = {
     "faults": "faults",
-    "chaos": "faults",
+    "chaos": "chaos",
     "ablation": "labs",
     "e2e": "labs",
     "lab": "labs",
@@ -14,6 +14,9 @@ GROUPS = {
 }
 """Directories of tests that start every role, by group: of each group one lab runs at a time."""
 BY_SUBJECT = "conformance"
+LONGEST = ("faults", "labs", "chaos", "tests/gameday/", BY_SUBJECT, "tests/integration/")
+"""How the names of the longest groups begin. They come first, so that no process is left with one
+of them when the other has nothing more to do."""
 
 
 def group_of(nodeid: str) -> str:
@@ -29,8 +32,15 @@ def group_of(nodeid: str) -> str:
     return GROUPS.get(directory, path)
 
 
+def rank_of(nodeid: str) -> int:
+    """Return when the group of a test is to begin: the longer it takes, the earlier."""
+    group = group_of(nodeid)
+    ranks = (rank for rank, name in enumerate(LONGEST) if group.startswith(name))
+    return next(ranks, len(LONGEST))
+
+
 class SideBySide(LoadScopeScheduling):
-    """Gives each process one group after the other, those with most tests first."""
+    """Gives each process one group after the other, in the order in which they were collected."""
 
     def _split_scope(self, nodeid: str) -> str:
         return group_of(nodeid)

@@ -95,12 +95,15 @@ def run(
 
 @contextmanager
 def _terminated_like_interrupted() -> Iterator[None]:
-    """SIGTERM is as good as Ctrl-C: the fault ends first."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    """Ctrl-C ends the fault first, and so does SIGTERM; also in the background, where a shell makes
+    commands ignore Ctrl-C."""
+    names = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(name, signal.default_int_handler) for name in names]
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for name, handler in zip(names, before, strict=True):
+            signal.signal(name, handler)
 
 
 def seconds(text: str, option: str) -> float:

@@ -101,9 +101,10 @@ def test_what_does_not_concern_a_handler_costs_no_inbox_row(stage: Stage) -> Non
     assert rows == [(0,)]
 
 
-def test_poison_is_dead_lettered_and_neighbours_flow(stage: Stage) -> None:
+def test_poison_is_dead_lettered_and_neighbours_flow(whole_path: Stage) -> None:
     """Every kind of broken record goes to the dead letters with origin and reason, and ends no
     worker; the good records between them have their effects."""
+    stage = whole_path
     copies = 20
     keys = stage.keys(len(POISON) * copies)
     good = stage.messages(keys)

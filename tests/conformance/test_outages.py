@@ -38,9 +38,10 @@ def test_a_batch_is_held_while_the_database_is_away(stage: Stage, server: Postgr
     assert (stage.fleet.pid("worker-1"), stage.ends()) == (pid, ends)
 
 
-def test_a_rebalance_abandons_a_held_batch(stage: Stage, server: Postgres) -> None:
+def test_a_rebalance_abandons_a_held_batch(whole_path: Stage, server: Postgres) -> None:
     """Two workers hold their batches; one is told to stop, the other takes over its partitions;
     neither finishes what it began, and nothing is lost or doubled."""
+    stage = whole_path
     stage.fleet.start("worker-2")
     stage.ready("worker-2")
     stage.ready()

@@ -26,6 +26,7 @@ from chaos.lab.cli import make_plan
 from chaos.lab.client import Lab
 from chaos.lab.plan import DEFAULT_WORKERS
 from chaos.ledger.group import Generation
+from chaos.workload.traffic import Traffic
 from tests.faults.whole_lab import (
     PATIENCE_S,
     Platform,
@@ -122,47 +123,25 @@ def test_orders_are_accepted_while_the_broker_is_down(platform: Platform) -> Non
     platform.settle(traffic)
 
 
-def test_every_saga_role_reads_its_last_minutes_again(platform: Platform) -> None:
-    """Under load, and all at once: every worker stops in good order, comes back at once, reads what
-    it had finished once more, and every book says what it said."""
-    with platform.traffic(SEED + 5) as traffic:
-        traffic.flow(150)
-        wait_until(
-            lambda: platform.count("select count(*) from shipping.shipment") >= 60,
-            timeout_s=PATIENCE_S,
-            what="every role has something to read again",
-        )
-        asked = [platform.replay(role, "5m") for role in SAGA_ROLES]
-        ended = wait_until(
-            lambda: platform.replayed(asked), timeout_s=PATIENCE_S, what="every replay has ended"
-        )
-        assert [(one["status"], one["error"]) for one in ended] == [("DONE", None)] * len(asked)
-        assert all(one["records"] >= 50 for one in ended), ended
-        traffic.flow(100)
-    done = platform.settle(traffic)
-    assert done.document["repeated"] >= 150
-    for role in SAGA_ROLES:
-        assert platform.lab.process(f"{role}-1")["last_exit"] == "exited with 75"
-
-
-@pytest.mark.parametrize("mode", ["fast", "immediate"])
-def test_postgresql_restarted_under_load(
-    platform: Platform, mode: Literal["fast", "immediate"]
-) -> None:
-    """Meanwhile the API says 503 and when to come again; nothing it accepted is lost."""
+def test_postgresql_restarted_under_load(platform: Platform) -> None:
+    """In good order and at once: meanwhile the API says 503 and when to come again; nothing it
+    accepted is lost."""
+    modes: tuple[Literal["fast", "immediate"], ...] = ("fast", "immediate")
     with platform.traffic(SEED + 10) as traffic:
-        traffic.flow(100)
-        pid = platform.pid("postgres")
-        platform.lab.stop("postgres", mode=mode)
-        assert not alive(pid)
-        assert port_closed(platform.target.dsn)
-        answer = platform.order()
-        assert (answer.status, answer.body["code"]) == (503, "database_unavailable")
-        assert int(answer.retry_after) > 0
-        assert platform.lab.start("postgres")["pid"] != pid
-        traffic.flow(200)
+        for mode in modes:
+            traffic.flow(100)
+            before = len(traffic.creates)
+            pid = platform.pid("postgres")
+            platform.lab.stop("postgres", mode=mode)
+            assert not alive(pid)
+            assert port_closed(platform.target.dsn)
+            answer = platform.order()
+            assert (answer.status, answer.body["code"]) == (503, "database_unavailable")
+            assert int(answer.retry_after) > 0
+            assert platform.lab.start("postgres")["pid"] != pid
+            traffic.flow(200)
+            assert any(one.status == 503 for one in traffic.creates[before:])
     assert {one.status for one in traffic.creates} <= {0, 202, 503}
-    assert any(one.status == 503 for one in traffic.creates)
     platform.settle(traffic)
 
 
@@ -210,9 +189,9 @@ def kill_one_of_two(platform: Platform, role: str, name: str) -> None:
         assert again, f"{role}: generation {before} -> {watch.latest}, not {changed}"
 
 
-def test_a_zombie_orchestrator_changes_nothing(platform: Platform) -> None:
+def test_a_zombie_orchestrator_changes_nothing(two_of_each: Platform) -> None:
     """Stopped past its session and woken, it ends or joins anew; its successor's work stands."""
-    platform.lab.scale("orchestrator", 2)
+    platform = two_of_each
     platform.lab.restart("orchestrator-1", environment=INJECTED)
     with platform.traffic(SEED + 40) as traffic, platform.group("orchestrator") as watch:
         both = platform.client_ids("orchestrator")
@@ -242,30 +221,52 @@ def test_a_zombie_orchestrator_changes_nothing(platform: Platform) -> None:
         ), watch.latest
         traffic.flow(60)
     platform.settle(traffic)
-    platform.lab.scale("orchestrator", 1)
 
 
-def test_every_event_again_in_any_order(platform: Platform) -> None:
-    """Old commands and results, published again and shuffled among new ones, change nothing."""
-    luck = random.Random(SEED)
+def test_everything_again(platform: Platform) -> None:
+    """Nothing changes when every saga role reads its last minutes once more, all at once and under
+    load, and when old commands and results are published again, shuffled among new ones."""
     with platform.traffic(SEED + 50) as traffic:
         traffic.flow(150)
-        records = platform.records(MESSAGE_TOPICS)
-        again = luck.sample(records, min(REPLAYED_MAX, len(records)))
-        assert {"order.created", "payment.requested", "payment.refund", "payment.result"} <= {
-            one.topic for one in again
-        }
-        half = len(again) // 2
-        assert platform.publish(again[:half]) == half
-        traffic.flow(60)
-        assert platform.publish(again[half:]) == len(again) - half
-        traffic.flow(60)
+        wait_until(
+            lambda: platform.count("select count(*) from shipping.shipment") >= 60,
+            timeout_s=PATIENCE_S,
+            what="every role has something to read again",
+        )
+        asked = [platform.replay(role, "5m") for role in SAGA_ROLES]
+        ended = wait_until(
+            lambda: platform.replayed(asked), timeout_s=PATIENCE_S, what="every replay has ended"
+        )
+        assert [(one["status"], one["error"]) for one in ended] == [("DONE", None)] * len(asked)
+        assert all(one["records"] >= 50 for one in ended), ended
+        for role in SAGA_ROLES:
+            assert platform.lab.process(f"{role}-1")["last_exit"] == "exited with 75"
+        published = publish_again(platform, traffic)
     done = platform.settle(traffic)
-    assert done.document["repeated"] >= len(again)
+    assert done.document["repeated"] >= published + 150
 
 
-def test_a_gateway_that_charges_and_loses_the_reply(platform: Platform) -> None:
-    """A charge whose reply was lost is asked for again with its key: charged once, all end."""
+def publish_again(platform: Platform, traffic: Traffic) -> int:
+    """Publish records of every topic of orders again, in any order; how many."""
+    luck = random.Random(SEED)
+    records = platform.records(MESSAGE_TOPICS)
+    again = luck.sample(records, min(REPLAYED_MAX, len(records)))
+    assert {"order.created", "payment.requested", "payment.refund", "payment.result"} <= {
+        one.topic for one in again
+    }
+    half = len(again) // 2
+    assert platform.publish(again[:half]) == half
+    traffic.flow(60)
+    assert platform.publish(again[half:]) == len(again) - half
+    traffic.flow(60)
+    return len(again)
+
+
+def test_a_gateway_that_loses_replies_fails_and_is_killed(platform: Platform) -> None:
+    """A charge whose reply was lost is asked for again with its key: charged once. An error shorter
+    than the retries last: orders wait on the retry tier. Killed, it comes back with its books. All
+    orders end as their class must.
+    """
     since = len(platform.gateway_lines())
     platform.gateway(reply_lost_rate=0.3)
     with platform.traffic(SEED + 60) as traffic:
@@ -274,25 +275,17 @@ def test_a_gateway_that_charges_and_loses_the_reply(platform: Platform) -> None:
             timeout_s=PATIENCE_S,
             what="the gateway loses replies",
         )
-        platform.gateway(reply_lost_rate=0.0)
+        platform.gateway(mode="ERROR", reply_lost_rate=0.0)
+        traffic.flow(round(6 * RATE_PER_S))
+        platform.gateway(mode="SUCCESS")
         traffic.flow(60)
+        platform.kill_and_see("gateway-sim")
+        traffic.flow(90)
     platform.settle(traffic)
     lines = platform.gateway_lines(since)
     asked_again = {one["idempotency_key"] for one in lines if one["outcome"] == "replayed"}
     assert lost_charges(platform, since) & asked_again
-
-
-def test_a_gateway_in_error_for_a_while(platform: Platform) -> None:
-    """Shorter than the retries last: orders wait on the retry tier and end as their class must."""
-    since = len(platform.gateway_lines())
-    with platform.traffic(SEED + 70) as traffic:
-        traffic.flow(60)
-        platform.gateway(mode="ERROR")
-        traffic.flow(round(6 * RATE_PER_S))
-        platform.gateway(mode="SUCCESS")
-        traffic.flow(60)
-    platform.settle(traffic)
-    assert any(one["outcome"] == "error" for one in platform.gateway_lines(since))
+    assert any(one["outcome"] == "error" for one in lines)
     assert platform.count("select count(*) from orders.order_history where event = 'retrying'")
 
 
@@ -327,15 +320,6 @@ def test_a_gateway_in_error_for_longer_parks_until_redriven(platform: Platform) 
     assert len(charges) >= platform.count(PARKED_BECAUSE, "") >= 50
     assert platform.publish(map(redriven, charges)) == len(charges)
     platform.settle(traffic, dead_letters=len(charges) + len(refunds))
-
-
-def test_a_killed_gateway(platform: Platform) -> None:
-    """It comes back with its books; what was under way is asked for again."""
-    with platform.traffic(SEED + 90) as traffic:
-        traffic.flow(90)
-        platform.kill_and_see("gateway-sim")
-        traffic.flow(90)
-    platform.settle(traffic)
 
 
 def test_nobody_is_idle_with_work_and_nobody_is_left(platform: Platform) -> None:
