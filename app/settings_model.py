@@ -545,8 +545,10 @@ class Settings(BaseSettings):
         "lab", "", "path", "rule files (*.yml) of the lab's Prometheus; empty: the generated ones"
     )
     observe_scrape_interval_s: float = _setting(
-        "lab", 1, "s", "how often the lab's Prometheus asks workers and rules", ge=0.1, le=60
-    )
+        "lab", 1, "s",
+        "how often the lab's Prometheus asks workers and rules; at most 2 for the generated rules",
+        ge=0.1, le=60,
+    )  # fmt: skip
     observe_retention_h: float = _setting(
         "lab", 24, "h", "how long the lab's Prometheus keeps what it saw", ge=1
     )

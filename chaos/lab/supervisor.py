@@ -196,8 +196,7 @@ class Supervisor:
                 for keeper in self.worker_keepers:
                     keeper.start()
                 await _all(*(keeper.wait_ready() for keeper in self.worker_keepers))
-                if self.observers:
-                    self.spawn_task(self._watch_targets())
+                self.spawn_task(self._watch_targets())
                 for part in self.observers:
                     await self._start(part)
         except TimeoutError:
@@ -295,7 +294,7 @@ class Supervisor:
 
     async def _watch_targets(self) -> None:
         """Have every worker scraped that the lab is meant to have, dead ones included, from when
-        it was ready for the first time.
+        it was ready for the first time: by the lab's Prometheus, or by one beside it.
         """
         targets, seen = Targets(self.files.targets), set[str]()
         while True:

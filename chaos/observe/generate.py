@@ -17,7 +17,7 @@ from chaos.observe.panels import as_json
 from chaos.observe.prometheus import alertmanager, prometheus
 from chaos.observe.reference import PAGE, page
 from chaos.observe.rules import rule_files
-from chaos.observe.scale import LAB, PRODUCTION
+from chaos.observe.scale import SCALES
 from chaos.observe.text import as_yaml
 
 ROOT = Path(__file__).parents[2]
@@ -44,14 +44,14 @@ PROVISIONING = "grafana/provisioning"
 def files() -> Mapping[str, str]:
     """Path (from the root of the repository) and content of every generated file."""
     made = {}
-    for scale, suffix in ((PRODUCTION, ""), (LAB, "-lab")):
-        rules = f"/etc/prometheus/rules{suffix}/*.yml"
-        made[f"docker/prometheus/prometheus{suffix}.yml"] = as_yaml(
+    for scale in SCALES:
+        rules = f"/etc/prometheus/rules-{scale.name}/*.yml"
+        made[f"docker/prometheus/prometheus-{scale.name}.yml"] = as_yaml(
             prometheus(scale, targets=TARGETS, rules=rules),
             f"Time scale {scale.factor}. Targets: what the lab writes to .lab/observe.",
         )
         for name, text in rule_files(scale).items():
-            made[f"docker/prometheus/rules{suffix}/{name}"] = text
+            made[f"docker/prometheus/rules-{scale.name}/{name}"] = text
     made["docker/alertmanager/alertmanager.yml"] = as_yaml(alertmanager(), RECEIVERS)
     made |= {
         f"docker/{path}": as_yaml(content, comment)

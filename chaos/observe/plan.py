@@ -46,14 +46,20 @@ def observe_of(
 ) -> Observe:
     """What to start under these settings; starts nothing.
 
-    Raises LabError when a program is missing, a rule file cannot be used, or the windows of the
-    workers' SLOs are not those of the rules.
+    Raises LabError when a program is missing, a rule file cannot be used, the windows of the
+    workers' SLOs are not those of the rules, or scrapes are too far apart for them.
     """
     if not settings.observe_rules_dir and settings.lab_slo_time_scale != LAB.factor:
         raise LabError(
             f"the generated rules are for lab_slo_time_scale = {LAB.factor}, it is"
             f" {settings.lab_slo_time_scale:g}: change that, or name rules of your own in the"
             " setting observe_rules_dir"
+        )
+    if not settings.observe_rules_dir and settings.observe_scrape_interval_s > LAB.scrape_s:
+        raise LabError(
+            f"the windows of the generated rules need observe_scrape_interval_s <= {LAB.scrape_s},"
+            f" it is {settings.observe_scrape_interval_s:g}: change that, or name rules of your own"
+            " in the setting observe_rules_dir"
         )
     programs = {name: find(name) for name in ("prometheus", "promtool", "prometheus-alertmanager")}
     rules = rule_files(Path(settings.observe_rules_dir) if settings.observe_rules_dir else RULES)

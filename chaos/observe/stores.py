@@ -19,6 +19,7 @@ COLLECTOR_HEALTH_PORT = 13133
 SERVICE = "chaos-symphony"
 """`service.name` of the workers' spans and, from here, of their logs."""
 RETENTION = "72h"
+"""Of lines, spans and samples."""
 
 KEPT_FIELDS = (
     "event", "logger", "message", "incarnation", "correlation_id", "order_id", "event_id",
@@ -197,5 +198,7 @@ def tempo() -> dict[str, Any]:
                 "local": {"path": "/var/tempo/blocks"},
             }
         },
+        # The worker's key is the one that counts; without it blocks are kept for two weeks.
+        "backend_worker": {"compaction": {"block_retention": RETENTION}},
         "usage_report": {"reporting_enabled": False},
     }

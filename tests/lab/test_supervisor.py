@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -155,6 +156,17 @@ def test_a_worker_deaf_to_sigterm_is_killed_after_the_grace(lab: Lab) -> None:
     lab.start("payment-1")
     assert lab.stop("payment-1", grace_s=5)["last_exit"] == "was ended by SIGTERM"
     lab.start("payment-1")
+
+
+def test_a_lab_without_prometheus_tells_what_could_be_scraped(lab: Lab) -> None:
+    """A Prometheus beside the lab, as compose starts one, finds every worker in the file."""
+    assert lab.status()["observe"] is None
+
+    def told() -> set[str]:
+        groups = json.loads(lab.files.targets.read_text()) if lab.files.targets.is_file() else []
+        return {one["labels"]["worker"] for one in groups}
+
+    wait_until(lambda: told() >= {"web-1", "payment-1"}, timeout_s=30, what="targets are written")
 
 
 def test_roles_scale_up_to_the_partition_count(lab: Lab) -> None:

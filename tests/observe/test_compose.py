@@ -10,9 +10,11 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
+from app.settings import load_settings
 from chaos.observe import grafana, stores
 from chaos.observe.dashboards import DASHBOARDS
 from chaos.observe.panels import as_json
+from chaos.observe.scale import LAB, PRODUCTION, SCALES
 
 pytestmark = pytest.mark.unit
 
@@ -120,9 +122,35 @@ def test_variables_have_a_value_of_their_own() -> None:
     )
     assert {found[1] for found in VARIABLE.finditer(text)} == VARIABLES
     assert not re.search(r"\$\{\w+\}", text)
-    assert "prometheus${OBSERVE_SCALE:+-}${OBSERVE_SCALE:-}.yml" in text
-    for suffix in ("", "-lab"):
-        assert (ROOT / f"docker/prometheus/prometheus{suffix}.yml").is_file()
+
+
+def test_without_settings_the_rules_are_those_of_a_lab() -> None:
+    """The command as it stands is for a lab as it is started: its windows and its scrapes."""
+    assert load_settings().lab_slo_time_scale == LAB.factor
+    for scale in SCALES:
+        assert (ROOT / f"docker/prometheus/prometheus-{scale.name}.yml").is_file()
+    config = f"prometheus-${{OBSERVE_SCALE:-{LAB.name}}}.yml"
+    assert any(word.endswith(f"/{config}") for word in SERVICES["prometheus"]["command"])
+    interval = SERVICES["grafana"]["environment"]["OBSERVE_SCRAPE_INTERVAL"]
+    assert interval == f"${{OBSERVE_SCRAPE_INTERVAL:-{LAB.scrape_s}s}}"
+    production = f"OBSERVE_SCALE={PRODUCTION.name} OBSERVE_SCRAPE_INTERVAL={PRODUCTION.scrape_s}s"
+    assert production in COMPOSE.read_text()
+    assert production in (ROOT / "docs" / "observability.md").read_text()
+
+
+def test_lines_spans_and_samples_are_kept_equally_long() -> None:
+    """A line that leads to a trace which is gone leads nowhere."""
+    loki, tempo = generated("loki/config.yml"), generated("tempo/config.yml")
+    assert loki["compactor"]["retention_enabled"] is True
+    assert {
+        loki["limits_config"]["retention_period"],
+        tempo["backend_worker"]["compaction"]["block_retention"],
+    } == {stores.RETENTION}
+    assert f"--storage.tsdb.retention.time={stores.RETENTION}" in SERVICES["prometheus"]["command"]
+    days = {1: "one day", 2: "two days", 3: "three days"}[
+        int(stores.RETENTION.removesuffix("h")) // 24
+    ]
+    assert f"for {days}" in (ROOT / "docs" / "observability.md").read_text()
 
 
 def test_prometheus_reads_what_is_mounted() -> None:
@@ -130,8 +158,8 @@ def test_prometheus_reads_what_is_mounted() -> None:
     mounts = {
         volume["target"]: volume["source"] for volume in SERVICES["prometheus"]["volumes"][1:2]
     }
-    for suffix in ("", "-lab"):
-        config = generated(f"prometheus/prometheus{suffix}.yml")
+    for scale in SCALES:
+        config = generated(f"prometheus/prometheus-{scale.name}.yml")
         (targets,) = config["scrape_configs"][0]["file_sd_configs"][0]["files"]
         assert Path(targets).parent.as_posix() in mounts
         assert mounts[Path(targets).parent.as_posix()].endswith("/observe")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -272,6 +273,25 @@ def test_workers_and_rules_agree_on_the_length_of_a_window(
     assert plan.environment == {"SYMPHONY_SLO_TIME_SCALE": "60"}
     with pytest.raises(LabError, match="generated rules are for lab_slo_time_scale = 60, it is 30"):
         make_plan(load_settings(lab_dir=tmp_path, lab_observe=True, lab_slo_time_scale=30))
+
+
+def test_scrapes_are_close_enough_for_the_windows_of_the_rules(
+    places: dict[str, Path], tmp_path: Path
+) -> None:
+    """A rate over ten seconds finds nothing in scrapes that are five apart: no alert would fire."""
+    all_programs(places)
+    wanted: dict[str, Any] = {"lab_dir": tmp_path, "lab_observe": True}
+    said = r"need observe_scrape_interval_s <= 2, it is 5: .* observe_rules_dir"
+    with pytest.raises(LabError, match=said):
+        make_plan(load_settings(**wanted, observe_scrape_interval_s=5))
+    (places["setting"] / "promtool").write_text("#!/bin/sh\necho 'promtool, version 2.42.0'\n")
+    plan = make_plan(load_settings(**wanted, observe_scrape_interval_s=2))
+    assert plan.observe is not None
+    (tmp_path / "own.yml").write_text("groups: []")
+    own = load_settings(**wanted, observe_scrape_interval_s=5, observe_rules_dir=str(tmp_path))
+    plan = make_plan(own)
+    assert plan.observe is not None
+    assert plan.observe.scrape_interval_s == 5
 
 
 def test_an_observed_lab_counts_as_often_as_its_rules_need(
