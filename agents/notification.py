@@ -1,4 +1,5 @@
-"""Role notification: tells customers and operators what happened, once per subject and kind.
+"""Role notification: tells customers and operators what happened, once per subject, kind and
+occurrence.
 
 The sink is a third party: what is about to be told is recorded first, then handed over, then
 recorded as sent. A crash in between hands it over again under the same id.
@@ -23,6 +24,7 @@ from app.topics import (
     INVENTORY_RESULT,
     ORDER_CANCEL,
     ORDER_CREATED,
+    ORDER_REVIEWED,
     ORDER_STATUS_CHANGED,
     PAYMENT_RESULT,
     SHIPPING_RESULT,
@@ -37,7 +39,8 @@ NAME = "notification"
 
 
 class Notifications:
-    """Notifications of business, chaos and limit events; commutative, once per subject and kind."""
+    """Notifications of business, chaos and limit events; commutative, once per subject, kind and
+    occurrence."""
 
     def __init__(self, sink: Sink, delay_ms: int = 0) -> None:
         """`delay_ms` makes every hand-over slow, to see a backlog grow."""
@@ -92,7 +95,7 @@ class Notifications:
         """Record what the sink has taken; the rest is tried again through the retry tiers."""
         taken = [reply.request for reply in replies if not isinstance(reply.result, SymphonyError)]
         if taken:
-            notifications.sent(tx, sorted(message.id for message in taken), now)
+            notifications.sent(tx, taken, now)
             tx.after_commit(lambda: _count_sent(taken, now))
         return [
             Retry(reply.result) if isinstance(reply.result, SymphonyError) else Applied()
@@ -114,6 +117,7 @@ def register(app: App) -> None:
         name=NAME,
         topics=(
             ORDER_CREATED,
+            ORDER_REVIEWED,
             ORDER_CANCEL,
             PAYMENT_RESULT,
             INVENTORY_RESULT,

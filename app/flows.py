@@ -76,6 +76,7 @@ FLOWS: Mapping[str, Flow] = MappingProxyType(
         "notification": Flow(
             receives=(
                 topics.ORDER_CREATED,
+                topics.ORDER_REVIEWED,
                 topics.ORDER_CANCEL,
                 topics.PAYMENT_RESULT,
                 topics.INVENTORY_RESULT,

@@ -80,9 +80,9 @@ _COMPLETE = counted(
     """
 )
 _UNSENT = statement(
-    f"""
+    """
     SELECT event_id, partition, outputs FROM ops.inbox
-     WHERE consumer = :consumer AND status = {Status.TICKED:d}
+     WHERE consumer = :consumer AND ticked
        AND partition = ANY(:partitions ::int[])
      ORDER BY at
     """

@@ -1,11 +1,12 @@
-"""Notifications: one row per subject and kind, from INTENT (it may have been sent) to SENT.
+"""Notifications: one row per subject, kind and occurrence, from INTENT (it may have been sent) to
+SENT.
 
 All statements take a whole batch.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from app.db.order_reads import NEWEST, Cursor
 from app.db.statements import statement
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from app.db.engine import Database, Transaction
-    from app.domain.notification import Notice
+    from app.domain.notification import Message, Notice
 
 INTENT, SENT = "INTENT", "SENT"
 
@@ -34,35 +35,46 @@ class NotificationRow(NamedTuple):
     id: str
     subject: str
     kind: str
+    occurrence: str
     status: str
     text: str
     created_at: datetime
     sent_at: datetime | None
 
 
+_KEYS = """
+    unnest(:subjects::text[], :kinds::text[], :occurrences::text[])
+    as k(subject, kind, occurrence)
+"""
 _CLAIM = statement(
     """
-    with new as (
-        insert into notifications.notification
-               (id, subject, kind, event_id, status, text, created_at)
-        select id, subject, kind, event_id, 'INTENT', text, :now
-          from unnest(:ids::uuid[], :subjects::text[], :kinds::text[], :event_ids::uuid[],
-                      :texts::text[]) as n(id, subject, kind, event_id, text)
-         order by id
-        on conflict do nothing
-        returning id, status, event_id
-    )
-    select id, status, event_id from new
-    union all
-    select id, status, event_id from notifications.notification where id = any(:ids::uuid[])
+    insert into notifications.notification
+           (id, subject, kind, occurrence, event_id, status, text, created_at)
+    select id, subject, kind, occurrence, event_id, 'INTENT', text, :now
+      from unnest(:ids::uuid[], :subjects::text[], :kinds::text[], :occurrences::text[],
+                  :event_ids::uuid[], :texts::text[])
+           as n(id, subject, kind, occurrence, event_id, text)
+     order by subject, kind, occurrence
+    on conflict do nothing
+    returning id
+    """
+)
+_KNOWN = statement(
+    f"""
+    select id, status, event_id from notifications.notification join {_KEYS}
+           using (subject, kind, occurrence)
     """
 )
 _SENT = statement(
-    "update notifications.notification set status = 'SENT', sent_at = :now"
-    " where id = any(:ids::uuid[]) and status = 'INTENT'"
+    f"""
+    update notifications.notification n set status = 'SENT', sent_at = :now from {_KEYS}
+     where n.subject = k.subject and n.kind = k.kind and n.occurrence = k.occurrence
+       and n.status = 'INTENT'
+    """
 )
 _LISTED = statement(
-    "select id, subject, kind, status, text, created_at, sent_at from notifications.notification"
+    "select id, subject, kind, occurrence, status, text, created_at, sent_at"
+    " from notifications.notification"
     " where (:subject = '' or subject = :subject)"
     " and (created_at, id) < (:before_at ::timestamptz, :before_id ::uuid)"
     " order by created_at desc, id desc limit :limit"
@@ -74,28 +86,40 @@ async def claim(
 ) -> dict[str, Known]:
     """Record as INTENT those that are new; return what is recorded of each, by id.
 
-    `notices` maps the id to the notice and its event. One round trip, none for no notices.
+    `notices` maps the id to the notice and its event. One round trip while all are new, none for
+    no notices.
     """
     if not notices:
         return {}
     rows = await tx.fetch(
         _CLAIM,
         ids=list(notices),
-        subjects=[notice.subject for notice, _ in notices.values()],
-        kinds=[notice.kind for notice, _ in notices.values()],
         event_ids=[event_id for _, event_id in notices.values()],
         texts=[notice.text for notice, _ in notices.values()],
         now=now,
+        **_keys([notice for notice, _ in notices.values()]),
     )
-    known = {row[0]: Known(row[1], row[2]) for row in rows}
+    known = {id_: Known(INTENT, notices[id_][1]) for (id_,) in rows}
+    old = [notice for notice, _ in notices.values() if notice.id not in known]
+    if old:
+        rows = await tx.fetch(_KNOWN, **_keys(old))
+        known |= {row[0]: Known(row[1], row[2]) for row in rows}
     if len(known) < len(notices):
         raise TransientDatabase("a notification was recorded meanwhile by another worker")
     return known
 
 
-def sent(tx: Transaction, ids: Sequence[str], now: datetime) -> None:
+def sent(tx: Transaction, messages: Sequence[Message], now: datetime) -> None:
     """Queue: these were taken by the sink; one that is recorded as sent stays as it is."""
-    tx.later(_SENT, ids=list(ids), now=now)
+    tx.later(_SENT, now=now, **_keys(messages))
+
+
+def _keys(told: Sequence[Notice | Message]) -> dict[str, Any]:
+    return {
+        "subjects": [one.subject for one in told],
+        "kinds": [one.kind for one in told],
+        "occurrences": [one.occurrence for one in told],
+    }
 
 
 async def listed(

@@ -14,6 +14,7 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    Computed,
     ForeignKeyConstraint,
     Identity,
     Index,
@@ -268,7 +269,9 @@ shipment = Table(
     schema="shipping",
 )
 
-# One message per subject (an order's id, a SKU, a rule) and kind. INTENT: it may have been sent.
+# One message per subject (an order's id, a SKU, a rule, a client), kind and occurrence (empty for
+# an order's); `id` is derived from the three. INTENT: it may have been sent. No indexed column ever
+# changes, and a page keeps room for its rows' second version: SENT is a heap-only update.
 notification = Table(
     "notification",
     metadata,
@@ -280,11 +283,12 @@ notification = Table(
     text_column("text"),
     time_column("created_at"),
     time_column("sent_at", nullable=True),
-    PrimaryKeyConstraint("id"),
-    UniqueConstraint("subject", "kind"),
+    text_column("occurrence", default=""),
+    PrimaryKeyConstraint("subject", "kind", "occurrence"),
     one_of("status", "INTENT", "SENT"),
     Index("ix_notification_created_at_id", "created_at", "id"),
     schema="notifications",
+    postgresql_with={"fillfactor": 50},
 )
 
 # What happened within `width_s` seconds from `start_at` on, as one partition of a topic tells it:
@@ -333,8 +337,10 @@ inbox = Table(
     time_column("at", now=True),
     PrimaryKeyConstraint("consumer", "event_id"),
     Index("ix_inbox_at", "at", postgresql_using="brin"),
-    # status 4 is TICKED: what a dead worker may have left unpublished.
-    Index("ix_inbox_ticked", "consumer", "partition", postgresql_where=text("status = 4")),
+    # TICKED, what a dead worker may have left unpublished, in a column of its own: an index over
+    # `status` would keep the update from INTENT to DONE from being heap-only.
+    Column("ticked", Boolean, Computed("status = 4", persisted=True), nullable=False),
+    Index("ix_inbox_ticked", "consumer", "partition", postgresql_where=text("ticked")),
     schema="ops",
 )
 

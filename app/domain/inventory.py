@@ -50,6 +50,11 @@ class Stock(msgspec.Struct, frozen=True):
     held: int
     consumed: int
 
+    @property
+    def restocked(self) -> int:
+        """Units ever put in."""
+        return self.available + self.held + self.consumed
+
 
 class Reservation(msgspec.Struct, frozen=True, kw_only=True):
     """What is recorded for an order; `version` counts its changes from 1.
@@ -246,7 +251,10 @@ def _moved(row: Stock, *, available: int = 0, held: int = 0, consumed: int = 0) 
 def _warnings(before: Stock, after: Stock) -> Iterable[StockLow]:
     for threshold, level in THRESHOLDS:
         if after.available < threshold <= before.available:
-            return (StockLow(sku=after.sku, available=after.available, level=level),)
+            warning = StockLow(
+                sku=after.sku, available=after.available, level=level, restocked=after.restocked
+            )
+            return (warning,)
     return ()
 
 

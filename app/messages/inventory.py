@@ -14,6 +14,8 @@ InventoryOutcome = Literal[
     "OK", "OUT_OF_STOCK", "REFUSED", "EXPIRED", "CANCELLED", "RETRYING", "PARKED"
 ]
 
+Units = Annotated[int, Meta(ge=0, le=10**15)]
+
 
 class StockLine(msgspec.Struct, frozen=True, kw_only=True):
     """A quantity of one stock keeping unit."""
@@ -63,7 +65,10 @@ class InventoryResult(Body, frozen=True, kw_only=True):
 
 
 class StockLow(Body, frozen=True, kw_only=True):
-    """The available quantity of a stock keeping unit fell below a threshold."""
+    """The available quantity of a stock keeping unit fell below a threshold.
+
+    `restocked`: units ever put in, so that what is said of different stocks can be told apart.
+    """
 
     TOPICS: ClassVar = ("stock.low",)
     KEY: ClassVar = "sku"
@@ -71,3 +76,4 @@ class StockLow(Body, frozen=True, kw_only=True):
     sku: Name
     available: Count
     level: Literal["low", "critical"] = "low"
+    restocked: Units = 0

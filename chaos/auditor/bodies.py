@@ -25,6 +25,9 @@ class Facts(msgspec.Struct, gc=False):
     state_version: int | None = None
     created_at: str | None = None
     held: bool | None = None
+    approved: bool | None = None
+    level: str | None = None
+    restocked: int | None = None
 
 
 _decode: Callable[[bytes], Facts] = msgspec.json.Decoder(Facts).decode
@@ -39,7 +42,7 @@ def read(value: bytes | None) -> Facts | None:
         facts = _decode(value)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    numbers = (facts.total_minor, facts.saga_version, facts.state_version)
+    numbers = (facts.total_minor, facts.saga_version, facts.state_version, facts.restocked)
     if any(number is not None and abs(number) > _BIGGEST for number in numbers):
         return None
     return facts

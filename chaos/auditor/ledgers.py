@@ -112,6 +112,7 @@ def _notice(number: int, line: dict[str, Any]) -> dict[str, Any]:
         "subject": line["subject"],
         "order_id": _uuid(line["subject"]),
         "kind": line["kind"],
+        "occurrence": line.get("occurrence", ""),
         "at_s": _seconds(line.get("at")),
     }
 

@@ -13,6 +13,7 @@ PARKED = "PARKED"
 
 CREATED, CANCEL, STATUS_CHANGED = "order.created", "order.cancel", "order.status_changed"
 OPERATE, REVIEWED = "order.operate", "order.reviewed"
+STOCK_LOW = "stock.low"
 BARRIER_TYPE = "barrier.v1"
 
 #: Consumer to the topics it reads; its group is `<namespace>-<role>`.
@@ -39,17 +40,20 @@ OPTIONAL_CONSUMERS = frozenset({"payment-canary"})
 NOTIFIER = "notification"
 NOTIFIED = (
     CREATED,
+    REVIEWED,
     CANCEL,
     "payment.result",
     "inventory.result",
     "shipping.result",
     STATUS_CHANGED,
-    "stock.low",
+    STOCK_LOW,
 )
 #: Of which statuses and replies somebody is told (topic, operation, outcome); the notifier passes
-#: the others over. Of a refund it is told where something had been paid: N1 sees what is missing.
+#: the others over. What a refund or a called back shipment is told of depends on there having been
+#: one; no inbox row is asked for.
 TOLD_STATUSES = (*FINAL, PARKED)
 TOLD_REPLIES = (
+    ("payment.result", "charge", "OK"),
     ("payment.result", "charge", "DECLINED"),
     ("inventory.result", "reserve", "OUT_OF_STOCK"),
     ("shipping.result", "ship", "OK"),
@@ -83,6 +87,13 @@ TOLD_ENDS: Mapping[str, str] = MappingProxyType(
         "CANCELLED": "order_cancelled",
         "REJECTED": "order_rejected",
     }
+)
+#: Kinds that are told again of one subject, of which each occurrence is told once: a level after
+#: each restock, a rule each time it is laid down, a client each day.
+RECURRING = ("stock_low", "stock_critical", "chaos_injected", "rate_limited")
+#: How a level of stock is told.
+TOLD_LEVELS: Mapping[str, str] = MappingProxyType(
+    {"low": "stock_low", "critical": "stock_critical"}
 )
 RETRY_TIERS = ("retry.1s", "retry.5s", "retry.30s")
 #: Consumers that know a record by nothing but where it stands.

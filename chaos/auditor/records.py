@@ -90,6 +90,9 @@ class Record(msgspec.Struct, gc=False):
     said_s: float | None
     created_s: float | None
     held: bool | None
+    approved: bool | None
+    level: str | None
+    restocked: int | None
 
 
 class Topics:
@@ -282,6 +285,7 @@ def as_row(message: Any) -> Record:
         known.total_minor, known.currency, known.status, known.reason, known.saga_version,
         known.operation, known.outcome, known.state_version,
         _seconds(text("ce_time")), _seconds(known.created_at or ""), known.held,
+        known.approved, known.level, known.restocked,
     )  # fmt: skip
 
 

@@ -56,7 +56,7 @@ _QUERIES: Mapping[str, str] = {
     "act": "select case when detail->>'event_id' ~ '^[0-9a-f-]{36}$' then detail->>'event_id' end"
     " as event_id, action, actor, target, reason, extract(epoch from at)::float8 as at_s"
     " from ops.audit_log",
-    "notification": "select id::text, subject, kind, event_id::text, status,"
+    "notification": "select id::text, subject, kind, occurrence, event_id::text, status,"
     " extract(epoch from sent_at)::float8 as sent_s from notifications.notification",
     "pane": "select sli, width_s, extract(epoch from start_at)::bigint as start_s, partition, good,"
     " bad, sketch from slo.pane",

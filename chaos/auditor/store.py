@@ -51,9 +51,10 @@ TABLES: dict[str, str] = {
     "review": "order_id uuid, decision varchar, reviewed_event uuid",
     "act": "event_id uuid, action varchar, actor varchar, target varchar, reason varchar,"
     " at_s double",
-    "notification": "id uuid, subject varchar, kind varchar, event_id uuid, status varchar,"
-    " sent_s double",
-    "notice": "line bigint, id uuid, subject varchar, order_id uuid, kind varchar, at_s double",
+    "notification": "id uuid, subject varchar, kind varchar, occurrence varchar, event_id uuid,"
+    " status varchar, sent_s double",
+    "notice": "line bigint, id uuid, subject varchar, order_id uuid, kind varchar,"
+    " occurrence varchar, at_s double",
     "gateway": "line bigint, op varchar, order_id uuid, order_text varchar, key varchar,"
     " amount_minor bigint, currency varchar, outcome varchar, replied boolean, attempt integer,"
     " body_hash varchar, at_s double, charge_key varchar, detail varchar",
@@ -64,7 +65,8 @@ TABLES: dict[str, str] = {
     " body_hash varchar,"
     " readable boolean, total_minor bigint, currency varchar, status varchar, reason varchar,"
     " saga_version integer, operation varchar, outcome varchar, state_version integer,"
-    " said_s double, created_s double, held boolean",
+    " said_s double, created_s double, held boolean,"
+    " approved boolean, level varchar, restocked bigint",
     "changelog": 'tbl varchar, partition integer, "offset" bigint, key varchar, body_hash varchar',
     "pane": "sli varchar, width_s integer, start_s bigint, partition integer, good bigint,"
     " bad bigint, latencies bigint, body_hash varchar",

@@ -28,6 +28,7 @@ from chaos.auditor.platform import (
     OPERATIONS,
     PARKED,
     RAW_CONSUMERS,
+    REVIEWED,
     SKEW_MAX_S,
     SKIPPED,
     STATUS_CHANGED,
@@ -42,6 +43,7 @@ KNOWLEDGE = ("consumes", "edge", "operation", "expected_end", "pane_width")
 
 _TOLD = f"""coalesce(case
         when r.topic = '{STATUS_CHANGED}' then r.status in {TOLD_STATUSES}
+        when r.topic = '{REVIEWED}' then r.approved
         when r.topic like '%.result' then r.outcome = '{PARKED}'
              or (r.topic, r.operation, r.outcome) in {TOLD_REPLIES}
         else true end, true)"""

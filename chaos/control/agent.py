@@ -66,7 +66,7 @@ class Agent(mode.Service):
         )
         self._db: Database | None = None
         self._tasks: list[asyncio.Task[None]] = []
-        self._untold: dict[str, tuple[Rule, dict[str, int]]] = {}
+        self._untold: dict[tuple[str, int], tuple[Rule, dict[str, int]]] = {}
 
     async def on_start(self) -> None:
         """Look at the switch once, if PostgreSQL answers; then follow the rules."""
@@ -131,15 +131,15 @@ class Agent(mode.Service):
         for rule, places in self.rules.take_hits():
             for place, struck in places.items():
                 metrics.FAULTS_INJECTED.child(place, rule.fault).inc(struck)
-            _, untold = self._untold.setdefault(rule.id, (rule, {}))
+            _, untold = self._untold.setdefault((rule.id, rule.version), (rule, {}))
             for place, struck in places.items():
                 untold[place] = untold.get(place, 0) + struck
         if not self._untold:
             return
         self.board.renew()
-        for rule_id, (rule, places) in list(self._untold.items()):
+        for key, (rule, places) in list(self._untold.items()):
             if await self._publish(rule, places):
-                del self._untold[rule_id]
+                del self._untold[key]
 
     async def _publish(self, rule: Rule, places: dict[str, int]) -> bool:
         now, settings = self._app.clock.now(), self._app.settings
@@ -150,6 +150,7 @@ class Agent(mode.Service):
             place=",".join(sorted(places))[:PLACES_MAX],
             hits=sum(places.values()),
             at=now,
+            rule_version=rule.version,
         )
         identity = str(uuid4())
         output = emit(

@@ -37,6 +37,7 @@ def fill(store: Store) -> None:
     """Put the recorded books into an empty store."""
     for table, rows in recorded().items():
         store.insert(table, rows)
+    store.execute("update record set approved = true where topic = 'order.reviewed'")
     _tell(store)
     _count(store)
     views.prepare(store)
@@ -48,7 +49,7 @@ def _tell(store: Store) -> None:
         """
         insert into notification by name
         select md5(kind || order_id::varchar)::uuid as id, order_id::varchar as subject, kind,
-               'SENT' as status, 1.0 as sent_s
+               '' as occurrence, 'SENT' as status, 1.0 as sent_s
           from (select order_id, 'order_received' as kind from orders
                 union all select order_id, 'order_' || lower(state) from saga
                  where terminal and state in ('COMPLETED', 'CANCELLED', 'REJECTED'))
@@ -56,7 +57,7 @@ def _tell(store: Store) -> None:
     )
     store.execute(
         "insert into notice by name select row_number() over () as line, id, subject,"
-        " subject::uuid as order_id, kind, 1.0 as at_s from notification"
+        " subject::uuid as order_id, kind, occurrence, 1.0 as at_s from notification"
     )
 
 

@@ -35,6 +35,28 @@ def operated(order: str, event: str, action: str, told: str, reason: str = "by l
     )
 
 
+def told(subject: str, kind: str, occurrence: str, again: int = 0) -> str:
+    """SQL by which an operator was told, and PostgreSQL has it: of nothing that the books hold."""
+    name = f"md5('{subject} {kind} {occurrence} {again}')::uuid"
+    return (
+        f"insert into notification by name select {name} as id, '{subject}' as subject,"
+        f" '{kind}' as kind, '{occurrence}' as occurrence, 'SENT' as status, 1.0 as sent_s;"
+        f"insert into notice by name select 9000 as line, {name} as id, '{subject}' as subject,"
+        f" '{kind}' as kind, '{occurrence}' as occurrence, 1.0 as at_s"
+    )
+
+
+def fell(sku: str, restocked: int) -> str:
+    """SQL by which the available quantity of a SKU fell below a threshold."""
+    return (
+        "insert into record by name select * replace ('stock.low' as topic, 'stock.low.v1' as type,"
+        f" '{sku}' as key, null as order_id, md5('{sku} {restocked}')::uuid as event_id,"
+        f" 'low' as level, {restocked} as restocked, null as outcome, null as operation)"
+        " from record where order_id = $happy and topic = 'inventory.result'"
+        " and operation = 'reserve'"
+    )
+
+
 GHOST = "00000000-0000-0000-0000-00000000dead"
 #: A step that was repeated has published a dead letter again, and the index has taken it in.
 COPIED_LETTER = """
@@ -354,6 +376,17 @@ DEFECTS = (
     Defect("told another end", ("N1",),
            "update notice set kind = 'order_cancelled' where order_id = $happy"
            " and kind = 'order_completed'"),
+    Defect("told again as another occurrence", ("N1",),
+           "insert into notification by name select * replace (uuid() as id, '2' as occurrence)"
+           " from notification where subject = $happy::varchar and kind = 'order_completed';"
+           "insert into notice by name select row_number() over () + 1000 as line, n.id, n.subject,"
+           " n.subject::uuid as order_id, n.kind, n.occurrence, 1.0 as at_s from notification n"
+           " where n.occurrence = '2'"),
+    Defect("rule told twice of one version", ("N1",),
+           f"{told('slow', 'chaos_injected', '7')};"
+           f"{told('slow', 'chaos_injected', '7', again=1)}"),
+    Defect("restock never told", ("N1",),
+           f"{fell('MUTE', 100)};{told('MUTE', 'stock_low', '100')};{fell('MUTE', 200)}"),
     Defect("fault left on", ("A1",), "delete from action where phase = 'ended'"),
     Defect("fault that could not be undone", ("A1",),
            "update action set phase = 'not_undone', detail = 'toxic: refused'"

@@ -7,7 +7,7 @@ from aiokafka.structs import ConsumerRecord
 
 from app.delivery.decoding import letter_id
 from app.domain.notification import TEMPLATES
-from app.messages import OrderStatusChanged, PaymentResult
+from app.messages import OrderStatusChanged, StockLow
 from app.settings import load_settings
 from app.slo import objectives, outcomes, panes
 from app.topics import DEAD_LETTER_TOPICS, MESSAGE_TOPICS
@@ -16,7 +16,9 @@ from chaos.auditor.platform import (
     FAMILIES,
     NOTIFIED,
     PARKED,
+    RECURRING,
     RETRY_TIERS,
+    TOLD_LEVELS,
     TOLD_REPLIES,
     TOLD_STATUSES,
 )
@@ -36,13 +38,13 @@ def test_every_topic_that_can_hold_a_message_is_read() -> None:
 
 
 def test_whom_the_notifier_passes_over() -> None:
-    """It takes in what its templates are about, one kind of reply apart that only N1 can judge."""
+    """It takes in what its templates are about, apart from replies of something undone."""
     statuses, replies, whole = set(), set(), set()
     for one in TEMPLATES:
         (topic,) = one.body.TOPICS
         if one.body is OrderStatusChanged:
             statuses.add(one.when["status"])
-        elif one.body is PaymentResult and one.when.get("operation") == "refund":
+        elif one.when.get("operation") in ("refund", "cancel"):
             continue
         elif topic.endswith(".result") and one.when["outcome"] != PARKED:
             replies.add((topic, one.when["operation"], one.when["outcome"]))
@@ -50,6 +52,9 @@ def test_whom_the_notifier_passes_over() -> None:
             whole.add(topic)
     assert (statuses, replies) == (set(TOLD_STATUSES), set(TOLD_REPLIES))
     assert whole >= {topic for topic in NOTIFIED if not topic.endswith((".result", "_changed"))}
+    assert {one.kind for one in TEMPLATES if one.per} == set(RECURRING)
+    levels = {one.when["level"]: one.kind for one in TEMPLATES if one.body is StockLow}
+    assert levels == dict(TOLD_LEVELS)
 
 
 def test_what_counts_for_service_levels_is_what_the_platform_says() -> None:

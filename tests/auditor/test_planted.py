@@ -13,7 +13,7 @@ from chaos.auditor.report.text import sentence, text
 from chaos.auditor.store import Store
 from chaos.auditor.verdict import State
 from tests.auditor.books import document_of, fill, orders, plant, verdict_of
-from tests.auditor.planted import COPIED_LETTER, DEFECTS, WAIVED, Defect
+from tests.auditor.planted import COPIED_LETTER, DEFECTS, WAIVED, Defect, fell, told
 
 
 @pytest.fixture(scope="module")
@@ -188,18 +188,28 @@ def test_what_a_chaos_rule_lost_is_no_silent_skip(books: Store) -> None:
         assert set(violated(books)) == expected
 
 
+def test_what_happens_again_is_told_again(books: Store) -> None:
+    """A level after each restock, a rule each time it is laid down: that is no telling twice."""
+    for restocked in (100, 200):
+        plant(books, fell("MUTE", restocked))
+        plant(books, told("MUTE", "stock_low", str(restocked)))
+        plant(books, told("slow", "chaos_injected", str(restocked)))
+    assert "N1" not in violated(books)
+
+
 NOTIFIER_READS = """
 insert into consumes by name select 'notification' as consumer, unnest(['order.created',
-       'order.cancel', 'payment.result', 'inventory.result', 'shipping.result',
+       'order.reviewed', 'order.cancel', 'payment.result', 'inventory.result', 'shipping.result',
        'order.status_changed', 'stock.low']) as topic, false as raw;
 insert into inbox by name
 select distinct 'notification' as consumer, event_id, 0 as status, 0 as attempt, topic, partition,
        "offset" from record
- where topic in ('order.created', 'order.cancel', 'stock.low') or outcome = 'PARKED'
-    or type = 'barrier.v1'
+ where topic in ('order.created', 'order.reviewed', 'order.cancel', 'stock.low')
+    or outcome = 'PARKED' or type = 'barrier.v1'
     or (topic, outcome) in (('payment.result', 'DECLINED'), ('inventory.result', 'OUT_OF_STOCK'),
                             ('shipping.result', 'REFUSED'))
-    or (topic, operation, outcome) = ('shipping.result', 'ship', 'OK')
+    or (topic, operation, outcome) in (('shipping.result', 'ship', 'OK'),
+                                       ('payment.result', 'charge', 'OK'))
     or status in ('COMPLETED', 'CANCELLED', 'REJECTED', 'PARKED');
 delete from inbox where event_id is null;
 insert into loss select 'notification', topic, partition, "offset", 'junk', at_s
@@ -212,6 +222,7 @@ insert into loss select 'notification', topic, partition, "offset", 'junk', at_s
     [
         pytest.param("false", set(), id="nothing"),
         pytest.param("topic = 'shipping.result'", {"E1"}, id="shipped"),
+        pytest.param("topic = 'payment.result'", {"E1"}, id="charged"),
         pytest.param("status = 'COMPLETED'", {"E1"}, id="completed"),
     ],
 )

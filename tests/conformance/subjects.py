@@ -333,6 +333,7 @@ NOTIFICATION = Subject(
     tables={},
     points=("delivery.in_transaction", "delivery.after_intent", "delivery.after_call"),
     others=(
+        "order.reviewed",
         "order.cancel",
         "order.status_changed",
         "payment.result",

@@ -95,7 +95,7 @@ SAMPLES: tuple[Body, ...] = (
         reason="out_of_stock:SKU-1",
         state_version=1,
     ),
-    StockLow(sku="SKU-1", available=9, level="critical"),
+    StockLow(sku="SKU-1", available=9, level="critical", restocked=200),
     ShippingRequested(order_id=ORDER, address="Hauptstrasse 1, Wien, AT", not_after=AT),
     ShippingCancel(order_id=ORDER),
     ShippingResult(
@@ -113,6 +113,7 @@ SAMPLES: tuple[Body, ...] = (
         place="payment.requested",
         hits=3,
         at=AT,
+        rule_version=17,
     ),
     ApiRateLimited(client="203.0.113.7", limit_per_min=100, at=AT),
 )

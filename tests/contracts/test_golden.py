@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
 import pytest
 
 from app.messages import CATALOGUE, Body, Output, decode, pack, unpack
@@ -71,6 +72,27 @@ def test_unknown_fields_and_headers_are_ignored(body: Body) -> None:
     ]
     decoded = decode(content["topic"], headers, content["key"].encode(), json.dumps(value).encode())
     assert decoded.body == body
+
+
+@pytest.mark.parametrize(
+    ("type_name", "added", "default"),
+    [
+        ("order.status_changed.v1", "held", False),
+        ("stock.low.v1", "restocked", 0),
+        ("chaos.injected.v1", "rule_version", 0),
+    ],
+)
+def test_bytes_from_before_a_field_was_added_are_read(
+    type_name: str, added: str, default: Any
+) -> None:
+    """An older producer's message is one with the default."""
+    [body] = [one for one in SAMPLES if one.ce_type() == type_name]
+    content = golden(body)
+    older = {name: one for name, one in json.loads(content["value"]).items() if name != added}
+    decoded = decode(
+        content["topic"], headers_of(content), content["key"].encode(), json.dumps(older).encode()
+    )
+    assert decoded.body == msgspec.structs.replace(body, **{added: default})
 
 
 @each_sample

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import string
-from datetime import UTC, datetime
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
 from email.utils import parseaddr
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 import msgspec
 import pytest
@@ -15,12 +17,17 @@ import pytest
 from agents.notification import Notifications
 from app import ids
 from app.delivery import Reply, Retry
-from app.domain.notification import TEMPLATES, Message, Template, notice_of
+from app.domain.definition import State
+from app.domain.notification import TEMPLATES, UNTOLD, Message, Template, matches, notice_of
 from app.errors import SinkUnavailable
+from app.flows import FLOWS
 from app.messages import (
     ApiRateLimited,
+    Body,
+    ChaosInjected,
     InventoryResult,
     OrderCancel,
+    OrderReviewed,
     OrderStatusChanged,
     PaymentResult,
     ShippingResult,
@@ -31,12 +38,13 @@ from app.notification.log_sink import LogSink
 from app.notification.sink import sink_of
 from app.notification.smtp_sink import SmtpSink
 from app.settings import load_settings
+from tests.contracts.samples import SAMPLES
 
 pytestmark = pytest.mark.unit
 
 ORDER = ids.uuid5(ids.uuid5("0" * 32, "notification"), "order")
 AT = datetime(2026, 11, 28, tzinfo=UTC)
-MESSAGE = Message(ids.uuid5(ORDER, "1"), ORDER, "shipped", "customer", "It is on its way.", AT)
+MESSAGE = Message(ids.uuid5(ORDER, "1"), ORDER, "shipped", "", "customer", "It is on its way.", AT)
 
 
 def changed(status: str) -> OrderStatusChanged:
@@ -49,6 +57,13 @@ def paid(**values: Any) -> PaymentResult:
     return PaymentResult(order_id=ORDER, command_id=ORDER, **values)
 
 
+def called_back(shipment_id: str) -> ShippingResult:
+    """The reply of a shipment that is not to be."""
+    return ShippingResult(
+        order_id=ORDER, command_id=ORDER, operation="cancel", outcome="OK", shipment_id=shipment_id
+    )
+
+
 @pytest.mark.parametrize(
     ("body", "kind", "audience"),
     [
@@ -57,6 +72,8 @@ def paid(**values: Any) -> PaymentResult:
         (changed("REJECTED"), "order_rejected", "customer"),
         (changed("PARKED"), "order_parked", "operator"),
         (OrderCancel(order_id=ORDER), "cancel_requested", "customer"),
+        (OrderReviewed(order_id=ORDER, approved=True), "review_approved", "customer"),
+        (paid(operation="charge", outcome="OK", payment_id="p"), "payment_charged", "customer"),
         (paid(operation="charge", outcome="DECLINED"), "payment_declined", "customer"),
         (paid(operation="refund", outcome="OK", payment_id="p"), "payment_refunded", "customer"),
         (paid(operation="refund", outcome="PARKED"), "payment_parked", "operator"),
@@ -65,6 +82,7 @@ def paid(**values: Any) -> PaymentResult:
             "shipped",
             "customer",
         ),
+        (called_back("s"), "shipment_cancelled", "customer"),
         (StockLow(sku="ROSIN", available=2), "stock_low", "operator"),
         (ApiRateLimited(client="10.0.0.1", limit_per_min=60, at=AT), "rate_limited", "operator"),
     ],
@@ -83,7 +101,8 @@ def test_what_is_told_and_to_whom(body: Any, kind: str, audience: str) -> None:
     "body",
     [
         changed("PAYMENT_PENDING"),
-        paid(operation="charge", outcome="OK", payment_id="p"),
+        OrderReviewed(order_id=ORDER, approved=False),
+        called_back(""),  # it had never been made
         paid(operation="refund", outcome="OK"),  # nothing had been captured
         paid(operation="charge", outcome="RETRYING"),
         InventoryResult(order_id=ORDER, command_id=ORDER, operation="reserve", outcome="OK"),
@@ -107,12 +126,84 @@ def test_one_id_per_subject_and_kind() -> None:
     assert first.id == again.id != other.id
 
 
+def struck(version: int, worker: str = "payment-1") -> ChaosInjected:
+    """A rule struck, under an id that is used again and again."""
+    return ChaosInjected(
+        rule_id="http-error", fault="error", worker=worker, hits=1, at=AT, rule_version=version
+    )
+
+
+def limited(hours: int) -> ApiRateLimited:
+    """A client was refused, hours after midnight."""
+    return ApiRateLimited(client="10.0.0.1", limit_per_min=60, at=AT + timedelta(hours=hours))
+
+
+def low(restocked: int, available: int = 9) -> StockLow:
+    """A SKU fell below a threshold."""
+    return StockLow(sku="ROSIN", available=available, restocked=restocked)
+
+
+@pytest.mark.parametrize(
+    ("first", "same", "another", "occurrence"),
+    [
+        pytest.param(low(100), low(100, 7), low(160), "100", id="restock"),
+        pytest.param(struck(3), struck(3, "payment-2"), struck(4), "3", id="rule"),
+        pytest.param(limited(1), limited(23), limited(25), "2026-11-28", id="day"),
+    ],
+)
+def test_what_happens_again_is_told_again(
+    first: Body, same: Body, another: Body, occurrence: str
+) -> None:
+    """Of one occurrence an operator is told once, however often it is said; of the next, again."""
+    told = [notice_of(one) for one in (first, same, another)]
+    assert all(told)
+    assert told[0].occurrence == occurrence  # type: ignore[union-attr]
+    assert [one.id == told[0].id for one in told] == [True, True, False]  # type: ignore[union-attr]
+
+
+def everything() -> Iterator[Body]:
+    """Every message, once for every combination of its words, flags and empty texts."""
+    for sample in SAMPLES:
+        choices: dict[str, tuple[Any, ...]] = {}
+        for one in msgspec.structs.fields(type(sample)):
+            if get_origin(one.type) is Literal:
+                choices[one.name] = get_args(one.type)
+            elif one.type is bool:
+                choices[one.name] = (False, True)
+            elif one.name in ("payment_id", "shipment_id"):
+                choices[one.name] = ("", "x")
+        if isinstance(sample, OrderStatusChanged):
+            choices["status"] = tuple(State)
+        for values in product(*choices.values()):
+            yield msgspec.structs.replace(sample, **dict(zip(choices, values, strict=True)))
+
+
+def test_every_event_is_told_or_left_out_for_a_reason() -> None:
+    """Neither a new message nor a new outcome can be forgotten, and nothing is both."""
+    told, untold = set(), set()
+    for body in everything():
+        reasons = [one for one in UNTOLD if one.body is type(body) and matches(body, one.when)]
+        notice = notice_of(body)
+        assert (notice is not None) + len(reasons) == 1, body
+        told |= {notice.kind} if notice else set()
+        untold |= {UNTOLD.index(one) for one in reasons}
+    assert told == {one.kind for one in TEMPLATES}
+    assert untold == set(range(len(UNTOLD)))
+
+
+def test_who_is_told_of_a_topic_reads_it_and_no_other() -> None:
+    """The agent's topics are those of the templates."""
+    read = {topic.name for topic in FLOWS["notification"].receives}
+    assert read == {topic for one in TEMPLATES for topic in one.body.TOPICS}
+
+
 @pytest.mark.parametrize("template", TEMPLATES, ids=lambda one: one.kind)
 def test_templates_name_members_that_exist(template: Template) -> None:
     """A misspelt member would fail at the first event of that kind."""
     members = {one.name for one in msgspec.structs.fields(template.body)}
     named = {name for _, name, _, _ in string.Formatter().parse(template.text) if name}
-    assert named | set(template.when) <= members
+    assert named | set(template.when) | ({template.per} - {""}) <= members
+    assert (template.body.KEY == "order_id") == (not template.per)
     assert template.body.KEY in named
     assert [one.kind for one in TEMPLATES].count(template.kind) == 1
 
@@ -217,5 +308,24 @@ def test_the_page_tells_every_kind() -> None:
     """One row of docs/notifications.md per template, in the same order, to the same people."""
     page = (Path(__file__).parents[2] / "docs" / "notifications.md").read_text()
     rows = [line.split(" | ") for line in page.splitlines() if line.startswith("| `")]
-    told = [(row[0].strip("| `"), row[2].strip("| ")) for row in rows if len(row) == 3]
-    assert told == [(one.kind, one.audience) for one in TEMPLATES]
+    told = [(row[0].strip("| `"), row[2], row[3].strip("| `")) for row in rows if len(row) == 4]
+    assert told == [(one.kind, one.audience, one.per) for one in TEMPLATES]
+
+
+def test_the_page_tells_what_is_left_out() -> None:
+    """One row per line of UNTOLD, with its reason."""
+    page = (Path(__file__).parents[2] / "docs" / "notifications.md").read_text()
+    for one in UNTOLD:
+        row = f"| `{one.body.TOPICS[0]}` | {words_of(one.when)} | {one.reason} |"
+        assert row in page, row
+
+
+def words_of(when: Mapping[str, Any]) -> str:
+    """A condition as the page says it."""
+    words = []
+    for name, wanted in when.items():
+        if isinstance(wanted, bool):
+            words.append(f"`{name}`" if wanted else f"not `{name}`")
+        else:
+            words.append(" or ".join(wanted) if isinstance(wanted, tuple) else wanted)
+    return ", ".join(words) or "all"

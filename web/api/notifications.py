@@ -20,11 +20,13 @@ SUBJECT: Final = Param("subject", str, "only of this order, SKU, rule or client"
 
 
 class NotificationOut(msgspec.Struct, frozen=True, rename="camel"):
-    """One notification; `status` INTENT: the sink may have it, SENT: the sink has it."""
+    """One notification; `status` INTENT: the sink may have it, SENT: the sink has it. `occurrence`
+    tells those of one subject and kind apart: a restock, a rule's version, a day."""
 
     id: str
     subject: str
     kind: str
+    occurrence: str
     status: str
     text: str
     created_at: datetime
