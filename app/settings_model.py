@@ -341,6 +341,9 @@ class Settings(BaseSettings):
         "notification", "127.0.0.1", "address", "mail server of sink smtp"
     )
     notification_smtp_port: int = _setting("notification", 25, "port", "the same", ge=1, le=65535)
+    notification_smtp_connections: int = _setting(
+        "notification", 32, "count", "mails of sink smtp sent at the same time", ge=1, le=1000
+    )
     notification_from: str = _setting(
         "notification", "shop@localhost", "mail address", "sender", pattern=r"^[^\s@]+@[^\s@]+$"
     )

@@ -6,7 +6,6 @@ import asyncio
 import string
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
-from email.utils import parseaddr
 from itertools import product
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
@@ -36,7 +35,6 @@ from app.messages import (
 from app.notification.file_sink import FileSink
 from app.notification.log_sink import LogSink
 from app.notification.sink import sink_of
-from app.notification.smtp_sink import SmtpSink
 from app.settings import load_settings
 from tests.contracts.samples import SAMPLES
 
@@ -244,31 +242,6 @@ async def test_a_file_that_cannot_be_written_or_locked_is_an_outage(tmp_path: Pa
         with pytest.raises(SinkUnavailable, match="locked"):
             await waiter.hand_over(MESSAGE)
     await waiter.hand_over(MESSAGE)
-
-
-def test_a_mail_carries_the_id_by_which_a_repeat_is_seen() -> None:
-    """Message-ID from the notification's id, addresses from the settings."""
-    settings = load_settings(
-        role="notification",
-        notification_sink="smtp",
-        notification_from="shop@example.org",
-        notification_to="desk@example.org",
-    )
-    sink = sink_of(settings)
-    assert isinstance(sink, SmtpSink)
-    mail = sink.mail_of(MESSAGE)
-    assert mail["Message-ID"] == f"<{MESSAGE.id}@example.org>"
-    assert parseaddr(mail["To"])[1] == "desk@example.org"
-    assert mail.get_content().strip() == MESSAGE.text
-
-
-async def test_an_smtp_server_that_is_not_there_is_an_outage() -> None:
-    """Port 9 of this machine answers no mail."""
-    settings = load_settings(
-        role="notification", notification_sink="smtp", notification_smtp_port=9
-    )
-    with pytest.raises(SinkUnavailable, match=r"127\.0\.0\.1:9"):
-        await sink_of(settings).hand_over(MESSAGE)
 
 
 def test_the_default_sink_writes_to_the_log() -> None:
