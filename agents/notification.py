@@ -16,6 +16,7 @@ from app.db import notifications
 from app.delivery import Applied, Call, Event, Reply, Retry, consume
 from app.domain.notification import Message, Notice, is_told, notice_of
 from app.errors import SymphonyError
+from app.messages.deadletter import read_failure
 from app.notification.sink import Sink, sink_of
 from app.observability import metrics
 from app.topics import (
@@ -79,8 +80,7 @@ class Notifications:
         if recorded.status == notifications.SENT or recorded.event_id != event.event_id:
             tx.after_commit(metrics.NOTIFICATIONS.child(notice.kind, "repeated").inc)
             return Applied()
-        at = datetime.fromtimestamp(event.record.timestamp / 1000, UTC)
-        return Call(Message(*notice, at=at))
+        return Call(Message(*notice, at=_happened_at(event)))
 
     async def call(self, message: Message) -> Message:
         """Hand one over. Raises app.errors.Indefinite when the sink may not have it."""
@@ -101,6 +101,12 @@ class Notifications:
             Retry(reply.result) if isinstance(reply.result, SymphonyError) else Applied()
             for reply in replies
         ]
+
+
+def _happened_at(event: Event) -> datetime:
+    """When the broker took the event: at a repeat through a retry tier as well."""
+    first_ms = read_failure(event.record.headers).original_timestamp_ms if event.delivery else 0
+    return datetime.fromtimestamp((first_ms or event.record.timestamp) / 1000, UTC)
 
 
 def _count_sent(taken: Sequence[Message], now: datetime) -> None:

@@ -209,7 +209,14 @@ def is_told(body: Body) -> bool:
 
 def matches(body: Body, when: Mapping[str, Any]) -> bool:
     """Whether the members of `body` are as `when` says."""
-    return all(_is(getattr(body, name), wanted) for name, wanted in when.items())
+    for name, wanted in when.items():
+        found = getattr(body, name)
+        if isinstance(wanted, tuple):
+            if found not in wanted:
+                return False
+        elif (bool(found) if isinstance(wanted, bool) else found) != wanted:
+            return False
+    return True
 
 
 def _template_of(body: Body) -> Template | None:
@@ -217,12 +224,6 @@ def _template_of(body: Body) -> Template | None:
         if matches(body, template.when):
             return template
     return None
-
-
-def _is(found: Any, wanted: Any) -> bool:
-    if isinstance(wanted, bool):
-        return bool(found) is wanted
-    return found in wanted if isinstance(wanted, tuple) else bool(found == wanted)
 
 
 def _occurrence(found: Any) -> str:

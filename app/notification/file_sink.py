@@ -64,20 +64,24 @@ class FileSink:
     @asynccontextmanager
     async def _locked(self) -> AsyncIterator[None]:
         """Hold the file's lock; its holder may be suspended, so waiting has an end."""
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                while True:
-                    try:
-                        fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                        break
-                    except BlockingIOError:
+        if not self._lock():  # most often nobody holds it, and a timer would be for nothing
+            try:
+                async with asyncio.timeout(self._timeout_s):
+                    while not self._lock():
                         await asyncio.sleep(LOCK_PAUSE_S)
-        except TimeoutError:
-            raise SinkUnavailable(f"{self._path} is locked by another worker") from None
+            except TimeoutError:
+                raise SinkUnavailable(f"{self._path} is locked by another worker") from None
         try:
             yield
         finally:
             fcntl.flock(self._file, fcntl.LOCK_UN)
+
+    def _lock(self) -> bool:
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
 
     def _catch_up(self) -> None:
         """Read the ids of what was appended since; cut off a line that was never finished."""

@@ -21,13 +21,14 @@ async def client(database: str) -> AsyncIterator[Client]:
         query(
             database,
             "insert into notifications.notification values (%s, %s, %s, %s, 'SENT', %s,"
-            " now() + %s * interval '1 s', now())",
+            " now() + %s * interval '1 s', now(), %s)",
             str(UUID(int=number)),
             ORDER if number < 2 else "MUTE",
-            f"kind_{number}",
+            f"kind_{number}" if number < 3 else "stock_low",
             str(UUID(int=100 + number)),
             f"text {number}",
             number,
+            "" if number < 3 else str(number * 100),
         )
     async with api(database) as running:
         yield running
@@ -43,13 +44,16 @@ async def test_notifications_are_listed_newest_first_and_paged(client: Client) -
         if page["next"] is None:
             break
         before = f"&before={page['next']}"
-    assert kinds == ["kind_4", "kind_3", "kind_2", "kind_1", "kind_0"]
+    assert kinds == ["stock_low", "stock_low", "kind_2", "kind_1", "kind_0"]
     answer = await client.get(f"/api/notifications?subject={ORDER}")
     told = (await answer.json())["notifications"]
     assert [(one["subject"], one["text"], one["status"]) for one in told] == [
         (ORDER, "text 1", "SENT"),
         (ORDER, "text 0", "SENT"),
     ]
+    answer = await client.get("/api/notifications?subject=MUTE")
+    told = (await answer.json())["notifications"]
+    assert [one["occurrence"] for one in told] == ["400", "300", ""]
 
 
 async def test_a_mistake_in_the_question_is_named(client: Client) -> None:

@@ -12,10 +12,11 @@ from typing import Any, Literal, get_args, get_origin
 
 import msgspec
 import pytest
+from aiokafka.structs import ConsumerRecord
 
 from agents.notification import Notifications
 from app import ids
-from app.delivery import Reply, Retry
+from app.delivery import Call, Event, Reply, Retry
 from app.domain.definition import State
 from app.domain.notification import TEMPLATES, UNTOLD, Message, Template, matches, notice_of
 from app.errors import SinkUnavailable
@@ -269,6 +270,34 @@ async def test_an_outage_of_the_sink_is_a_retry_and_a_slow_one_only_slow() -> No
     began = asyncio.get_running_loop().time()
     await slow.call(MESSAGE)
     assert asyncio.get_running_loop().time() - began >= 0.03
+
+
+async def test_an_event_that_comes_again_is_as_old_as_it_is() -> None:
+    """What waited on a retry tier or among the dead letters says when it first stood in its topic;
+    so does the lag that is counted from it."""
+    first = datetime(2026, 11, 28, 9, tzinfo=UTC)
+    headers = [("x-original-timestamp", str(round(first.timestamp() * 1000)).encode())]
+    for delivery, expected in ((0, AT), (1, first)):
+        [call] = await Notifications(Away()).begin(New(), [event_of(delivery, headers)], AT)  # type: ignore[arg-type]
+        assert isinstance(call, Call)
+        assert call.request.at == expected
+
+
+class New:
+    """A transaction in which every notification is new."""
+
+    async def fetch(self, _: Any, *, ids: list[str], **__: Any) -> list[tuple[str]]:
+        return [(one,) for one in ids]
+
+
+def event_of(delivery: int, headers: list[tuple[str, bytes]]) -> Event:
+    """An order's end, delivered for the so many-th time now."""
+    topic = "order.status_changed"
+    record: Any = ConsumerRecord(
+        topic, 0, 0, round(AT.timestamp() * 1000), 0, b"", b"", None, 0, 0, tuple(headers)
+    )
+    body = changed("COMPLETED")
+    return Event(topic, 0, 0, b"", ORDER, "", body, delivery, delivery, "", "", "", record)
 
 
 def test_a_slow_sink_must_fit_into_the_deadline_of_a_batch() -> None:
