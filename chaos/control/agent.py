@@ -1,16 +1,16 @@
 """Plug-in of every worker of a lab: has the published chaos rules in force, and tells their hits.
 
-The rules come from the topic `chaos.rules`; the kill switch is looked at in PostgreSQL on a
-connection of its own, so either works without the other, and a rule's lease without both. Hits are
-counted, and told on `chaos.injected` at most once a second and rule; the telling may be lost, the
-count of a worker that lives is in its metrics and its status.
+The rules come from the topic `chaos.rules`; the kill switch is looked at, and thrown, in PostgreSQL
+on a connection of its own, so either works without the other, and a rule's lease without both. Hits
+are counted, and told on `chaos.injected` at most once a second and rule; the telling may be lost,
+the count of a worker that lives is in its metrics and its status.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -30,6 +30,7 @@ from chaos.faults import on_http
 from chaos.faults.kinds import KINDS
 
 if TYPE_CHECKING:
+    from app.db.engine import Transaction
     from app.delivery import App
     from app.topics import TopicSpec
     from chaos.control.rule import Rule
@@ -97,6 +98,21 @@ class Agent(mode.Service):
         if self._db is not None:
             await self._db.close()
 
+    async def throw(
+        self, by: str, reason: str, also: Callable[[Transaction, chaos_switch.Switch], None]
+    ) -> chaos_switch.Switch:
+        """Throw the kill switch, with what is `also` to be written in the same transaction.
+
+        On the switch's own connection: no fault strikes it and no other work has it.
+        """
+        if self._db is None:
+            raise DatabaseOutage("this worker has not opened the switch's connection yet")
+        async with self._db.transaction() as tx:
+            switch = await chaos_switch.throw(tx, by, reason)
+            also(tx, switch)
+        self._switched(switch.epoch)
+        return switch
+
     def status(self) -> dict[str, Any]:
         """What the worker's /status says of chaos rules."""
         return {
@@ -119,8 +135,11 @@ class Agent(mode.Service):
             log.debug("chaos.switch_unread", reason=str(error))
             return
         if epoch > self.rules.epoch:
-            self.rules.switch(epoch)
-            self.board.renew()
+            self._switched(epoch)
+
+    def _switched(self, epoch: int) -> None:
+        self.rules.switch(epoch)
+        self.board.renew()
 
     async def _tell_hits(self) -> None:
         while True:

@@ -2,7 +2,8 @@
 
 Changes of all web workers are serialised by a lock in PostgreSQL and start from what the topic says
 then. Guarantees: what is wrong in any part changes nothing; a rule that a worker refuses is taken
-back; `enabled` is said only when every worker that lives and is meant said so itself.
+back; `enabled` is said only when every worker that lives and is meant said so itself; no fault
+strikes its connections to PostgreSQL, and what a fault holds never has them.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ import msgspec
 
 from app.control.publisher import Publisher
 from app.db import audit_log, chaos_switch
+from app.db.connection import Limits
+from app.db.engine import Database
 from app.db.journal import LiveWorker, live_workers
 from app.errors import BrokerOutage
 from app.observability.logging import get_log
@@ -37,6 +40,8 @@ log = get_log(__name__)
 
 SILENT: Final = 4
 """A worker lives while it missed fewer of its signs of life."""
+CONNECTIONS_MAX: Final = 2
+"""One for the change under way, one for who looks meanwhile."""
 ANSWER_S: Final = 0.5
 """Kept of a request's time for its answer."""
 SWEEP_MAX: Final = 20
@@ -69,20 +74,28 @@ class Changes:
         self._known = known
         self._lock = asyncio.Lock()
         self._sweeping: asyncio.Task[None] | None = None
+        limits = Limits.from_settings(context.settings, f"{context.settings.worker_id}-chaos")
+        self._db = Database(limits, CONNECTIONS_MAX, observed=False)
         topic, acks = agent.topics
         self.publisher = Publisher(context.settings, topic=topic, acks=acks, clock=context.clock)
 
     async def close(self) -> None:
-        """Let Kafka go."""
+        """Let Kafka and PostgreSQL go."""
         if self._sweeping is not None:
             self._sweeping.cancel()
             await asyncio.wait([self._sweeping])
         await self.publisher.close()
+        await self._db.close()
 
     async def workers(self) -> list[LiveWorker]:
         """The workers that live now."""
-        context = self._context
-        return await live_workers(context.db, SILENT * context.settings.worker_seen_interval_s)
+        settings = self._context.settings
+        return await live_workers(self._db, SILENT * settings.worker_seen_interval_s)
+
+    async def switch(self) -> chaos_switch.Switch:
+        """Where the kill switch is."""
+        async with self._db.transaction() as tx:
+            return await chaos_switch.read(tx)
 
     def meant(self, rule: Rule, live: Iterable[LiveWorker]) -> list[str]:
         """Those of `live` that are to have `rule` in force."""
@@ -114,17 +127,17 @@ class Changes:
 
     async def kill(self, act: Act) -> chaos_switch.Switch:
         """Throw the switch: every rule that exists ends, whether Kafka is there or not."""
-        async with self._context.db.transaction() as tx:
-            switch = await chaos_switch.throw(tx, act.actor, act.reason)
-            self._record(tx, act, "all rules", {"epoch": switch.epoch})
-        self._agent.rules.switch(switch.epoch)
+        switch = await self._agent.throw(
+            act.actor,
+            act.reason,
+            lambda tx, thrown: self._record(tx, act, "all rules", {"epoch": thrown.epoch}),
+        )
         self._sweep_later()
         return switch
 
     async def _publish(self, change: Change, act: Act) -> _Done:
-        context = self._context
         live = await self.workers()
-        async with context.db.transaction() as tx:
+        async with self._db.transaction() as tx:
             await chaos_switch.serialise(tx)
             await self._read_to_the_end()
             switch = await chaos_switch.read(tx)
@@ -243,7 +256,7 @@ class Changes:
             with contextlib.suppress(BrokerOutage):
                 async with self._lock:
                     await self._take_back(done.rules, done.before)
-            async with self._context.db.transaction() as tx:
+            async with self._db.transaction() as tx:
                 names = ", ".join(rule.id for rule in done.rules)
                 self._record(tx, act._replace(action=f"{act.action}.refused"), names, refused)
             said = "; ".join(f"{worker}: {why}" for worker, why in refused.items())
@@ -287,7 +300,7 @@ class Changes:
             async with (
                 asyncio.timeout(SWEEP_S),
                 self._lock,
-                self._context.db.transaction() as tx,
+                self._db.transaction() as tx,
             ):
                 await chaos_switch.serialise(tx)
                 await self._read_to_the_end()

@@ -145,8 +145,7 @@ async def status(request: web.Request) -> web.Response:
     context, agent, changes = request.app[CONTEXT], request.app[AGENT], request.app[CHANGES]
     await changes.publisher.listen(LISTEN_S)
     live = await changes.workers()
-    async with context.db.transaction() as tx:
-        switch = await chaos_switch.read(tx)
+    switch = await changes.switch()
     heard = changes.publisher.heard()
     now = context.clock.now()
     rules = [rule for rule in agent.rules.known().values() if rule.epoch >= switch.epoch]

@@ -2,7 +2,7 @@
 
 They strike in a middleware inside the API's own edge, so metrics, logs and deadlines are those of
 any other answer. `install` puts it there; without an active fault it does nothing. What ends or
-watches faults is never struck.
+watches faults is never struck, and what is struck never takes its place.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from msgspec import Meta
 
 from app.taps import exempt
 from chaos.faults.kind import Base, Between, P, Params, within
+from web.admission import reserve
 from web.edge import REQUEST_ID
 from web.problems import Problem
 
@@ -30,7 +31,8 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 SPARED = ("/api/chaos", "/chaos", "/api/gameday", "/api/healthz", "/livez", "/readyz", "/health",
           "/metrics")  # fmt: skip
-"""Paths that begin like this are never struck, nor are their statements."""
+"""Paths that begin like this are never struck, nor are their statements; what a fault holds keeps
+none of their requests out."""
 HEADER = "X-Chaos-Rule"
 """Names the rule that struck, on what is answered."""
 
@@ -56,7 +58,11 @@ def install(app: App) -> None:
             response.headers[HEADER] = struck
         return response
 
-    app.web_extensions.append(lambda application: application.middlewares.append(faults))
+    def extend(application: web.Application) -> None:
+        application.middlewares.append(faults)
+        reserve(application, SPARED)
+
+    app.web_extensions.append(extend)
 
 
 class _OnRequests(Base[P]):

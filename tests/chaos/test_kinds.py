@@ -33,6 +33,7 @@ from chaos.faults.kind import COMMANDS, RESULTS, STRIKABLE, Active
 from chaos.faults.kinds import KINDS, UNSAFE_TO_LOSE
 from chaos.faults.on_handling import point_of
 from chaos.faults.on_messages import losses_of
+from web.admission import ADMISSION, RESERVED, Admission, admit
 
 pytestmark = pytest.mark.unit
 
@@ -463,8 +464,9 @@ async def test_db_latency_is_between_its_bounds_and_ends_at_once(app: FakeApp) -
 
 
 async def served(app: FakeApp, *paths: str) -> TestClient[web.Request, web.Application]:
-    """A server with the laboratory's middleware and views that say ok."""
-    application = web.Application()
+    """A server with the laboratory's middleware and views that say ok; it lets one in at a time."""
+    application = web.Application(middlewares=[admit])
+    application[ADMISSION] = Admission(1)
 
     async def ok(request: web.Request) -> web.Response:
         return web.Response(text="ok")
@@ -509,6 +511,35 @@ async def test_http_timeout_is_silent_until_it_ends(app: FakeApp) -> None:
         assert not task.done()
         fault.stop()
         assert (await asyncio.wait_for(task, 5)).status == 200
+
+
+async def test_what_a_fault_holds_keeps_nobody_out_who_ends_it(app: FakeApp) -> None:
+    """All places are taken by requests that wait; those that end or watch faults have their own."""
+    client = await served(app, "/api/products", "/api/chaos/rules", "/api/gameday/runs")
+    async with client:
+        fault = made(app, "http_timeout")
+        fault.start()
+        held = asyncio.create_task(client.get("/api/products"))
+        async with asyncio.timeout(5):
+            while not fault.hits.struck:
+                await asyncio.sleep(0.001)
+        for path in ("/api/chaos/rules", "/api/gameday/runs"):
+            assert (await client.get(path)).status == 200
+        assert client.app is not None
+        assert client.app[ADMISSION].running == 1
+        fault.stop()
+        assert (await asyncio.wait_for(held, 5)).status == 200
+
+
+async def test_reserved_places_are_bounded_too(app: FakeApp) -> None:
+    """As many as all others have together."""
+    client = await served(app, "/api/chaos/rules")
+    async with client:
+        assert client.app is not None
+        client.app[RESERVED].admission.running = 1
+        assert (await client.get("/api/chaos/rules")).status == 500  # the edge would say 503
+        client.app[RESERVED].admission.running = 0
+        assert (await client.get("/api/chaos/rules")).status == 200
 
 
 # Process

@@ -90,22 +90,21 @@ class Stage:
 
     async def open(self) -> None:
         """Start the API and its worker web-1."""
-        settings = self.settings("web", "web-1")
-        self.db = await Database.open(settings, application_name="chaos-test")
+        app = cast(Any, FakeApp(self.settings("web", "web-1"), "web"))
+        settings = app.settings
+        self.db = await Database.open(settings, application_name="chaos-test", taps=app.taps)
         self._stack.push_async_callback(self.db.close)
-        agent = await self.start("web", "web-1", settings)
-        app = self.apps["web-1"]
+        agent = await self.start("web", "web-1", app)
         on_http.install(app)
         chaos_web.install(app, agent)
         application: web.Application = build(Context(settings, self.db), app.web_extensions)
         self.client = TestClient(TestServer(application))
         await self._stack.enter_async_context(self.client)
 
-    async def start(self, role: str, worker: str, settings: Settings | None = None) -> Agent:
+    async def start(self, role: str, worker: str, app: Any = None) -> Agent:
         """Start a worker: its run is registered and it follows the rules."""
-        settings = settings or self.settings(role, worker)
-        app = cast(Any, FakeApp(settings, role))
-        run = f"{worker}.{settings.incarnation}"
+        app = app or cast(Any, FakeApp(self.settings(role, worker), role))
+        run = f"{worker}.{app.settings.incarnation}"
         async with self.db.transaction() as tx:
             await journal.start_run(tx, role, worker, run)
         agent = Agent(app, topics=self._topics)

@@ -23,6 +23,7 @@ from chaos.lab.broker import Broker
 from tests.integration.api_client import problem
 from tests.integration.chaos_kit import LEASE, Stage, stage
 from tests.waiting import eventually
+from web.admission import ADMISSION
 
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio]
 
@@ -199,6 +200,39 @@ async def test_without_kafka_nothing_can_be_changed_and_the_switch_ends_everythi
     reply = await made(three, {**DELAY, "id": "again"})
     assert reply["rules"][0]["epoch"] == 1
     assert in_force(three.agents["payment-1"]) == {"again"}
+
+
+async def test_what_faults_hold_keeps_neither_deletion_nor_the_switch_out(three: Stage) -> None:
+    """All places are taken by requests that are held, then all connections of the API."""
+    client, places = three.client, 2
+    assert client.app is not None
+    admission = client.app[ADMISSION]
+    admission.most = places
+    await made(three, {"fault": "http_timeout", "id": "silent", **LEASE})
+    held = [asyncio.create_task(client.get("/api/products")) for _ in range(places)]
+
+    async def full() -> bool:
+        return admission.running == places
+
+    await eventually(full, timeout_s=WAIT_S, what="every place is taken")
+    refused = await problem(await client.get("/api/orders"), 503)
+    assert refused["code"] == "overloaded"
+    assert (await client.delete("/api/chaos/rules")).status == 200
+    assert [answer.status for answer in await asyncio.gather(*held)] == [200] * places
+    admission.most = 100
+    late = {"fault": "db_latency", "params": {"min_ms": 3000, "max_ms": 3000}, **LEASE}
+    await made(three, {**late, "scope": {"roles": ["web"]}})
+    victims = [asyncio.create_task(client.get("/api/orders")) for _ in range(12)]
+
+    async def used_up() -> bool:
+        pool = three.db.pool
+        return not pool.idle and not pool.unopened
+
+    await eventually(used_up, timeout_s=WAIT_S, what="every connection is in a victim's hands")
+    assert (await (await client.get("/api/chaos/status")).json())["rules"][0]["enabled"] is True
+    assert (await client.post("/api/chaos/kill", json={"reason": "hurts"})).status == 200
+    assert in_force(three.agents["web-1"]) == set()
+    await asyncio.gather(*victims)
 
 
 async def test_hits_are_told_on_their_topic_and_in_the_status(three: Stage, broker: Broker) -> None:
