@@ -76,6 +76,11 @@ class Hits:
         """Return a number in [0, 1) for how a strike turns out, such as its delay: repeatable."""
         return draw(self.rule.seed, f"{self.rule.id}\x00how", topic, key, attempt, event)[1]
 
+    @property
+    def untold(self) -> int:
+        """How many strikes nobody has taken yet."""
+        return self._untold.total()
+
     def take(self) -> dict[str, int]:
         """Return the strikes by place since the last call."""
         told, self._untold = dict(self._untold), Counter()

@@ -7,9 +7,9 @@ retry tiers, to the dead letters. A message that is tried again is decided anew.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -173,10 +173,27 @@ class Slow(_Handling[Between]):
         await self.hold(max(within(self.p.min_ms, self.p.max_ms, luck) for luck in lucks))
 
 
+RESTART_S = 120.0
+"""So much later than a rule's lease its worker may still come back, to find it renewed."""
+
+
+class Crashed(msgspec.Struct, frozen=True, kw_only=True):
+    """What one rule has done to one worker: `crashes` in all, `untold` of them in no count yet.
+
+    Past `until_s` (Unix) it means nothing.
+    """
+
+    crashes: int = 0
+    untold: int = 0
+    until_s: float = 0.0
+
+
 class Crash(Base[Params]):
     """The process is gone at once, as after kill -9; each worker at most `times` times, or once.
 
-    How often it was is on disk: the successor reads the same messages under the same rule.
+    How often it was is on disk: the successor reads the same messages under the same rule, and
+    counts the hits that its predecessor could not tell. A rule that is made again with its id and
+    seed, to renew its lease, is the same rule.
     """
 
     params = Params
@@ -186,10 +203,15 @@ class Crash(Base[Params]):
         self._point = rule.scope.point or point_of(app.role.name)
         self._passed = 0
         self._file = Path(app.settings.data_dir) / f"{app.settings.worker_id}.crashes.json"
-        self._name = f"{rule.id}@{rule.version}"
+        self._name = f"{rule.id}@{rule.epoch}.{rule.seed}"
 
     def _attach(self) -> None:
-        if self._crashes() < (self.rule.times or 1):
+        past = self._read().get(self._name)
+        if past is not None:
+            for _ in range(past.untold):
+                self.hits.hit(self._point)
+            self._write(past.crashes, untold=0)
+        if past is None or past.crashes < (self.rule.times or 1):
             failpoints.add(self._point, self._strike)
 
     def _detach(self) -> None:
@@ -197,8 +219,7 @@ class Crash(Base[Params]):
 
     async def _strike(self, hit: Hit) -> None:
         if any(self._struck(event) for event in hit.events) if hit.events else self._pass():
-            self._file.parent.mkdir(parents=True, exist_ok=True)
-            self._file.write_text(json.dumps({self._name: self._crashes() + 1}))
+            self._write(self._crashes() + 1, untold=self.hits.untold)
             logging.shutdown()
             os._exit(EXIT_CODE)
 
@@ -217,11 +238,29 @@ class Crash(Base[Params]):
         return self.hits.strikes(key=self.worker, attempt=self._passed, point=self._point)
 
     def _crashes(self) -> int:
+        past = self._read().get(self._name)
+        return 0 if past is None else past.crashes
+
+    def _read(self) -> dict[str, Crashed]:
+        """What stands on disk that still means something."""
         try:
-            found = json.loads(self._file.read_text()).get(self._name, 0)
-        except (OSError, ValueError, AttributeError):
-            return 0
-        return found if isinstance(found, int) else 0
+            found = _CRASHED.decode(self._file.read_bytes())
+        except (OSError, msgspec.DecodeError):
+            return {}
+        now_s = time.time()
+        return {name: past for name, past in found.items() if past.until_s > now_s}
+
+    def _write(self, crashes: int, *, untold: int) -> None:
+        """Replace what stands there of this rule; what stands of others stays."""
+        until_s = self.rule.expires_at.timestamp() + RESTART_S
+        mine = Crashed(crashes=crashes, untold=untold, until_s=until_s)
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        beside = self._file.with_suffix(".new")
+        beside.write_bytes(msgspec.json.encode({**self._read(), self._name: mine}))
+        beside.replace(self._file)
+
+
+_CRASHED = msgspec.json.Decoder(dict[str, Crashed])
 
 
 def point_of(role: str) -> str:

@@ -6,7 +6,7 @@ import asyncio
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -63,7 +63,8 @@ def app(tmp_path: Path) -> Iterator[FakeApp]:
 
 def made(app: FakeApp, fault: str, *, scope: Scope | None = None, **more: Any) -> Any:
     """The active fault of a rule that strikes everything."""
-    rule = Rule(id="rule", fault=fault, scope=scope or Scope(), ttl_s=60, expires_at=LATER, **more)
+    lease = {"ttl_s": 60, "expires_at": LATER}
+    rule = Rule(**{"id": "rule", "fault": fault, "scope": scope or Scope(), **lease, **more})
     return KINDS[fault].build(rule, Hits(rule), cast(Any, app))
 
 
@@ -397,6 +398,88 @@ async def test_crash_is_counted_on_disk_before_it_happens(
         await failpoint(point, events([record(offset=3)]))
         successor.stop()
         assert len(ends) == crashes
+
+
+async def crash(fault: Any, worker: str = "payment") -> None:
+    """Start a fault, let a message come by its point, and end it as the process would."""
+    fault.start()
+    await failpoint(point_of(worker), events([record()]))
+    fault.stop()
+
+
+async def test_a_crash_is_counted_by_the_successor(
+    app: FakeApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process that dies can tell nobody; two that die untold are counted together, and once."""
+    monkeypatch.setattr("os._exit", lambda _: None)
+    point = point_of("payment")
+    await crash(made(app, "crash", times=3))
+    await crash(made(app, "crash", times=3))
+    successor = made(app, "crash", times=3)
+    successor.start()
+    assert (successor.hits.struck, successor.hits.take()) == (2, {point: 2})
+    successor.stop()
+    again = made(app, "crash", times=3)
+    again.start()
+    assert again.hits.struck == 0
+    again.stop()
+
+
+async def test_a_renewed_rule_crashes_nobody_again_and_another_one_does(
+    app: FakeApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Same id and seed, later end: the same rule. Its crashes are forgotten once its lease is over;
+    another seed, or an epoch after the kill switch, is another rule."""
+    ends: list[int] = []
+    monkeypatch.setattr("os._exit", ends.append)
+    await crash(made(app, "crash", seed=1, version=7))
+    await crash(made(app, "crash", seed=1, version=9, expires_at=LATER + timedelta(days=1)))
+    assert len(ends) == 1
+    await crash(made(app, "crash", seed=2, version=11))
+    await crash(made(app, "crash", seed=1, epoch=1, version=13))
+    assert len(ends) == 3
+    monkeypatch.setattr("time.time", lambda: LATER.timestamp() + 2 * 86_400)
+    await crash(made(app, "crash", seed=1, version=15))
+    assert len(ends) == 4
+
+
+async def test_two_rules_that_crash_one_worker_keep_their_counts(
+    app: FakeApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One at each of two points: two crashes, whatever is started how often."""
+    ends: list[int] = []
+    monkeypatch.setattr("os._exit", ends.append)
+    points = ("delivery.after_commit", "delivery.before_transaction")
+    for _ in range(3):
+        faults = [
+            made(app, "crash", scope=Scope(point=point), seed=seed)
+            for seed, point in enumerate(points)
+        ]
+        for fault in faults:
+            fault.start()
+        for point in points:
+            await failpoint(point, events([record()]))
+        for fault in faults:
+            fault.stop()
+    assert len(ends) == 2
+
+
+@pytest.mark.parametrize(
+    "found", [b"", b"{", b"[]", b'{"rule@0.0": 1}', b'{"rule@0.0": {"crashes": "x"}}'],
+    ids=["empty", "cut off", "list", "number", "text"],
+)  # fmt: skip
+async def test_a_file_of_crashes_that_cannot_be_read_is_written_anew(
+    app: FakeApp, monkeypatch: pytest.MonkeyPatch, found: bytes
+) -> None:
+    """The worker starts all the same."""
+    ends: list[int] = []
+    monkeypatch.setattr("os._exit", ends.append)
+    path = Path(app.settings.data_dir) / "payment-1.crashes.json"
+    path.parent.mkdir()
+    path.write_bytes(found)
+    await crash(made(app, "crash"))
+    await crash(made(app, "crash"))
+    assert len(ends) == 1
 
 
 def test_every_role_has_a_point_where_it_crashes() -> None:

@@ -402,7 +402,8 @@ def test_slow(world: World) -> None:
 
 
 def test_crash(world: World) -> None:
-    """The process is gone as after kill -9, once; its successor reads the same and stays."""
+    """The process is gone as after kill -9, once; its successor reads the same, stays, and counts
+    what its predecessor could not tell."""
     lab = world.platform.lab
     pid = world.platform.pid("shipping-1")
     TESTED.add("crash")
@@ -419,7 +420,11 @@ def test_crash(world: World) -> None:
         wait_gone(pid, PATIENCE_S)
         row = lab.wait_restarted("shipping-1", pid, PATIENCE_S)
         assert "137" in row["last_exit"]
-        world._until("shipping-1", lambda held: "crash" in held, "the rule is in force again")
+        world._until(
+            "shipping-1",
+            lambda held: held.get("crash", {}).get("struck") == 1,
+            "the rule is in force again, with its one hit",
+        )
         world.traffic.flow(12)
         assert lab.process("shipping-1")["restarts"] == before + 1
         assert world.platform.pid("shipping-1") == row["pid"]
