@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -28,6 +28,8 @@ log = get_log(__name__)
 
 FETCH_WAIT_MS = 500
 STOP_S = 2.0
+BATCH_MAX_BYTES = 768 * 1024
+"""Below what a broker takes at once by default."""
 HEARTBEATS = 3
 """A worker not heard of for so many heartbeats says nothing any more."""
 
@@ -63,22 +65,28 @@ class Publisher:
         self._acks: dict[str, Ack] = {}
 
     async def publish(self, key: str, value: bytes | None) -> int:
-        """Set `key` to `value`, or delete it; return the change's version.
+        """Set `key` to `value`, or delete it; return the change's version. Raises BrokerOutage."""
+        return await self.publish_all([(key, value)])
 
-        Raises BrokerOutage when Kafka did not take it in time; it may have taken it nevertheless.
+    async def publish_all(self, changes: Sequence[tuple[str, bytes | None]]) -> int:
+        """Set or delete keys, all or none of them; return the last one's version.
+
+        They are one record batch, so the others have the versions just before it, in their order.
+        Raises BrokerOutage when Kafka did not take them in time; it may have taken all the same.
+        Raises ValueError for none, or for more than a batch can hold; then nothing was sent.
         """
         try:
             async with asyncio.timeout(self._settings.control_timeout_s):
                 producer = await self._open()
-                written = await producer.send_and_wait(
-                    self._topic, value, key=key.encode(), partition=0
-                )
+                batch = _batch_of(producer, changes)
+                future = await producer.send_batch(batch, self._topic, partition=0)
+                written = await future
         except (KafkaError, OSError, TimeoutError) as error:
             await self._close_producer()
             raise BrokerOutage(
                 f"Kafka did not take a change of {self._topic}: {type(error).__name__} {error}"
             ) from error
-        return int(written.offset) + 1
+        return int(written.offset) + len(changes)
 
     async def end(self) -> int:
         """Return the version of the latest change there is, whoever made it; or BrokerOutage.
@@ -152,6 +160,7 @@ class Publisher:
                     client_id=f"{settings.worker_id}-control",
                     acks="all",
                     enable_idempotence=True,
+                    max_batch_size=BATCH_MAX_BYTES,
                     metadata_max_age_ms=int(settings.metadata_max_age_s * 1000),
                 )
                 try:
@@ -234,6 +243,17 @@ class Publisher:
             log.warning("control.ack_unreadable", reason=str(error))
             return
         self._acks[ack.worker] = ack
+
+
+def _batch_of(producer: AIOKafkaProducer, changes: Sequence[tuple[str, bytes | None]]) -> Any:
+    if not changes:
+        raise ValueError("no change was given")
+    batch = producer.create_batch()
+    for key, value in changes:
+        if batch.append(timestamp=None, key=key.encode(), value=value) is None:
+            raise ValueError(f"{len(changes)} changes are more than {BATCH_MAX_BYTES} bytes")
+    batch.close()
+    return batch
 
 
 async def _stop(client: AIOKafkaProducer | AIOKafkaConsumer) -> None:

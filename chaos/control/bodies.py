@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Annotated, Any
+from datetime import datetime, timedelta
+from secrets import randbelow, token_hex
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 from msgspec import Meta
 
+from chaos.control.check import Wrong
 from chaos.control.rule import NTH_MAX, SEED_MAX, Name, Rule, RuleId, Scope, Share
+
+if TYPE_CHECKING:
+    from app.settings import Settings
 
 Reason = Annotated[str, Meta(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*\Z")]
 Number = Annotated[int, Meta(ge=0, le=NTH_MAX)]
@@ -81,7 +86,8 @@ class RuleOut(msgspec.Struct, frozen=True, rename="camel"):
 
 class Changed(msgspec.Struct, frozen=True, rename="camel"):
     """What a change came to. `enabled`: every worker that it is for said that it has it in force
-    (or has it no more); `pending` are those that did not say so in time, and will once they can."""
+    (or has it no more); `pending` are those that did not say so in time, `reasons` why, by worker.
+    """
 
     enabled: bool
     version: int
@@ -89,6 +95,7 @@ class Changed(msgspec.Struct, frozen=True, rename="camel"):
     deleted: list[str]
     workers: list[str]
     pending: list[str]
+    reasons: dict[str, str] = {}
     warning: str = ""
 
 
@@ -175,3 +182,34 @@ class KindsOut(msgspec.Struct, frozen=True):
 def rule_out(rule: Rule) -> RuleOut:
     """Return the JSON form of a rule."""
     return RuleOut(**{name: getattr(rule, name) for name in RuleOut.__struct_fields__})
+
+
+def rule_of(
+    wanted: RuleIn, actor: str, reason: str, epoch: int, now: datetime, settings: Settings
+) -> Rule:
+    """Return the rule that is asked for, with what was left open filled in; raises Wrong."""
+    if (wanted.ttl_s is None) == (wanted.expires_at is None):
+        raise Wrong("a rule needs a lease: either ttlS or expiresAt", "$.ttlS")
+    if wanted.expires_at is not None:
+        expires_at = wanted.expires_at
+        ttl_s = max((expires_at - now).total_seconds(), 1e-3)
+    else:
+        assert wanted.ttl_s is not None
+        expires_at, ttl_s = now + timedelta(seconds=wanted.ttl_s), wanted.ttl_s
+    return Rule(
+        id=wanted.id or f"{wanted.fault}-{token_hex(4)}",
+        fault=wanted.fault,
+        scope=wanted.scope,
+        p=wanted.p,
+        nth=wanted.nth,
+        times=wanted.times,
+        params=wanted.params,
+        seed=randbelow(SEED_MAX) if wanted.seed is None else wanted.seed,
+        ttl_s=ttl_s,
+        expires_at=expires_at,
+        owner=wanted.owner or actor,
+        reason=wanted.reason or reason,
+        share_max=settings.chaos_share_max if wanted.share_max is None else wanted.share_max,
+        unsafe=wanted.unsafe,
+        epoch=epoch,
+    )

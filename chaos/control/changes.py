@@ -1,19 +1,17 @@
 """Changing chaos rules from a web process: checked, recorded, published, waited for.
 
 Changes of all web workers are serialised by a lock in PostgreSQL and start from what the topic says
-then. Guarantees: what is wrong in any part changes nothing; a rule that a worker refuses is taken
-back; `enabled` is said only when every worker that lives and is meant said so itself; no fault
-strikes its connections to PostgreSQL, and what a fault holds never has them.
+then. Guarantees: a change is published as one, all of it or nothing; what is wrong in any part
+changes nothing; one that a worker refuses is taken back, with what it deleted, save where another
+has come meanwhile; `enabled` is said only when every worker that lives and is meant said that it
+has the rule in force; no fault strikes these connections to PostgreSQL or keeps them busy.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from datetime import timedelta
-from secrets import randbelow, token_hex
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
@@ -23,15 +21,15 @@ from app.db import audit_log, chaos_switch
 from app.db.connection import Limits
 from app.db.engine import Database
 from app.db.journal import LiveWorker, live_workers
-from app.errors import BrokerOutage
+from app.errors import BrokerOutage, DatabaseOutage, TransientDatabase
 from app.observability.logging import get_log
-from chaos.control.bodies import Changed, RuleIn, rule_out
+from chaos.control.bodies import Changed, RuleIn, rule_of, rule_out
 from chaos.control.check import Known, Wrong, check, check_beside, roles_of
-from chaos.control.rule import SEED_MAX, Rule, encode
+from chaos.control.outcome import Edit, lacking, numbered, refusals, undoing
+from chaos.control.rule import Rule, encode
 from web.problems import Problem, unavailable
 
 if TYPE_CHECKING:
-    from app.control.acks import Ack
     from app.db.engine import Transaction
     from chaos.control.agent import Agent
     from web.context import Context
@@ -44,6 +42,10 @@ CONNECTIONS_MAX: Final = 2
 """One for the change under way, one for who looks meanwhile."""
 ANSWER_S: Final = 0.5
 """Kept of a request's time for its answer."""
+IN_DOUBT: Final = (
+    "Kafka did not confirm the change in time: all of it may still take effect, or nothing;"
+    " GET /api/chaos/status tells."
+)
 SWEEP_MAX: Final = 20
 SWEEP_S: Final = 5.0
 
@@ -74,6 +76,7 @@ class Changes:
         self._known = known
         self._lock = asyncio.Lock()
         self._sweeping: asyncio.Task[None] | None = None
+        self._undoing: set[asyncio.Task[None]] = set()
         limits = Limits.from_settings(context.settings, f"{context.settings.worker_id}-chaos")
         self._db = Database(limits, CONNECTIONS_MAX, observed=False)
         topic, acks = agent.topics
@@ -84,6 +87,8 @@ class Changes:
         if self._sweeping is not None:
             self._sweeping.cancel()
             await asyncio.wait([self._sweeping])
+        if self._undoing:
+            await asyncio.wait(self._undoing, timeout=SWEEP_S)
         await self.publisher.close()
         await self._db.close()
 
@@ -108,15 +113,26 @@ class Changes:
         ]
 
     async def apply(self, change: Change, act: Act) -> Changed:
-        """Do `change`; raises Problem 409, 422 or 503, then nothing was changed."""
+        """Do `change`; raises Problem 409, 422 or 503, whose detail says whether anything changed.
+
+        What precedes its publishing is given up when too little time is left; the rest is not.
+        """
         settings = self._context.settings
-        deadline = time.monotonic() + settings.api_request_timeout_s - ANSWER_S
+        answer_s = settings.api_request_timeout_s - ANSWER_S
+        deadline = time.monotonic() + answer_s
         await self.publisher.listen()
         try:
-            async with self._lock:
-                done = await self._publish(change, act)
+            async with (
+                asyncio.timeout(max(answer_s - settings.control_timeout_s, ANSWER_S)) as patience,
+                self._lock,
+            ):
+                done = await self._publish(change, act, patience)
         except Wrong as error:
             raise _problem(error) from None
+        except TimeoutError:
+            raise unavailable(
+                "chaos_busy", "Other changes or the servers took too long; nothing was changed."
+            ) from None
         except BrokerOutage as error:
             log.warning("chaos.not_published", reason=error.detail)
             raise unavailable(
@@ -135,7 +151,8 @@ class Changes:
         self._sweep_later()
         return switch
 
-    async def _publish(self, change: Change, act: Act) -> _Done:
+    async def _publish(self, change: Change, act: Act, patience: asyncio.Timeout) -> _Done:
+        """Check and publish a change, all of it or nothing; raises Wrong, BrokerOutage, Problem."""
         live = await self.workers()
         async with self._db.transaction() as tx:
             await chaos_switch.serialise(tx)
@@ -152,26 +169,54 @@ class Changes:
                 self._record(tx, act, rule.id, msgspec.to_builtins(rule_out(rule)))
             for rule_id in deleted:
                 self._record(tx, act, rule_id, {"deleted": True})
-            published: list[Rule] = []
+            edits = self._edits(rules, deleted, change.configs, before)
+            patience.reschedule(None)
+            doubt = ""
             version = self._agent.board.version
             try:
-                for rule in rules:
-                    published.append(rule)
-                    version = await self.publisher.publish(rule.id, encode(rule))
-                    published[-1] = msgspec.structs.replace(rule, version=version)
-                for rule_id in deleted:
-                    version = await self.publisher.publish(rule_id, None)
-                for key, value in change.configs.items():
-                    version = await self.publisher.publish(key, value)
-            except BrokerOutage:
-                await self._take_back(published, before)
-                raise
-        meant = {
-            w
-            for rule in (*published, *(before[i] for i in deleted))
-            for w in self.meant(rule, live)
-        }
-        return _Done(published, deleted, before, version, sorted(meant), "; ".join(warnings))
+                if edits:
+                    version = await self.publisher.publish_all([edit[:2] for edit in edits])
+            except ValueError as error:
+                raise Wrong(f"too much for one change: {error}") from None
+            except BrokerOutage as error:
+                # who is told 503 finds in the audit log what may have come of it
+                doubt = error.detail
+                unsure = act._replace(action=f"{act.action}.unconfirmed")
+                self._record(tx, unsure, _names(edits), {"problem": doubt})
+        if doubt:
+            log.warning("chaos.not_confirmed", reason=doubt)
+            raise unavailable("kafka_unavailable", IN_DOUBT)
+        edits = numbered(edits, version)
+        versions = {edit.key: edit.version for edit in edits}
+        rules = [msgspec.structs.replace(rule, version=versions[rule.id]) for rule in rules]
+        meant = self._all_meant(rules, [before[rule_id] for rule_id in deleted], live)
+        return _Done(rules, deleted, edits, version, meant, "; ".join(warnings))
+
+    def _edits(
+        self,
+        rules: Sequence[Rule],
+        deleted: Sequence[str],
+        configs: Mapping[str, bytes],
+        before: Mapping[str, Rule],
+    ) -> list[Edit]:
+        """What is to be published; deletions first, so that what follows has room."""
+        stood = {**self._agent.rules.configs, **{i: encode(rule) for i, rule in before.items()}}
+        values: list[tuple[str, bytes | None]] = [
+            *((rule_id, None) for rule_id in deleted),
+            *((rule.id, encode(rule)) for rule in rules),
+            *configs.items(),
+        ]
+        return [Edit(key, value, stood.get(key)) for key, value in values]
+
+    def _all_meant(
+        self, rules: Sequence[Rule], ended: Sequence[Rule], live: Sequence[LiveWorker]
+    ) -> dict[str, list[Rule]]:
+        """Whom a change is for, and which of `rules` each is to have."""
+        meant: dict[str, list[Rule]] = {w: [] for rule in ended for w in self.meant(rule, live)}
+        for rule in rules:
+            for worker in self.meant(rule, live):
+                meant.setdefault(worker, []).append(rule)
+        return meant
 
     async def _read_to_the_end(self) -> None:
         """Know everything that stands in the topic now; raises BrokerOutage."""
@@ -188,12 +233,13 @@ class Changes:
     ) -> tuple[list[Rule], list[str]]:
         """The rules to publish and what is to be said about them; raises Wrong."""
         settings, kinds = self._context.settings, self._known.kinds
+        now = self._context.clock.now()
         beside = {i: rule for i, rule in before.items() if i not in change.delete}
         rules: list[Rule] = []
         warnings: list[str] = []
         for wanted in change.put:
-            rule = self._made(wanted, act, epoch)
-            if warning := check(rule, self._known, settings, self._context.clock.now()):
+            rule = rule_of(wanted, act.actor, act.reason, epoch, now, settings)
+            if warning := check(rule, self._known, settings, now):
                 warnings.append(warning)
             check_beside(rule, beside.values(), kinds)
             self._check_live(rule, live)
@@ -205,35 +251,6 @@ class Changes:
                 conflict=True,
             )
         return rules, warnings
-
-    def _made(self, wanted: RuleIn, act: Act, epoch: int) -> Rule:
-        """The rule that is asked for, with what was left open filled in; raises Wrong."""
-        now, settings = self._context.clock.now(), self._context.settings
-        if (wanted.ttl_s is None) == (wanted.expires_at is None):
-            raise Wrong("a rule needs a lease: either ttlS or expiresAt", "$.ttlS")
-        if wanted.expires_at is not None:
-            expires_at = wanted.expires_at
-            ttl_s = max((expires_at - now).total_seconds(), 1e-3)
-        else:
-            assert wanted.ttl_s is not None
-            expires_at, ttl_s = now + timedelta(seconds=wanted.ttl_s), wanted.ttl_s
-        return Rule(
-            id=wanted.id or f"{wanted.fault}-{token_hex(4)}",
-            fault=wanted.fault,
-            scope=wanted.scope,
-            p=wanted.p,
-            nth=wanted.nth,
-            times=wanted.times,
-            params=wanted.params,
-            seed=randbelow(SEED_MAX) if wanted.seed is None else wanted.seed,
-            ttl_s=ttl_s,
-            expires_at=expires_at,
-            owner=wanted.owner or act.actor,
-            reason=wanted.reason or act.reason,
-            share_max=settings.chaos_share_max if wanted.share_max is None else wanted.share_max,
-            unsafe=wanted.unsafe,
-            epoch=epoch,
-        )
 
     def _check_live(self, rule: Rule, live: Sequence[LiveWorker]) -> None:
         names = {worker.worker_id for worker in live}
@@ -247,37 +264,56 @@ class Changes:
             raise Wrong(f"nobody would have this rule: no worker of {wanted} lives", "$.scope")
 
     async def _wait(self, done: _Done, act: Act, deadline: float) -> Changed:
-        """Wait for those that are meant; take a refused rule back."""
+        """Wait for those that are meant; take a change back that one of them refuses."""
         settings = self._context.settings
         left_s = max(0.0, min(settings.control_ack_wait_s, deadline - time.monotonic()))
         acked = await self.publisher.await_acks(done.version, done.meant, left_s)
-        refused = refusals(done.rules, self.publisher.heard(), acked.acked)
+        heard = self.publisher.heard()
+        refused = refusals(done.rules, heard, acked.acked)
         if refused:
-            with contextlib.suppress(BrokerOutage):
-                async with self._lock:
-                    await self._take_back(done.rules, done.before)
-            async with self._db.transaction() as tx:
-                names = ", ".join(rule.id for rule in done.rules)
-                self._record(tx, act._replace(action=f"{act.action}.refused"), names, refused)
             said = "; ".join(f"{worker}: {why}" for worker, why in refused.items())
-            raise Problem(409, "rule_refused", f"A worker cannot have it: {said}.", refused=refused)
+            left = await self._take_back(done, act, refused)
+            raise Problem(
+                409, "rule_refused", f"A worker cannot have it: {said}.{left}", refused=refused
+            )
         self._sweep_later()
+        reasons = lacking(done.meant, done.deleted, heard, done.version)
         return Changed(
-            enabled=acked.complete,
+            enabled=not reasons,
             version=done.version,
             rules=[rule_out(rule) for rule in done.rules],
             deleted=list(done.deleted),
-            workers=list(acked.acked),
-            pending=list(acked.pending),
+            workers=sorted(done.meant.keys() - reasons),
+            pending=sorted(reasons),
+            reasons=reasons,
             warning=done.warning,
         )
 
-    async def _take_back(self, rules: Sequence[Rule], before: Mapping[str, Rule]) -> None:
-        """Put what was there before in the place of `rules`, as far as Kafka is there."""
-        for rule in rules:
-            old = before.get(rule.id)
-            with contextlib.suppress(BrokerOutage):
-                await self.publisher.publish(rule.id, None if old is None else encode(old))
+    async def _take_back(self, done: _Done, act: Act, refused: Mapping[str, str]) -> str:
+        """Put what was there before in the place of a change; return what is to be said of it.
+
+        Goes on to its end when the request is called off.
+        """
+        task = asyncio.create_task(self._undo(done, act, refused), name="chaos take back")
+        self._undoing.add(task)
+        task.add_done_callback(self._undoing.discard)
+        try:
+            await asyncio.shield(task)
+        except (BrokerOutage, DatabaseOutage, TransientDatabase) as error:
+            log.warning("chaos.not_taken_back", rules=_names(done.edits), reason=error.detail)
+            return " It could not be taken back elsewhere; its lease or the kill switch ends it."
+        return ""
+
+    async def _undo(self, done: _Done, act: Act, refused: Mapping[str, str]) -> None:
+        async with self._lock:
+            async with self._db.transaction() as tx:
+                names = _names(done.edits)
+                self._record(tx, act._replace(action=f"{act.action}.refused"), names, refused)
+            async with self._db.transaction() as tx:
+                await chaos_switch.serialise(tx)
+                await self._read_to_the_end()
+                if edits := undoing(done.edits, self._agent.rules.changed):
+                    await self.publisher.publish_all(edits)
 
     def _record(self, tx: Transaction, act: Act, target: str, detail: Mapping[str, object]) -> None:
         audit_log.record(
@@ -304,8 +340,8 @@ class Changes:
             ):
                 await chaos_switch.serialise(tx)
                 await self._read_to_the_end()
-                for rule_id in self._agent.rules.stale()[:SWEEP_MAX]:
-                    await self.publisher.publish(rule_id, None)
+                if stale := self._agent.rules.stale()[:SWEEP_MAX]:
+                    await self.publisher.publish_all([(rule_id, None) for rule_id in stale])
         except Exception as error:
             log.info("chaos.not_swept", reason=f"{type(error).__name__}: {error}")
 
@@ -315,23 +351,15 @@ class _Done(NamedTuple):
 
     rules: list[Rule]
     deleted: list[str]
-    before: Mapping[str, Rule]
+    edits: list[Edit]
     version: int
-    meant: list[str]
+    meant: dict[str, list[Rule]]
     warning: str
 
 
-def refusals(
-    rules: Iterable[Rule], heard: Mapping[str, Ack], workers: Iterable[str]
-) -> dict[str, str]:
-    """Why each of `workers` refused one of `rules`, by worker."""
-    ids = [rule.id for rule in rules]
-    return {
-        worker: heard[worker].refused[rule_id]
-        for worker in workers
-        for rule_id in ids
-        if worker in heard and rule_id in heard[worker].refused
-    }
+def _names(edits: Iterable[Edit]) -> str:
+    """The keys of a change, as the target of an audit row."""
+    return ", ".join(edit.key for edit in edits)
 
 
 def _problem(error: Wrong) -> Problem:

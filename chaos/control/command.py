@@ -250,8 +250,8 @@ def _tell(done: dict[str, Any], as_json: bool) -> None:
             typer.echo(f"warning: {done['warning']}", err=True)
         who = ", ".join(done["workers"]) or "nobody"
         typer.echo(f"in force at {who}" if done["rules"] else f"ended at {who}")
-        if done["pending"]:
-            typer.echo(f"not yet at {', '.join(done['pending'])}", err=True)
+        for worker in done["pending"]:
+            typer.echo(f"not yet at {worker}: {done['reasons'][worker]}", err=True)
     if not done["enabled"]:
         raise typer.Exit(EXIT_DIFFERENCE)
 

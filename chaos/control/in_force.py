@@ -27,6 +27,8 @@ log = get_log(__name__)
 CONFIG_PREFIX = "config/"
 """Keys of the topic that are no rules: what the web side keeps there."""
 
+CHANGED_MAX = 2_000
+
 
 class Handle(Protocol):
     """A timer that can be called off."""
@@ -49,7 +51,8 @@ class Held(NamedTuple):
 
 class InForce:
     """The rules of one worker. `known` are all that were published and have not ended, whoever
-    they are for; `configs` what stands under other keys."""
+    they are for; `configs` what stands under other keys; `changed` the versions of the latest
+    changes by key, deletions included."""
 
     def __init__(
         self,
@@ -70,10 +73,15 @@ class InForce:
         self._known: dict[str, Rule] = {}
         self._keys: set[str] = set()
         self.configs: dict[str, bytes] = {}
+        self.changed: dict[str, int] = {}
         self.epoch = 0
 
     def apply(self, key: str, value: bytes | None, version: int) -> str:
         """Take up a change of the topic; returns why it was refused, or nothing."""
+        self.changed.pop(key, None)
+        self.changed[key] = version
+        if len(self.changed) > CHANGED_MAX:
+            del self.changed[next(iter(self.changed))]
         if key.startswith(CONFIG_PREFIX):
             self.configs.pop(key, None)
             if value is not None:

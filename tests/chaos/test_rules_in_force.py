@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from app.settings import load_settings
+from chaos.control import in_force
 from chaos.control.hits import Hits
 from chaos.control.in_force import CONFIG_PREFIX, InForce
 from chaos.control.rule import Rule, Scope, encode
@@ -267,6 +268,18 @@ def test_what_stands_under_a_config_key_is_no_rule() -> None:
     worker.rules.apply(f"{CONFIG_PREFIX}http", None, 2)
     assert worker.rules.configs == {}
     assert worker.rules.known() == {}
+
+
+def test_the_latest_changes_are_known_by_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Deletions and refusals too, for whoever takes a change back; the oldest are forgotten."""
+    monkeypatch.setattr(in_force, "CHANGED_MAX", 2)
+    worker = Worker()
+    worker.publish(rule("a"), 1)
+    worker.rules.apply("a", None, 2)
+    worker.rules.apply("b", b"{", 3)
+    assert worker.rules.changed == {"a": 2, "b": 3}
+    worker.rules.apply(f"{CONFIG_PREFIX}http", b"{}", 4)
+    assert worker.rules.changed == {"b": 3, "config/http": 4}
 
 
 def test_a_worker_that_stops_ends_its_rules() -> None:

@@ -16,9 +16,10 @@ from aiokafka import AIOKafkaConsumer
 from typer.testing import CliRunner, Result
 
 from app.db import audit_log
-from app.errors import SymphonyError
+from app.errors import BrokerOutage, SymphonyError
 from chaos.control.agent import Agent
 from chaos.control.command import register
+from chaos.control.context import CHANGES
 from chaos.lab.broker import Broker
 from tests.integration.api_client import problem
 from tests.integration.chaos_kit import LEASE, Stage, stage
@@ -138,6 +139,18 @@ async def test_what_is_wrong_changes_nothing(three: Stage) -> None:
     refused = await problem(await post("/api/chaos/rules", json={**REFUND, "id": "more"}), 409)
     assert refused["code"] == "rule_refused"
     assert list(refused["refused"]) == ["payment-2"]
+    replacing = {"payment.refund": {"pDup": 0.1, "maxDelayMs": 5}}
+    refused = await problem(await post("/api/chaos/rules", json=replacing), 409)
+    assert "chaos_rules_max" in refused["refused"]["payment-2"]
+
+    async def as_before() -> bool:
+        agents = (three.agents[name] for name in ("payment-1", "payment-2"))
+        return all(in_force(agent) == {"first"} for agent in agents)
+
+    await eventually(as_before, timeout_s=WAIT_S, what="what was replaced is in force again")
+    (act,) = await audit_log.recent(three.db, 1)
+    assert act.action == "chaos.rules.replace.refused"
+    assert "first" in act.target
     await made(three, {**DELAY, "id": "first", "p": 0.9})
     assert in_force(three.agents["payment-1"]) == {"first"}
 
@@ -151,6 +164,7 @@ async def test_enabled_is_never_said_of_a_worker_that_did_not_say_so(
         await one.ghost("payment", "payment-2")
         reply = await made(one, {**DELAY, "id": "late"}, 202)
         assert (reply["enabled"], reply["pending"]) == (False, ["payment-2"])
+        assert reply["reasons"] == {"payment-2": "it has not said so yet"}
         status = await (await one.client.get("/api/chaos/status")).json()
         assert status["rules"][0]["enabled"] is False
         silent = [row for row in status["workers"] if row["worker"] == "payment-2"]
@@ -160,9 +174,50 @@ async def test_enabled_is_never_said_of_a_worker_that_did_not_say_so(
         assert (reply["enabled"], reply["workers"]) == (True, ["payment-1"])
 
 
+async def test_enabled_is_never_said_of_a_worker_that_takes_the_rule_for_over(
+    three: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its clock is an hour ahead: it reads the rule, and does not have it."""
+    ahead = three.agents["payment-1"].rules
+    monkeypatch.setattr(ahead, "_wall", lambda: time.time() + 3600)
+    reply = await made(three, {**DELAY, "id": "late", "scope": {"roles": ["payment"]}}, 202)
+    assert (reply["enabled"], reply["workers"]) == (False, ["payment-2"])
+    assert "late is over there" in reply["reasons"]["payment-1"]
+
+
+async def test_a_change_that_kafka_did_not_confirm_stands_in_the_audit_log(
+    three: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The broker took it and the answer was lost: 503 says that it is open, and all of it came."""
+    assert three.client.app is not None
+    publisher = three.client.app[CHANGES].publisher
+    take = publisher.publish_all
+
+    async def unanswered(changes: Any) -> int:
+        await take(changes)
+        raise BrokerOutage("no answer")
+
+    monkeypatch.setattr(publisher, "publish_all", unanswered)
+    both = {TOPIC: {"pDup": 0.1, "maxDelayMs": 5}}
+    refused = await problem(await three.client.post("/api/chaos/rules", json=both), 503)
+    assert "all of it may still take effect" in refused["detail"]
+    acts = await audit_log.recent(three.db, 10)
+    assert sorted(act.action for act in acts) == [
+        "chaos.rules.replace",
+        "chaos.rules.replace",
+        "chaos.rules.replace.unconfirmed",
+    ]
+
+    async def came() -> bool:
+        return in_force(three.agents["payment-1"]) == {f"{TOPIC}:duplicate", f"{TOPIC}:delay"}
+
+    await eventually(came, timeout_s=WAIT_S, what="both rules are in force")
+
+
 async def test_a_lease_ends_a_rule_whatever_became_of_its_owner(three: Stage) -> None:
     """Nobody deletes it; every worker ends it by its own clock, and the record is swept later."""
-    await made(three, {**DELAY, "id": "short", "ttlS": 1.0})
+    answer = await three.client.post("/api/chaos/rules", json={**DELAY, "id": "short", "ttlS": 1.0})
+    assert answer.status in (201, 202), "202: it was over before everybody had said so"
     await gone(three.agents["payment-1"], "the lease ends the rule")
     await gone(three.agents["payment-2"], "the lease ends the rule")
     web = three.agents["web-1"]
