@@ -112,6 +112,19 @@ class Changes:
             if worker.role in roles and rule.scope.targets(worker.role, worker.worker_id)
         ]
 
+    def check(self, put: Iterable[RuleIn], act: Act) -> None:
+        """Raise Problem 422 or 409 for rules that could not be made, whatever others there are."""
+        settings, now = self._context.settings, self._context.clock.now()
+        made: list[Rule] = []
+        try:
+            for wanted in put:
+                rule = rule_of(wanted, act.actor, act.reason, 0, now, settings)
+                check(rule, self._known, settings, now)
+                check_beside(rule, made, self._known.kinds)
+                made.append(rule)
+        except Wrong as error:
+            raise _problem(error) from None
+
     async def apply(self, change: Change, act: Act) -> Changed:
         """Do `change`; raises Problem 409, 422 or 503, whose detail says whether anything changed.
 

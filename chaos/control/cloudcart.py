@@ -22,6 +22,8 @@ from chaos.control.context import AGENT, CHANGES, act_of, read_all, read_optiona
 from chaos.control.dual_write import Provoked, lost_event, phantom_event
 from chaos.control.in_force import CONFIG_PREFIX
 from chaos.control.rule import Scope, draw
+from chaos.faults.kind import HOLD_MAX_MS
+from chaos.faults.on_http import check_status
 from web.api.bodies import decode, read_json
 from web.context import CONTEXT
 from web.edge import REQUEST_ID
@@ -40,7 +42,13 @@ LEAK_S: Final = 30.0
 SLOW_S: Final = (2.0, 4.0)
 
 Status = Annotated[int, Meta(ge=400, le=599)]
-Millis = Annotated[float, Meta(ge=0, le=5000)]
+Millis = Annotated[float, Meta(ge=0, le=HOLD_MAX_MS)]
+
+
+def check_bounds(least: float, most: float) -> None:
+    """Raise ValueError for a time that lies between no two bounds."""
+    if least > most:
+        raise ValueError(f"min {least:g} is above max {most:g}")
 
 
 class Latency(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
@@ -49,6 +57,9 @@ class Latency(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields
     min: Millis = 100.0
     max: Millis = 3000.0
     probability: Chance = 0.25
+
+    def __post_init__(self) -> None:
+        check_bounds(self.min, self.max)
 
 
 class Config(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
@@ -60,6 +71,9 @@ class Config(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=
     latency: Latency = Latency()
     timeout_rate: Chance = 0.05
     ttl_s: Seconds = 600.0
+
+    def __post_init__(self) -> None:
+        check_status(self.error_status)
 
 
 class ConfigOut(msgspec.Struct, frozen=True, rename="camel"):
@@ -87,6 +101,10 @@ class InjectIn(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_field
     route: Annotated[str, Meta(max_length=100)] = ""
     reason: Reason = ""
 
+    def __post_init__(self) -> None:
+        check_bounds(self.min, self.max)
+        check_status(self.status)
+
 
 class Waited(msgspec.Struct, frozen=True, rename="camel"):
     """How long the answer was kept."""
@@ -105,8 +123,14 @@ async def show(request: web.Request) -> web.Response:
 
 
 async def put(request: web.Request) -> web.Response:
-    """PUT /chaos/config: set it; with `enabled` it is in force when this is answered."""
-    return await _set(request, decode(_CONFIG, await read_json(request)), "chaos.config")
+    """PUT /chaos/config: set it; with `enabled` it is in force when this is answered.
+
+    What could not be put in force is not kept either.
+    """
+    config = decode(_CONFIG, await read_json(request))
+    rules = rules_of(msgspec.structs.replace(config, enabled=True))
+    request.app[CHANGES].check(rules, act_of(request, "chaos.config", ""))
+    return await _set(request, config, "chaos.config")
 
 
 async def enable(request: web.Request) -> web.Response:

@@ -115,8 +115,13 @@ class StatusParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     status: Annotated[int, Meta(ge=400, le=599)] = 503
 
     def __post_init__(self) -> None:
-        if self.status not in {one.value for one in HTTPStatus}:
-            raise ValueError(f"{self.status} is no HTTP status")
+        check_status(self.status)
+
+
+def check_status(status: int) -> None:
+    """Raise ValueError for a number that is no status of HTTP."""
+    if status not in {one.value for one in HTTPStatus}:
+        raise ValueError(f"{status} is no HTTP status")
 
 
 class HttpError(_OnRequests[StatusParams]):

@@ -191,6 +191,24 @@ def test_a_configuration_of_the_api_is_three_rules_that_go_together() -> None:
     assert cloudcart.rules_of(calm) == []
 
 
+@pytest.mark.parametrize(
+    ("body", "complaint"),
+    [
+        (b'{"latency": {"min": 200, "max": 100}}', "min 200 is above max 100"),
+        (b'{"latency": {"min": 4000}}', "min 4000 is above max 3000"),
+        (b'{"latency": {"max": 5001}}', "<= 5000"),
+        (b'{"errorStatus": 499}', "499 is no HTTP status"),
+        (b'{"errorStatus": 200}', ">= 400"),
+    ],
+)
+def test_an_impossible_configuration_is_refused_whether_enabled_or_not(
+    body: bytes, complaint: str
+) -> None:
+    """Else it would be kept, and refused when it is enabled, where nothing can be mended."""
+    with pytest.raises(msgspec.ValidationError, match=complaint):
+        msgspec.json.decode(body, type=Config)
+
+
 def test_an_injection_is_one_rule_and_chance_reaches_all_three() -> None:
     """What is random is decided by luck alone."""
     given = InjectIn(probability=0.5, duration_s=5.0)

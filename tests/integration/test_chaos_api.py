@@ -371,6 +371,19 @@ async def test_the_chaos_of_the_api_strikes_real_requests(three: Stage) -> None:
     reply = await (await client.post("/api/chaos/inject/random", json={"seed": 1})).json()
     assert reply["enabled"] is True
     await problem(await client.post("/chaos/inject/latency?min=x"), 400)
+    impossible: tuple[dict[str, Any], ...] = (
+        {"latency": {"min": 200, "max": 100}},
+        {"errorStatus": 499},
+        {"ttlS": 10**6},
+    )
+    for body in impossible:
+        await problem(await client.put("/chaos/config", json=body), 422)
+    too_much = {"errorRate": 1.0, "timeoutRate": 0.5}
+    await problem(await client.put("/chaos/config", json=too_much), 409)
+    kept = await (await client.get("/chaos/config")).json()
+    assert (kept["errorStatus"], kept["ttlS"]) == (502, 600.0)
+    await problem(await client.post("/chaos/inject/latency?min=200&max=100"), 400)
+    await problem(await client.post("/chaos/inject/error", json={"status": 499}), 422)
     await problem(await client.get("/chaos/test/error"), 500)
     leak = await (await client.get("/chaos/test/memory-leak")).json()
     assert leak["rules"][0]["fault"] == "memory_leak"
