@@ -8,7 +8,6 @@ places is shown by `symphony lesson dual-write`, in a lab of its own.
 from __future__ import annotations
 
 import asyncio
-from time import monotonic
 from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
@@ -16,12 +15,12 @@ from aiohttp import web
 from confluent_kafka import KafkaException
 
 from app import ids
-from app.db import intake, order_reads, outbox
+from app.db import audit_log, intake, order_reads, outbox
 from app.db.seed import UNTRACKED_SKU
 from app.observability.health import json_response
 from app.observability.logging import get_log
 from app.topics import ORDER_CREATED
-from chaos.topic_reader import records_of
+from chaos.topic_reader import Tail
 from web.actor import actor_of
 from web.api.bodies import OrderRequest
 from web.api.drafts import Draft, Priced, finish, new_order_id, price
@@ -34,14 +33,13 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from app.db.intake import NewOrder
-    from web.context import Context
 
 log = get_log(__name__)
 
-WATCH_S: Final = 3.0
-"""A row of the outbox is published within a fraction of a second."""
-LOOK_S: Final = 0.3
-CLOCKS_DIFFER_MS: Final = 5_000
+LOOK_S: Final = 1.0
+"""For each of two looks into Kafka that must be answered, at most a fifth of the request's time."""
+WATCH_S: Final = 2.0
+"""For the event to come, at most two fifths; a row of the outbox is published in less than one."""
 TOTAL_MINOR: Final = 1000
 LESSON: Final = "symphony lesson dual-write --scenario "
 
@@ -82,7 +80,7 @@ async def phantom_event(request: web.Request) -> web.Response:
             return
 
     return await _provoke(
-        context,
+        request,
         order,
         "phantom",
         "its transaction was rolled back after the event was written",
@@ -102,40 +100,61 @@ async def lost_event(request: web.Request) -> web.Response:
             intake.insert(tx, [order], context.clock.now())
             await tx.commit()
 
-    return await _provoke(context, order, "lost", "its request failed after the commit", break_it)
+    return await _provoke(request, order, "lost", "its request failed after the commit", break_it)
 
 
 async def _provoke(
-    context: Context,
+    request: web.Request,
     order: NewOrder,
     lesson: Literal["lost", "phantom"],
     fault: str,
     break_it: Callable[[], Awaitable[None]],
 ) -> web.Response:
-    since_ms = int(context.clock.now().timestamp() * 1000) - CLOCKS_DIFFER_MS
+    """Look, record, break, watch; a fifth of the request's time is left for the database."""
+    context = request.app[CONTEXT]
     bootstrap = context.settings.broker_bootstrap
+    fifth_s = context.settings.api_request_timeout_s / 5
+    look_s, watch_s = min(LOOK_S, fifth_s), min(WATCH_S, 2 * fifth_s)
     try:
-        await asyncio.to_thread(records_of, bootstrap, order.order_id, since_ms)
+        tail = await asyncio.to_thread(Tail, bootstrap, ORDER_CREATED.name, look_s)
     except (KafkaException, OSError) as error:
         raise unavailable(
             "broker_away", f"Kafka cannot be looked into, so nothing was broken: {error}."
         ) from error
-    await break_it()
-    # in this order: a row that is published meanwhile is seen at one of both places
-    event_id = ids.event_id(order.order_id, ORDER_CREATED.name)
-    waiting = await outbox.is_waiting(context.db, event_id)
     try:
-        published = await _published(bootstrap, order.order_id, since_ms)
+        await _record(request, lesson, order, fault)
+        await break_it()
+        # in this order: a row that is published meanwhile is seen at one of both places
+        event_id = ids.event_id(order.order_id, ORDER_CREATED.name)
+        waiting = await outbox.is_waiting(context.db, event_id)
+        stored = await order_reads.order(context.db, order.order_id) is not None
+    except BaseException:
+        tail.close()
+        raise
+    try:
+        published = await asyncio.to_thread(tail.find, order.order_id.encode(), watch_s, look_s)
     except (KafkaException, OSError) as error:
         raise unavailable(
             "broker_away", f"Order {order.order_id} was broken, and then Kafka went away: {error}."
         ) from error
     waiting = waiting and not published
-    stored = await order_reads.order(context.db, order.order_id) is not None
     found = defect_of(stored=stored, published=published, waiting=waiting)
     log.info("chaos.dual_write_provoked", order_id=order.order_id, fault=fault, defect=found)
     told = Provoked(order.order_id, fault, stored, published, waiting, found, LESSON + lesson)
     return json_response(told)
+
+
+async def _record(request: web.Request, lesson: str, order: NewOrder, fault: str) -> None:
+    """Write down what is about to be done, so that nothing of it goes unrecorded."""
+    async with request.app[CONTEXT].db.transaction() as tx:
+        audit_log.record(
+            tx,
+            actor=actor_of(request),
+            action=f"chaos.provoke.{lesson}",
+            target=order.order_id,
+            detail={"fault": fault},
+            request_id=request[REQUEST_ID],
+        )
 
 
 def defect_of(*, stored: bool, published: bool, waiting: bool) -> Defect:
@@ -143,18 +162,6 @@ def defect_of(*, stored: bool, published: bool, waiting: bool) -> Defect:
     if published or waiting:
         return "" if stored else "phantom"
     return "lost" if stored else ""
-
-
-async def _published(bootstrap: str, order_id: str, since_ms: int) -> bool:
-    """Whether the order's event comes within WATCH_S."""
-    end_s = monotonic() + WATCH_S
-    while True:
-        found = await asyncio.to_thread(records_of, bootstrap, order_id, since_ms)
-        if any(one.topic == ORDER_CREATED.name for one in found):
-            return True
-        if monotonic() > end_s:
-            return False
-        await asyncio.sleep(LOOK_S)
 
 
 def _order(request: web.Request) -> NewOrder:

@@ -17,7 +17,7 @@ from app.db.engine import Database
 from app.roles import ROLES
 from app.settings import Settings, load_settings
 from app.taps import Taps
-from app.topics import CHAOS_ACKS, CHAOS_INJECTED, CHAOS_RULES, TopicSpec
+from app.topics import CHAOS_ACKS, CHAOS_INJECTED, CHAOS_RULES, ORDER_CREATED, TopicSpec
 from chaos.control import web as chaos_web
 from chaos.control.agent import Agent
 from chaos.faults import on_http
@@ -30,7 +30,7 @@ LEASE = {"ttlS": 600, "reason": "test"}
 
 
 async def make_topics(bootstrap: str) -> Topics:
-    """Topics of rules and acknowledgements of one test alone, and that of the hits."""
+    """Topics of rules and acknowledgements of one test alone, those of hits and new orders."""
     name = f"chaos-{uuid.uuid4().hex[:8]}"
     rules, acks = CHAOS_RULES._replace(name=name), CHAOS_ACKS._replace(name=f"{name}.acks")
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
@@ -39,7 +39,7 @@ async def make_topics(bootstrap: str) -> Topics:
         await admin.create_topics(
             [
                 NewTopic(spec.name, spec.partition_count(4), 1, topic_configs=spec.config())
-                for spec in (rules, acks, CHAOS_INJECTED)
+                for spec in (rules, acks, CHAOS_INJECTED, ORDER_CREATED)
             ]
         )
     finally:

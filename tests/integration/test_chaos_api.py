@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 import typer
-from aiokafka import AIOKafkaConsumer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from typer.testing import CliRunner, Result
 
-from app.db import audit_log
+from app.db import audit_log, outbox
+from app.db.engine import Database
 from app.errors import BrokerOutage, SymphonyError
 from chaos.control.agent import Agent
 from chaos.control.command import register
@@ -240,6 +241,13 @@ async def test_without_kafka_nothing_can_be_changed_and_the_switch_ends_everythi
     try:
         refused = await problem(await three.client.post("/api/chaos/rules", json=REFUND), 503)
         assert refused["code"] == "kafka_unavailable"
+        three.change("web-1", api_request_timeout_s=10.0)
+        for what in ("phantom-event", "lost-event"):
+            refused = await problem(await three.client.post(f"/api/chaos/{what}"), 503)
+            assert refused["code"] == "broker_away"
+            assert "nothing was broken" in refused["detail"]
+        acts = await audit_log.recent(three.db, 10)
+        assert not any(act.action.startswith("chaos.provoke") for act in acts)
         began = time.monotonic()
         answer = await three.client.post("/api/chaos/kill", json={"reason": "enough"})
         assert answer.status == 200, await answer.text()
@@ -249,7 +257,7 @@ async def test_without_kafka_nothing_can_be_changed_and_the_switch_ends_everythi
         assert time.monotonic() - began < WAIT_S
     finally:
         os.kill(broker.pid, signal.SIGCONT)
-    three.change("web-1", control_timeout_s=10.0)
+    three.change("web-1", control_timeout_s=10.0, api_request_timeout_s=30.0)
     (act,) = await audit_log.recent(three.db, 1)
     assert (act.action, act.reason, act.detail) == ("chaos.kill", "enough", {"epoch": 1})
     reply = await made(three, {**DELAY, "id": "again"})
@@ -428,3 +436,28 @@ async def test_a_provoked_event_is_looked_for_in_both_books(three: Stage) -> Non
     assert (waiting["stored"], waiting["published"], waiting["defect"]) == (True, False, "")
     assert (waiting["waiting"], undone["waiting"]) == (True, False)
     assert (await three.client.get(f"/api/orders/{waiting['orderId']}")).status == 200
+    for action, found in (("phantom", undone), ("lost", waiting)):
+        (act,) = await audit_log.recent(three.db, 10, target=found["orderId"])
+        assert (act.actor, act.action) == ("ada", f"chaos.provoke.{action}")
+
+
+async def test_an_event_that_is_published_is_seen_among_others(
+    three: Stage, broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A broken relay's work: the event of an order that is nowhere; that is a phantom."""
+    producer = AIOKafkaProducer(bootstrap_servers=broker.bootstrap)
+    await producer.start()
+    is_waiting = outbox.is_waiting
+
+    async def published(db: Database, event_id: str) -> bool:
+        (act,) = await audit_log.recent(db, 1)
+        for key in ("another", act.target):
+            await producer.send_and_wait("order.created", b"{}", key=key.encode())
+        return await is_waiting(db, event_id)
+
+    monkeypatch.setattr(outbox, "is_waiting", published)
+    try:
+        found = await made(three, {}, 200, "phantom-event")
+    finally:
+        await producer.stop()
+    assert (found["stored"], found["published"], found["defect"]) == (False, True, "phantom")
