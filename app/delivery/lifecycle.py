@@ -25,6 +25,7 @@ from app.delivery.table_report import TableReport
 from app.delivery.watchdog import Watchdog
 from app.errors import DatabaseOutage, TransientDatabase
 from app.failpoints import failpoint
+from app.loops import keep_on
 from app.observability.health import HealthServer, Verdict
 from app.observability.logging import get_log
 from app.taps import exempt
@@ -161,20 +162,22 @@ class Lifecycle:
 
     async def _say_alive(self) -> None:
         """Let others see that this worker lives; whoever changes running workers asks."""
-        settings = self._app.settings
-        while True:
-            await asyncio.sleep(settings.worker_seen_interval_s)
-            try:
-                with exempt():
-                    await see_run(self._app.db, run_id(settings))
-            except (DatabaseOutage, TransientDatabase) as error:
-                log.debug("worker.not_seen", reason=str(error))
+        await keep_on("signs of life", self._see_run, self._app.settings.worker_seen_interval_s)
+
+    async def _see_run(self) -> None:
+        try:
+            with exempt():
+                await see_run(self._app.db, run_id(self._app.settings))
+        except (DatabaseOutage, TransientDatabase) as error:
+            log.debug("worker.not_seen", reason=str(error))
 
     async def _report_tables(self) -> None:
         report = TableReport(self._app)
-        while True:
-            await asyncio.sleep(REPORT_S)
+
+        async def refresh() -> None:
             report.refresh()
+
+        await keep_on("table gauges", refresh, REPORT_S)
 
     def _wait(self, what: str) -> None:
         self.probe.waiting_for = what

@@ -29,6 +29,7 @@ from app.delivery import aiokafka_seams as seams
 from app.delivery import exits
 from app.delivery.exits import Reason
 from app.errors import DatabaseOutage, TransientDatabase
+from app.loops import keep_on
 from app.observability.logging import get_log
 
 if TYPE_CHECKING:
@@ -70,15 +71,16 @@ class Rewinder:
 
     async def watch(self) -> None:
         """Until a rewind is queued: then stop this worker in good order, to be started again."""
-        while True:
-            await asyncio.sleep(LOOK_S)
-            found = await self._queued()
-            if found is None:
-                continue
-            log.warning("worker.rewinds", rewind_id=found.id, since=found.since)
-            exits.stop_for(Reason.REWIND)
-            os.kill(os.getpid(), signal.SIGTERM)
-            return
+        await keep_on("rewinds", self._stops, LOOK_S)
+
+    async def _stops(self) -> bool:
+        found = await self._queued()
+        if found is None:
+            return False
+        log.warning("worker.rewinds", rewind_id=found.id, since=found.since)
+        exits.stop_for(Reason.REWIND)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return True
 
     async def before_joining(self) -> None:
         """Return once no rewind of the role is queued; carries out one that is.

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -20,6 +21,7 @@ from app.control.board import Board
 from app.db import chaos_switch
 from app.db.engine import Database
 from app.errors import DatabaseOutage, TransientDatabase
+from app.loops import keep_on
 from app.messages import Cause, ChaosInjected
 from app.messages.envelope import emit
 from app.observability import metrics
@@ -80,8 +82,11 @@ class Agent(mode.Service):
                 await self._look(self._db)
         await self.board.on_start()
         self._tasks = [
-            asyncio.create_task(self._watch_switch(self._db), name="chaos switch"),
-            asyncio.create_task(self._tell_hits(), name="chaos hits"),
+            asyncio.create_task(keep_on(name, once, every_s), name=name)
+            for name, once, every_s in (
+                ("chaos switch", partial(self._look, self._db), settings.chaos_switch_poll_s),
+                ("chaos hits", self._tell, settings.chaos_report_interval_s),
+            )
         ]
 
     async def on_stop(self) -> None:
@@ -122,11 +127,6 @@ class Agent(mode.Service):
             "rules": self.rules.note(),
         }
 
-    async def _watch_switch(self, db: Database) -> None:
-        while True:
-            await asyncio.sleep(self._app.settings.chaos_switch_poll_s)
-            await self._look(db)
-
     async def _look(self, db: Database) -> None:
         """Do as the switch says; while PostgreSQL is away, rules end by their leases."""
         try:
@@ -140,11 +140,6 @@ class Agent(mode.Service):
     def _switched(self, epoch: int) -> None:
         self.rules.switch(epoch)
         self.board.renew()
-
-    async def _tell_hits(self) -> None:
-        while True:
-            await asyncio.sleep(self._app.settings.chaos_report_interval_s)
-            await self._tell()
 
     async def _tell(self) -> None:
         for rule, places in self.rules.take_hits():

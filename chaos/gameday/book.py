@@ -20,6 +20,7 @@ import psycopg2.extensions
 from app.db import gamedays
 from app.db.gamedays import LEASE_S, RunRow, run_row
 from app.db.statements import Statement
+from app.observability.logging import get_log
 from chaos.gameday.game import GameDayError, violations
 from chaos.gameday.verdict import Verdict
 
@@ -28,6 +29,7 @@ CONNECT_S = 5
 END_S = 60.0
 APPLICATION = "gameday-book"
 NEWEST_MAX = 500
+log = get_log(__name__)
 
 
 class Book:
@@ -195,6 +197,8 @@ class Teller:
                 self._wanted = self._book.tell(self._run_id, *self._news)
             except psycopg2.Error:
                 continue  # PostgreSQL may be what is broken
+            except Exception as error:  # a wish to abort must be heard all the same
+                log.error("gameday.not_told", run=self._run_id, error=error)
 
 
 def names(rows: Sequence[RunRow]) -> list[str]:

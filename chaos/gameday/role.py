@@ -22,7 +22,7 @@ from app.errors import DatabaseOutage, TransientDatabase
 from app.observability.logging import get_log
 from chaos.gameday import lock
 from chaos.lab.plan import LabFiles
-from chaos.lab.process import spawn, tail
+from chaos.lab.process import LabError, spawn, tail
 
 if TYPE_CHECKING:
     from app.delivery.app import App
@@ -69,6 +69,8 @@ class GameDayService(mode.Service):
                     await self._execute(found[0])
             except (DatabaseOutage, TransientDatabase) as error:
                 log.warning("gameday.database_away", error=error)
+            except Exception as error:  # one run that fails must not be the last one
+                log.error("gameday.round_failed", error=error)
             await asyncio.sleep(LOOK_S)
 
     async def _execute(self, run_id: str) -> None:
@@ -76,9 +78,14 @@ class GameDayService(mode.Service):
         root = Path(self._app.settings.lab_dir)
         output = LabFiles(root).logs / "gameday-run.log"
         log.info("gameday.begins", run=run_id)
-        child = spawn(
-            [sys.executable, "-P", "-m", "chaos.gameday.child", str(root), run_id], log=output
-        )
+        try:
+            child = spawn(
+                [sys.executable, "-P", "-m", "chaos.gameday.child", str(root), run_id], log=output
+            )
+        except (LabError, OSError) as error:
+            log.error("gameday.not_begun", run=run_id, error=error)
+            await self._lost(run_id, f"its process could not be started: {error}")
+            return
         code = await self._ended(child)
         log.info("gameday.ended", run=run_id, exit_code=code)
         why = f"its process ended with {code} and without a verdict: {tail(output)[-500:]}"
