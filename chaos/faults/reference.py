@@ -102,13 +102,14 @@ Nobody sends these again, and a rule on them is refused unless it says `unsafe`:
 _AFTER_RULES = """\
 `drop` writes every delivery that it loses to `losses/` in the lab's directory before it does.
 `crash` counts on disk how often it has ended a worker: `times` or once, whatever the successor
-reads. `corrupt` damages what is sent for the first time only: its reader dead-letters the record,
-and the message itself comes with the next re-drive. A topic that `pause` holds is named in the
-worker's /status, and its watchdog does not take it for a stuck one. `db_error` is held or repeated
-like a real outage, and never counts as an event's failure. `error` and `timeout` are: the batch is
-split until the struck message stands alone, and that one goes to a retry tier or, after the last
-one, to the dead letters. An answer of the API that was struck has the header `X-Chaos-Rule`; what
-ends or watches faults (`/api/chaos`, `/api/gameday`, health, metrics) is never struck.
+reads; the successor tells the hit. `corrupt` damages what is sent for the first time only: its
+reader dead-letters the record, and the message itself comes with the next re-drive. A topic that
+`pause` holds is named in the worker's /status, and its watchdog does not take it for a stuck one.
+`db_error` is held or repeated like a real outage, and never counts as an event's failure. `error`
+and `timeout` are: the batch is split until the struck message stands alone, and that one goes to a
+retry tier or, after the last one, to the dead letters. An answer of the API that was struck has the
+header `X-Chaos-Rule`; what ends or watches faults (`/api/chaos`, `/api/gameday`, health, metrics)
+is never struck.
 """
 
 
