@@ -261,6 +261,8 @@ async def pages_of(client: Client, parameters: str) -> list[list[str]]:
     "parameters",
     [
         *("limit=0", "limit=201", "limit=x", "before=abc", "before=%00"),
+        "limit=00000000199999",
+        pytest.param("limit=000000001" + "0" * 4400, id="limit=longer-than-Python-reads"),
         *("status=", "status=pending", "status=DONE", "status=%00"),
     ],
 )

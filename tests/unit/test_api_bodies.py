@@ -7,12 +7,14 @@ from decimal import Decimal
 
 import msgspec
 import pytest
-from hypothesis import given
+from aiohttp.test_utils import make_mocked_request
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from web.api.bodies import CancelIn, OrderIn, OrderRequest, decode
 from web.api.bodies import _check as check
 from web.api.money import EXPONENTS, MINOR_MAX, BadMoney, format_minor, parse_minor
+from web.api.paging import LIMIT_MAX, limit_of
 from web.problems import Problem
 from web.trace import request_id, traceparent
 
@@ -196,3 +198,20 @@ def test_a_trace_is_continued_or_started_anew() -> None:
         made = traceparent(bad)
         assert re.fullmatch("00-[0-9a-f]{32}-[0-9a-f]{16}-00", made)
         assert made.split("-")[1] != given.split("-")[1]
+
+
+@example(zeros=8, number=1, nines=4400)
+@example(zeros=8, number=199, nines=3)
+@given(st.integers(0, 12), st.integers(0, 300), st.integers(0, 12))
+def test_a_limit_is_within_its_bounds_however_it_is_written(
+    zeros: int, number: int, nines: int
+) -> None:
+    """What is returned is what was checked, and all that is not taken is a 400."""
+    text = "0" * zeros + str(number) + "9" * nines
+    request = make_mocked_request("GET", f"/api/orders?limit={text}")
+    if len(text) <= 9 and 1 <= int(text) <= LIMIT_MAX:
+        assert limit_of(request) == int(text)
+        return
+    with pytest.raises(Problem) as refused:
+        limit_of(request)
+    assert refused.value.status == 400

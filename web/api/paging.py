@@ -17,6 +17,8 @@ from web.routes import Param
 
 LIMIT_DEFAULT: Final = 50
 LIMIT_MAX: Final = 200
+DIGITS_MAX: Final = 9
+"""More are not read: leading zeros mean nothing, and Python reads no more than 4300 digits."""
 LIMIT: Final = Param(
     "limit",
     Annotated[int, Meta(ge=1, le=LIMIT_MAX)],
@@ -33,9 +35,11 @@ def page_of(request: web.Request) -> tuple[int, Cursor]:
 def limit_of(request: web.Request) -> int:
     """Return the `limit` parameter, 1 to LIMIT_MAX; raises Problem 400 otherwise."""
     text = request.query.get("limit", str(LIMIT_DEFAULT))
-    if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= LIMIT_MAX):
+    plain = text.isascii() and text.isdigit() and len(text) <= DIGITS_MAX
+    limit = int(text) if plain else 0
+    if not 1 <= limit <= LIMIT_MAX:
         raise Problem(400, "bad_parameter", f"limit must be a number from 1 to {LIMIT_MAX}.")
-    return int(text)
+    return limit
 
 
 def next_cursor(place: Cursor | None) -> str | None:
