@@ -4,6 +4,8 @@ Every web worker follows the configuration and the acknowledgements; the one tha
 lock of PostgreSQL in a round acts in it. Whatever a judgement rests on is read anew from
 PostgreSQL, so it does not matter which worker that is, nor whether it is a new one each time: role
 web because it alone has both the payments of every partition and a publisher of control topics.
+Whoever publishes holds that lock, and the judge reads the topic to its end under it: it never acts
+on a configuration that an operator or another judge has changed meanwhile.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from app.control.canary import KEY, ROLE, CanaryConfig, Split, board, encode
 from app.control.publisher import Acked, Publisher
 from app.db import audit_log, canary
 from app.domain.canary import ArmFigures, Decision, Judgement, Margins, Verdict, decide, judge
-from app.errors import BrokerOutage, SymphonyError
+from app.errors import SymphonyError
 from app.observability.logging import get_log
 from app.topics import CANARY_ACKS, CANARY_CONFIG
 
@@ -110,14 +112,17 @@ class CanaryControl(mode.Service):
         """Publish `config`, record it, and wait a bounded time for the orchestrators.
 
         Recorded before it is published, so that nothing goes unrecorded; a second row says when
-        Kafka did not take it. Raises BrokerOutage.
+        that failed. Waits for a judgement under way. Raises BrokerOutage, DatabaseOutage or
+        TransientDatabase; then it may have happened nevertheless.
         """
         async with self._db.transaction() as tx:
             _record(tx, config, action, {}, request_id)
             await tx.commit()
         try:
-            version = await self._publish(config)
-        except BrokerOutage:
+            async with self._db.transaction() as tx:
+                await canary.serialise(tx)
+                version = await self._publish(config)
+        except SymphonyError:
             async with self._db.transaction() as tx:
                 _record(tx, config, f"{action}_failed", {}, request_id)
                 await tx.commit()
@@ -163,6 +168,9 @@ class CanaryControl(mode.Service):
         async with self._db.transaction() as tx:
             if not await canary.lead(tx):
                 return
+            await self._read_to_the_end()
+            if self._split.version != version:
+                return
             if self.live(ORCHESTRATOR) and not self.live(ROLE) and self._old_enough(config):
                 await self._act(
                     tx, config, Decision.ROLL_BACK, (), "no payment-canary worker lives"
@@ -177,6 +185,11 @@ class CanaryControl(mode.Service):
             if decision is not Decision.WAIT:
                 why = "; ".join(compared[0].judgement.reasons)
                 await self._act(tx, config, decision, compared, why)
+
+    async def _read_to_the_end(self) -> None:
+        """Know the configuration that stands in the topic now; raises BrokerOutage."""
+        end = await self._publisher.end()
+        await self._board.reach(end, self._settings.control_timeout_s)
 
     def _old_enough(self, config: CanaryConfig) -> bool:
         """A worker that is just restarting is not missed."""

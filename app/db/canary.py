@@ -18,6 +18,7 @@ from app.messages.envelope import ATTEMPT_MAX
 if TYPE_CHECKING:
     from typing import Any
 
+    from app.db.engine import Transaction
     from app.db.statements import Statement
 
 CONSUMER_OF_ARM: Final[Mapping[str, str]] = {"stable": "payment", "canary": "payment-canary"}
@@ -61,6 +62,7 @@ _FIGURES = statement(
     """
 )
 _LEAD = statement("select pg_try_advisory_xact_lock(:key)")
+_SERIALISE = statement("select pg_advisory_xact_lock(:key)")
 
 
 class Reader(Protocol):
@@ -94,3 +96,8 @@ async def lead(reader: Reader) -> bool:
     """Whether this transaction alone may act on the canary, until it ends."""
     rows = await reader.fetch(_LEAD, key=_LEADER)
     return bool(rows[0][0])
+
+
+async def serialise(tx: Transaction) -> None:
+    """Wait until nobody else acts on the canary, and let nobody do so until `tx` ends."""
+    await tx.fetch(_SERIALISE, key=_LEADER)
