@@ -369,6 +369,14 @@ class Settings(BaseSettings):
     )
     api_writers: int = _setting("api", 2, "count", "transactions at the same time", ge=1, le=64)
     api_queue_max: int = _setting("api", 2000, "count", "waiting writes, more get 503", ge=1)
+    api_queue_wait_max_ms: float = _setting(
+        "api",
+        1000,
+        "ms",
+        "longest wait for a writer, by the pace of late; who would wait longer gets 503",
+        production=250,
+        gt=0,
+    )
     api_concurrency_max: int = _setting(
         "api", 200, "count", "requests at once besides new orders, more get 503", ge=1
     )

@@ -3,6 +3,9 @@
 `python -m bench.api --rate 500 --seconds 10 [--keys] [--items]`: starts a PostgreSQL and an API
 process of its own, sends orders on an open schedule (latency counts from the intended send time)
 writes bench/results/api-DATE. CPU counts both servers with all their children, not the sender.
+
+A rate beyond what the API can do measures overload: how many are accepted and how many refused
+with 503 per second, and how long each kind waits for its answer (`--name api-overload`).
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +29,15 @@ from app.db.migrate import seed, upgrade
 from app.settings import load_settings
 from bench import machine, report
 from bench.accounting import cpu_s
+from bench.sender import Sender, Sent, raw
 from chaos.lab.postgres import Postgres
 from chaos.lab.process import free_port
 from web.context import Context
 from web.server import WebServer
 
 WARM_UP_S = 2.0
+CONNECTIONS_MAX = 1000
+"""Enough that under overload an order waits in the API and not for a connection."""
 AMOUNT = {"customerId": "ada", "total": "12.50", "currency": "EUR", "shippingAddress": "Road 1"}
 ITEMS = {
     "customerId": "ada",
@@ -49,59 +55,56 @@ async def serve(dsn: str, port: int) -> None:
     await asyncio.Event().wait()
 
 
-class Sender:
-    """Sends `rate` orders a second on a fixed schedule, whatever the answers do."""
+def figures(sent: Sent) -> dict[str, Any]:
+    """Return what became of the orders: rates, and latencies of the accepted and of the refused.
 
-    def __init__(self, url: str, rate: float, body: dict[str, Any], keys: bool) -> None:
-        self._url, self._rate, self._keys = url, rate, keys
-        self._body = json.dumps(body).encode()
-        self.latencies_s: list[float] = []
-        self.statuses: dict[int, int] = {}
-
-    async def run(self, seconds: float) -> None:
-        """Send for `seconds`, then wait for the answers."""
-        connector = aiohttp.TCPConnector(limit=256)
-        loop = asyncio.get_running_loop()
-        async with aiohttp.ClientSession(self._url, connector=connector) as session:
-            begin, tasks = loop.time(), []
-            for number in range(int(self._rate * seconds)):
-                due = begin + number / self._rate
-                if (pause := due - loop.time()) > 0:
-                    await asyncio.sleep(pause)
-                tasks.append(asyncio.create_task(self._send(session, due)))
-            await asyncio.gather(*tasks)
-
-    async def _send(self, session: aiohttp.ClientSession, due: float) -> None:
-        headers = {"Content-Type": "application/json"}
-        if self._keys:
-            headers["Idempotency-Key"] = os.urandom(12).hex()
-        async with session.post("/api/orders", data=self._body, headers=headers) as answer:
-            await answer.read()
-        self.statuses[answer.status] = self.statuses.get(answer.status, 0) + 1
-        self.latencies_s.append(asyncio.get_running_loop().time() - due)
+    Rates are over the time until the last answer, latencies in ms from when an order was due.
+    """
+    accepted, refused = ([one for one in sent.answers if one.status == n] for n in (202, 503))
+    took_s = max(sent.ended_s, *(one.returned_s for one in sent.answers)) - sent.began_s
+    latencies = {
+        f"{name}_{share}_ms": value
+        for name, answers in (("accepted", accepted), ("refused", refused))
+        for share, value in report.percentiles(
+            [one.returned_s - one.intended_s for one in answers], 1e3
+        ).items()
+    }
+    return {
+        "accepted": len(accepted),
+        "accepted_per_s": round(len(accepted) / took_s),
+        "refused": len(refused),
+        "refused_per_s": round(len(refused) / took_s),
+        "statuses": dict(Counter(one.status for one in sent.answers)),
+        **latencies,
+        "sender_late_ms": round(sent.late_ms, 1),
+    }
 
 
-async def measure(url: str, api: int, postgres: int, options: argparse.Namespace) -> dict[str, Any]:
+async def send(port: int, seconds: float, options: argparse.Namespace) -> Sent:
+    """Send orders on a fixed schedule, whatever the answers do."""
+    body = json.dumps(ITEMS if options.items else AMOUNT).encode()
+    orders = [
+        raw(f"127.0.0.1:{port}", body, os.urandom(12).hex() if options.keys else "")
+        for _ in range(int(options.rate * seconds))
+    ]
+    return await Sender("127.0.0.1", port, orders, options.rate, CONNECTIONS_MAX).run()
+
+
+async def measure(
+    port: int, api: int, postgres: int, options: argparse.Namespace
+) -> dict[str, Any]:
     """Warm up, then load and return the figures."""
-    body = ITEMS if options.items else AMOUNT
-    await _until_ready(url)
-    await Sender(url, options.rate, body, options.keys).run(WARM_UP_S)
-    sender = Sender(url, options.rate, body, options.keys)
-    before = cpu_s(api), cpu_s(postgres), time.monotonic()
-    await sender.run(options.seconds)
-    after = cpu_s(api), cpu_s(postgres), time.monotonic()
-    accepted = sender.statuses.get(202, 0)
-    latencies = sorted(sender.latencies_s)
+    await _until_ready(f"http://127.0.0.1:{port}")
+    await send(port, WARM_UP_S, options)
+    before = cpu_s(api), cpu_s(postgres)
+    found = figures(await send(port, options.seconds, options))
+    used = cpu_s(api) - before[0], cpu_s(postgres) - before[1]
+    each = [round(one / (found["accepted"] or 1) * 1e6) for one in (*used, sum(used))]
     return {
         "rate": options.rate,
-        "accepted": accepted,
-        "accepted_per_s": round(accepted / (after[2] - before[2])),
-        "statuses": sender.statuses,
-        "api_us": round((after[0] - before[0]) / accepted * 1e6),
-        "postgres_us": round((after[1] - before[1]) / accepted * 1e6),
-        "sum_us": round((after[0] - before[0] + after[1] - before[1]) / accepted * 1e6),
-        "p50_ms": round(latencies[len(latencies) // 2] * 1e3, 1),
-        "p99_ms": round(latencies[int(len(latencies) * 0.99)] * 1e3, 1),
+        **found,
+        **dict(zip(("api_us", "postgres_us", "sum_us"), each, strict=True)),
+        "wait_max_ms": options.wait_max_ms,
         "keys": options.keys,
         "items": options.items,
     }
@@ -127,6 +130,9 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--keys", action="store_true", help="send an Idempotency-Key")
     parser.add_argument("--items", action="store_true", help="order three products")
+    parser.add_argument(
+        "--wait-max-ms", type=float, default=250, help="the setting api_queue_wait_max_ms"
+    )
     parser.add_argument("--name", default="api", help="prefix of the result files")
     parser.add_argument("--force", action="store_true", help="measure on a busy machine too")
     parser.add_argument("--serve", nargs=2, metavar=("DSN", "PORT"), help=argparse.SUPPRESS)
@@ -143,10 +149,10 @@ def main() -> None:
         seed(server.dsn)
         port = free_port()
         command = [sys.executable, "-m", "bench.api", "--serve", server.dsn, str(port)]
-        api = subprocess.Popen(command)
+        bound = {"SYMPHONY_API_QUEUE_WAIT_MAX_MS": str(options.wait_max_ms)}
+        api = subprocess.Popen(command, env={**os.environ, **bound})
         try:
-            url = f"http://127.0.0.1:{port}"
-            found = uvloop.run(measure(url, api.pid, int(server.pid or 0), options))
+            found = uvloop.run(measure(port, api.pid, int(server.pid or 0), options))
         finally:
             api.terminate()
             api.wait(20)

@@ -89,9 +89,17 @@ class Connection(asyncio.Protocol):
 class Sender:
     """Sends prepared requests; `run` returns what became of them."""
 
-    def __init__(self, host: str, port: int, requests: list[bytes], rate: float) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        requests: list[bytes],
+        rate: float,
+        connections_max: int = CONNECTIONS_MAX,
+    ) -> None:
         self._host, self._port = host, port
         self._requests, self._rate = requests, rate
+        self._connections_max = connections_max
         self._free: list[Connection] = []
         self._open = 0
         self._waiting: deque[tuple[float, bytes]] = deque()
@@ -134,7 +142,7 @@ class Sender:
             self._free.pop().send(due, request)
             return
         self._waiting.append((due, request))
-        if self._open < CONNECTIONS_MAX:
+        if self._open < self._connections_max:
             loop.create_task(self._connect())
 
     async def _connect(self) -> None:
@@ -177,24 +185,28 @@ class Sender:
             self._done.set()
 
 
+def raw(netloc: str, body: bytes, key: str = "") -> bytes:
+    """Return one order as a raw request, with an Idempotency-Key when `key` is given."""
+    head = [
+        "POST /api/orders HTTP/1.1",
+        f"Host: {netloc}",
+        "Content-Type: application/json",
+        f"Content-Length: {len(body)}",
+    ]
+    if key:
+        head.append(f"Idempotency-Key: {key}")
+    return "\r\n".join([*head, "", ""]).encode() + body
+
+
 def requests(url: str, orders: int, seed: int, *, keys: bool) -> list[bytes]:
     """Happy orders of the demo's mix as raw requests, each with an Idempotency-Key if `keys`."""
     at = urlsplit(url)
     run = token_hex(4)
     catalogue = asyncio.run(read_catalogue(url))
-    prepared = []
-    for order in plan(orders, 1.0, seed, {Outcome.HAPPY: 1.0}, catalogue):
-        body = msgspec.json.encode(order.body)
-        head = [
-            "POST /api/orders HTTP/1.1",
-            f"Host: {at.netloc}",
-            "Content-Type: application/json",
-            f"Content-Length: {len(body)}",
-        ]
-        if keys:
-            head.append(f"Idempotency-Key: {run}-{order.number}")
-        prepared.append("\r\n".join([*head, "", ""]).encode() + body)
-    return prepared
+    return [
+        raw(at.netloc, msgspec.json.encode(order.body), f"{run}-{order.number}" if keys else "")
+        for order in plan(orders, 1.0, seed, {Outcome.HAPPY: 1.0}, catalogue)
+    ]
 
 
 def _cpu_s() -> float:

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 
 import psycopg2
 import pytest
 
-from tests.integration.api_client import Client, api, count, place, problem, together
+from bench.api import figures
+from bench.sender import Sender, raw
+from tests.integration.api_client import (
+    AMOUNT,
+    Client,
+    api,
+    count,
+    place,
+    problem,
+    query,
+    together,
+)
 from tests.waiting import eventually
 from web.admission import ADMISSION
 
@@ -43,8 +55,8 @@ async def test_older_addresses_answer_the_same(client: Client, database: str) ->
     assert page.content_type == "text/html"
     assert reply["orderId"] in await page.text()
     await problem(await client.get("/api/orders/my-orders"), 400)
-    for query, status in (("amount=1", 400), ("customerId=ada", 400), ("", 400)):
-        await problem(await client.post(f"/api/orders/start?{query}"), status)
+    for given, status in (("amount=1", 400), ("customerId=ada", 400), ("", 400)):
+        await problem(await client.post(f"/api/orders/start?{given}"), status)
     for amount in ("0", "-1", "1e3", "x", "0.001"):
         address = f"/api/orders/start?customerId=ada&amount={amount}"
         await problem(await client.post(address), 422)
@@ -81,3 +93,36 @@ async def test_requests_beyond_the_bound_are_refused_and_the_others_answered(
         answers = await together(*inside)
         assert [answer.status for answer in answers] == [200, 200, 202]
         assert (await client.get("/api/products")).status == 200
+
+
+SLOW = """
+    create function slow() returns trigger language plpgsql as $$
+        begin perform pg_sleep(0.1); return null; end $$;
+    create trigger slow before insert on orders.orders execute function slow()
+"""
+
+
+async def test_under_three_times_its_load_the_api_answers_those_it_lets_in_as_soon(
+    database: str,
+) -> None:
+    """Two orders take 100 ms: of 60 a second most get 503, and no 202 waits for those before."""
+    query(database, SLOW)
+    slow = {"api_writers": 1, "api_batch_max": 2, "api_request_timeout_s": 60}
+    async with api(database, **slow, api_queue_wait_max_ms=200) as client:
+        await place(client)
+        port = client.port or 0
+        orders = [raw(f"127.0.0.1:{port}", json.dumps(AMOUNT).encode())] * 180
+        found = figures(await Sender("127.0.0.1", port, orders, rate=60).run())
+        assert set(found["statuses"]) == {202, 503}, found
+        assert found["refused"] > 30, found
+        assert found["accepted"] > 15, "writers are kept busy"
+        assert found["accepted_p95_ms"] < 2_000, "nine seconds of orders were offered"
+        assert found["accepted_p95_ms"] >= 100, "the table is slow"
+        assert found["refused_p50_ms"] < 1_000, found
+        answers = await together(*(client.post("/api/orders", json=AMOUNT) for _ in range(20)))
+        refused = [answer for answer in answers if answer.status != 202]
+        assert refused, "twenty at once take a second"
+        for answer in refused:
+            assert answer.headers["Retry-After"].isdigit()
+            assert (await problem(answer, 503))["code"] == "overloaded"
+    assert count(database, "orders.orders") == 1 + found["accepted"] + len(answers) - len(refused)

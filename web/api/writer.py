@@ -1,9 +1,10 @@
 """The micro-batching writer: concurrent order requests share one transaction.
 
 Guarantees: an order is answered as accepted only after its COMMIT; a bad row fails alone; of all
-requests with one idempotency key one creates an order; the queue is bounded and a full one is
-refused at once. Order between concurrent requests is not kept. Batches start at most every
-`api_batch_pace_ms`: a lone request waits for nobody, a stream of them shares transactions.
+requests with one idempotency key one creates an order; the line of those that wait is bounded by
+count and by time, and who finds no room is refused at once (`web.api.line`). Order between
+concurrent requests is not kept. Batches start at most every `api_batch_pace_ms`: a lone request
+waits for nobody, a stream of them shares transactions.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -26,6 +27,7 @@ from app.settings import Settings
 from app.topics import ORDER_CREATED
 from app.trace_context import trace_id_of
 from web.api.drafts import Draft, Priced, finish, price
+from web.api.line import Bounds, Line, has_room, paced
 from web.api.screening import Screen, count
 from web.problems import Problem, unavailable
 from web.trace import record_created
@@ -44,10 +46,32 @@ class Stored(NamedTuple):
 
 
 class Waiting(NamedTuple):
-    """A draft in the queue and who waits for it."""
+    """A draft in the queue, who waits for it and since when (time of the event loop)."""
 
     draft: Draft
     done: asyncio.Future[Stored]
+    since: float
+
+
+class Queue(asyncio.Queue[Waiting]):
+    """A queue that knows since when its first waits."""
+
+    def _init(self, maxsize: int) -> None:
+        super()._init(maxsize)
+        self._since: deque[float] = deque()
+
+    def _put(self, item: Waiting) -> None:
+        super()._put(item)
+        self._since.append(item.since)
+
+    def _get(self) -> Waiting:
+        self._since.popleft()
+        return super()._get()
+
+    def line(self, now: float, pace_s: float) -> Line:
+        """Return what stands here at `now`."""
+        first = self._since[0] if self._since else now
+        return Line(self.qsize(), now - first, pace_s)
 
 
 class OrderWriter:
@@ -59,7 +83,11 @@ class OrderWriter:
         self._clock = clock
         self._source = f"{settings.namespace}/web"
         self._screen = Screen(settings)
-        self._queue: asyncio.Queue[Waiting] = asyncio.Queue(settings.api_queue_max)
+        self._queue = Queue(settings.api_queue_max)
+        self._bounds = Bounds(
+            settings.api_queue_max, settings.api_queue_wait_max_ms / 1000, settings.api_batch_max
+        )
+        self._pace_s = 0.0
         self._tasks: list[asyncio.Task[None]] = []
         self._turn = asyncio.Lock()
         self._begun_at = 0.0
@@ -84,22 +112,23 @@ class OrderWriter:
     async def store(self, draft: Draft) -> Stored:
         """Store `draft`; returns once it is durable.
 
-        Raises Problem (422 refused, 503 queue full), DatabaseOutage (it may have happened) or
-        TransientDatabase. Cancelling it while queued takes the draft out.
+        Raises Problem (422 refused, 503 no room in the line), DatabaseOutage (it may have happened)
+        or TransientDatabase. Cancelling it while queued takes the draft out.
         """
-        done: asyncio.Future[Stored] = asyncio.get_running_loop().create_future()
-        try:
-            self._queue.put_nowait(Waiting(draft, done))
-        except asyncio.QueueFull:
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        if not has_room(self._queue.line(now, self._pace_s), self._bounds):
             metrics.API_REFUSED.child("orders").inc()
-            raise unavailable("overloaded", "Too many orders are waiting; try again.") from None
+            raise unavailable("overloaded", "Too many orders are waiting; try again.")
+        done: asyncio.Future[Stored] = loop.create_future()
+        self._queue.put_nowait(Waiting(draft, done, now))
         return await done
 
     async def _run(self) -> None:
         while True:
             batch = await self._take()
             try:
-                await self._write([one for one in batch if not one.done.done()])
+                await self._timed([one for one in batch if not one.done.done()])
             finally:
                 for one in batch:
                     self._queue.task_done()
@@ -122,9 +151,16 @@ class OrderWriter:
             self._begun_at = loop.time()
         return batch
 
-    async def _write(self, batch: Sequence[Waiting]) -> None:
+    async def _timed(self, batch: Sequence[Waiting]) -> None:
+        """Write a batch, if anybody waits for it still, and learn from it how fast that goes."""
         if not batch:
             return
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        await self._write(batch)
+        self._pace_s = paced(self._pace_s, loop.time() - began, self._settings.api_writers)
+
+    async def _write(self, batch: Sequence[Waiting]) -> None:
         metrics.API_BATCH.child().observe(len(batch))
         try:
             results = await self._attempt([one.draft for one in batch])
