@@ -226,14 +226,24 @@ class Outcomes(Panes):
         return event.body.status in outcomes.COUNTED
 
 
+class Unread(Outcomes):
+    """Outcomes, while nobody can say which are good: of what nobody reads no progress is told."""
+
+    async def tick(self, tx: Transaction, partition: int, now: datetime) -> list[Ticked]:
+        """Nothing: an end that is not looked at is not read to."""
+        return []
+
+
 def completion_s() -> float:
     """Return within which time an order is to complete. Raises BrokenObjective."""
     return objectives.threshold_s(objectives.declared(), "completion")
 
 
-def outcomes_of(settings: Settings, table: Table, clock: Clock) -> Outcomes:
+def outcomes_of(
+    settings: Settings, table: Table, clock: Clock, kind: type[Outcomes] = Outcomes
+) -> Outcomes:
     """Return the handler of changes of status; it raises BrokenObjective as `completion_s` does."""
-    return Outcomes(
+    return kind(
         settings,
         table,
         clock,
@@ -262,6 +272,7 @@ def register(app: App) -> None:
     outcomes stay in their topic, to be counted by a worker that starts with better files. Dead
     letters, and the census beside this, need no objective.
     """
+    usable = _are_usable(app)
     table = slo_panes.declare(app)
     for odd in ODD:
         metrics.SLO_ODD_EVENTS.child(odd)
@@ -269,7 +280,7 @@ def register(app: App) -> None:
         app,
         name=NAME,
         topics=(ORDER_STATUS_CHANGED,),
-        handler=outcomes_of(app.settings, table, app.clock),
+        handler=outcomes_of(app.settings, table, app.clock, Outcomes if usable else Unread),
         tables=(table,),
     )
     consume(
@@ -281,13 +292,19 @@ def register(app: App) -> None:
         raw=True,
         known_by=letter_id,
     )
+    if usable:
+        app.service(SnapshotService(app))
+
+
+def _are_usable(app: App) -> bool:
+    """Whether outcomes can be judged; if not, they are left unread."""
     try:
         completion_s()
     except BrokenObjective as error:
         app.taps.pause(NAME, (ORDER_STATUS_CHANGED.name,))
         log.error("slo.objectives_broken", reason=error.detail)
-        return
-    app.service(SnapshotService(app))
+        return False
+    return True
 
 
 def _writes(after: dict[Place, Pane], partition: int) -> tuple[Write, ...]:

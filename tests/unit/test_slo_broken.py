@@ -6,10 +6,12 @@ import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from agents.census import CensusService
+from agents.slo import Panes
 from app import cli
 from app.delivery.decoding import letter_id
 from app.factory import create_app
@@ -44,7 +46,7 @@ def test_a_worker_with_good_files_counts_tells_and_takes_the_census() -> None:
 
 
 @pytest.mark.usefixtures("broken_file")
-def test_a_worker_with_a_broken_file_takes_the_census_all_the_same(
+async def test_a_worker_with_a_broken_file_takes_the_census_all_the_same(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """It says what is wrong, shows no objective, and leaves outcomes unread: none is lost, for
@@ -52,7 +54,10 @@ def test_a_worker_with_a_broken_file_takes_the_census_all_the_same(
     app = create_app(load_settings(role="slo", table_store="memory"))
     assert [type(one) for one in app._extra_services] == [CensusService]
     assert app.taps.paused == {"order.status_changed"}
-    assert [runner.spec.name for runner in app.runners] == ["slo", "slo-letters"]
+    handlers = {runner.spec.name: runner.spec.handler for runner in app.runners}
+    tx: Any = None
+    assert await handlers["slo"].tick(tx, 0, app.clock.now()) == [], "no progress is claimed"
+    assert isinstance(handlers["slo-letters"], Panes)
     [record] = [one for one in caplog.records if one.message == "slo.objectives_broken"]
     assert "fraud.yaml: " in str(record.__dict__)
 
