@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from app.db.statements import statement
-from app.domain.inventory import THRESHOLDS
+from app.domain.inventory import THRESHOLDS, Level
 
 if TYPE_CHECKING:
     from app.db.engine import Database
@@ -18,6 +18,17 @@ ROWS_MAX: Final = 200_000
 STUCK_S: Final = 30
 """A saga whose deadline is over for longer is stuck: the orchestrator looks every second."""
 _BELOW = {level: below for below, level in THRESHOLDS}
+
+
+def _fallen(level: Level, *, at_least: int = 0) -> str:
+    """How many products' stock fell below a level, as SQL; one of which there never were so many
+    does not count."""
+    below = _BELOW[level]
+    return (
+        "(select count(*) from inventory.stock"
+        f" where available >= {at_least} and available < {below} and restocked >= {below})"
+    )
+
 
 _SAGAS = statement(
     f"""
@@ -56,9 +67,8 @@ _SIZES = statement(
            (select extract(epoch from now() - created_at)::float8
               from ops.outbox order by id limit 1),
            (select count(*) from (select from ops.outbox_parked limit :most) p),
-           (select count(*) from inventory.stock where available < {_BELOW["critical"]}),
-           (select count(*) from inventory.stock
-             where available >= {_BELOW["critical"]} and available < {_BELOW["low"]}),
+           {_fallen("critical")},
+           {_fallen("low", at_least=_BELOW["critical"])},
            pg_database_size(current_database())
     """
 )

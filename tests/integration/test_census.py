@@ -50,8 +50,10 @@ insert into ops.outbox
 select gen_random_uuid(), 'order', 'a', 'order.created', '', '', '', '', '', '', '', '', 0,
        now() - make_interval(secs => age)
   from (values (50), (3)) as waiting(age);
-insert into inventory.stock (sku, available, restocked)
-values ('a', 3, 3), ('b', 9, 9), ('c', 10, 10), ('d', 49, 49), ('e', 50, 50);
+insert into inventory.stock (sku, available, consumed, restocked)
+values ('never there', 0, 0, 0), ('scarce', 9, 0, 9), ('sold out', 0, 10, 10), ('nearly', 9, 1, 10),
+       ('as it came', 10, 0, 10), ('rare', 49, 0, 49), ('low', 10, 40, 50), ('lower', 49, 1, 50),
+       ('lowest', 9, 41, 50), ('enough', 50, 0, 50);
 """
 
 
@@ -108,7 +110,7 @@ async def test_the_books_are_counted_as_they_stand(database: str) -> None:
         assert shown("symphony_outbox_pending_rows") == 2
         assert shown("symphony_outbox_oldest_age_seconds") == pytest.approx(50, abs=30)
         assert shown("symphony_outbox_parked_rows") == 0
-        assert shown("symphony_stock_low_products", level="critical") == 2
+        assert shown("symphony_stock_low_products", level="critical") == 3
         assert shown("symphony_stock_low_products", level="low") == 2
         assert shown("symphony_postgres_connections", state="idle_in_transaction") == 1
         assert (shown("symphony_postgres_connections", state="active") or 0) >= 1

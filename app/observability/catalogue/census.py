@@ -93,6 +93,7 @@ POSTGRES_BYTES = gauge("symphony_postgres_database_bytes", "Size of the database
 # Stock.
 STOCK_LOW = gauge(
     "symphony_stock_low_products",
-    "Products with little stock: low (fewer than 50 available) or critical (fewer than 10).",
+    "Products whose stock fell: low (under 50 left) or critical (under 10); one of which there"
+    " never were so many does not count.",
     "level",
 )
