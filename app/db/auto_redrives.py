@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from app.db.engine import Database
 
 ACTOR: Final = "auto-redrive"
+NAMED_MAX: Final = 20
+"""Groups that the audit log names for one job."""
 _LOCK_KEY: Final = 0x72656472697665  # "redrive"
 
 _LOCK = statement("select pg_try_advisory_xact_lock(:key)")
@@ -27,21 +29,18 @@ _UNDER_WAY = statement(
     "select count(*) from ops.dead_letter_job"
     " where requested_by = :actor and status in ('QUEUED', 'RUNNING')"
 )
+# First who is spent, then the oldest: letters that stay would otherwise keep the newer ones out.
 _LETTERS = statement(
     """
-    with open as (
-        select id, event_id, at from ops.dead_letter
-         where status = 'OPEN' and consumer = :consumer and event_id <> ''
-           and error_class = any(:error_classes ::text[])
-         order by at limit :letters_max),
-    before as (
-        select event_id, count(*) as times from ops.dead_letter
-         where settled_by = :actor and status = 'REDRIVEN'
-           and event_id in (select event_id from open)
-         group by event_id)
-    select o.id::text from open o left join before b on b.event_id = o.event_id
-     where coalesce(b.times, 0) < :redrives_max
-     order by o.at, o.id
+    with spent as (
+        select event_id from ops.dead_letter
+         where consumer = :consumer and settled_by = :actor and status = 'REDRIVEN'
+         group by event_id having count(*) >= :redrives_max)
+    select id::text, fingerprint from ops.dead_letter
+     where status = 'OPEN' and consumer = :consumer and event_id <> ''
+       and error_class = any(:error_classes ::text[])
+       and event_id not in (select event_id from spent)
+     order by at, id limit :letters_max
     """
 )
 
@@ -57,9 +56,10 @@ async def queue(
     rate_per_s: int,
     now: datetime,
 ) -> int:
-    """Ask that the oldest open letters of these causes be sent back; return how many.
+    """Ask that the oldest open letters of these causes that may be sent back are; return how many.
 
-    0 when there are none left that may be, or when another asks or has asked already.
+    0 when there are none, or when another asks or has asked already. One job, so that the rate
+    bounds all of them; the audit log names the groups (fingerprints) that they belong to.
     """
     async with db.transaction() as tx:
         if not (await tx.fetch(_LOCK, key=_LOCK_KEY))[0][0]:
@@ -86,6 +86,7 @@ async def queue(
             total=len(found),
             rate_per_s=rate_per_s,
             now=now,
+            detail={"fingerprints": sorted({row[1] for row in found})[:NAMED_MAX]},
         )
         await tx.commit()
     return len(found)

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
-from app import ids
 from app.db import audit_log
 from app.db.deadletters import Position, Selection
 from app.db.statements import statement
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
 
     from app.db.engine import Database, Transaction
 
-_NAMESPACE = "2c6d0f3e-8a51-5d9c-b1e4-7f0a9d3c5b26"
 ENDED: Final = ("DONE", "CANCELLED", "FAILED")
 
 
@@ -143,20 +141,6 @@ _FINISH = statement(
     "update ops.dead_letter_job set status = :status, error = :error, ended_at = :now, owner = '',"
     " lease_until = null where id = :id"
 )
-_FINGERPRINTS = statement(
-    """
-    select fingerprint, count(*) from ops.dead_letter
-     where consumer = :consumer and status = 'OPEN' and error_class = any(:error_classes::text[])
-       and at <= :now group by fingerprint order by fingerprint
-    """
-)
-_PENDING = statement(
-    "select selection ->> 'fingerprint' from ops.dead_letter_job"
-    " where kind = 'redrive' and status in ('QUEUED', 'RUNNING')"
-)
-_OPEN_OF = statement(
-    "select count(*) from ops.dead_letter where fingerprint = :fingerprint and status = 'OPEN'"
-)
 
 
 class State(NamedTuple):
@@ -218,48 +202,6 @@ def create(
         detail={**said, **(detail or {})},
         request_id=request.request_id,
     )
-
-
-async def queue_redrive(
-    tx: Transaction, fingerprint: str, request: Request, *, rate_per_s: int, now: datetime
-) -> str | None:
-    """Ask that the open letters of one group be sent back; return the job's id.
-
-    None when there is nothing to send, or when a job for that group is under way.
-    """
-    rows = await tx.fetch(_PENDING)
-    if fingerprint in {row[0] for row in rows}:
-        return None
-    total = int((await tx.fetch(_OPEN_OF, fingerprint=fingerprint))[0][0])
-    if not total:
-        return None
-    job_id = ids.uuid5(_NAMESPACE, f"{fingerprint}:{request.actor}:{now.timestamp()}")
-    work = Work(fingerprint=fingerprint)
-    create(tx, job_id, "redrive", work, request, total=total, rate_per_s=rate_per_s, now=now)
-    return job_id
-
-
-async def queue_redrive_of(
-    tx: Transaction,
-    consumer: str,
-    error_classes: Sequence[str],
-    request: Request,
-    *,
-    rate_per_s: int,
-    now: datetime,
-) -> list[str]:
-    """Ask that what `consumer` parked for one of these error classes be sent back, one job per
-    group; return their ids. For whoever knows that the cause is gone (a breaker that closed).
-    """
-    found = await tx.fetch(
-        _FINGERPRINTS, consumer=consumer, error_classes=list(error_classes), now=now
-    )
-    jobs = []
-    for fingerprint, _ in found:
-        job_id = await queue_redrive(tx, fingerprint, request, rate_per_s=rate_per_s, now=now)
-        if job_id is not None:
-            jobs.append(job_id)
-    return jobs
 
 
 async def get(db: Database, job_id: str) -> Job | None:

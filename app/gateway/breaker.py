@@ -5,6 +5,8 @@ seconds; then the next caller is the probe and everybody else stays refused unti
 successful probe closes the breaker, a failed one opens it again, an abandoned one leaves its place
 to the next caller. A business answer such as a decline is a success: the other side is alive.
 
+It begins closed, knowing nothing: its predecessor may have ended open. So the first answer is told.
+
 Reports of calls that were admitted before the last change of state are ignored, so a late answer
 neither closes an open breaker nor ends a probe that is not its own. No locks: for one event loop.
 """
@@ -29,8 +31,8 @@ class State(StrEnum):
     HALF_OPEN = "half_open"
 
 
-def _ignore(_: State) -> None:
-    """Default observer."""
+def ignore(_: State) -> None:
+    """The observer where nobody listens."""
 
 
 class Breaker:
@@ -42,16 +44,22 @@ class Breaker:
         failures_max: int,
         open_s: float,
         monotonic: Callable[[], float],
-        changed: Callable[[State], None] = _ignore,
+        changed: Callable[[State], None] = ignore,
+        answered: Callable[[State], None] = ignore,
     ) -> None:
-        """`changed` is told every new state. Raises ValueError for impossible limits."""
+        """`changed` is told every new state, `answered` that the first answer found it closed.
+
+        Raises ValueError for impossible limits.
+        """
         if failures_max < 1 or open_s < 0:
             raise ValueError("failures_max must be at least 1 and open_s not negative")
         self._failures_max = failures_max
         self._open_s = open_s
         self._monotonic = monotonic
         self._changed = changed
+        self._tell_answer = answered
         self._state = State.CLOSED
+        self._answered = False
         self._failures = 0
         self._opened_at = 0.0
         self._probing = False
@@ -78,8 +86,11 @@ class Breaker:
         if permit != self._generation:
             return
         self._failures = 0
+        first, self._answered = not self._answered, True
         if self._state is State.HALF_OPEN:
             self._enter(State.CLOSED)
+        elif first:
+            self._tell_answer(State.CLOSED)
 
     def fail(self, permit: Permit) -> None:
         """The other side was silent, broken or not understood."""

@@ -26,7 +26,7 @@ from app.errors import (
     SymphonyError,
 )
 from app.failpoints import failpoint
-from app.gateway.breaker import Breaker, State
+from app.gateway.breaker import Breaker, State, ignore
 from app.gateway.replies import (
     BODY_MAX_BYTES,
     GatewayReply,
@@ -95,12 +95,14 @@ def backoff_s(attempt: int, uniform: float) -> float:
     return min(_BACKOFF_MAX_S, _BACKOFF_S * 2.0 ** (attempt - 1)) * uniform
 
 
-def observed_breaker(settings: Settings, told: Callable[[State], None] | None = None) -> Breaker:
-    """Return a breaker as the settings want it, whose state is in the metrics and `told`."""
+def observed_breaker(settings: Settings, told: Callable[[State], None] = ignore) -> Breaker:
+    """Return a breaker as the settings want it, whose state is in the metrics and `told`.
+
+    `told` also hears CLOSED at its first answer.
+    """
 
     def changed(state: State) -> None:
-        if told is not None:
-            told(state)
+        told(state)
         metrics.BREAKER_TRANSITIONS.child("gateway", state.value).inc()
         show(state)
 
@@ -113,6 +115,7 @@ def observed_breaker(settings: Settings, told: Callable[[State], None] | None = 
         open_s=settings.breaker_open_s,
         monotonic=time.monotonic,
         changed=changed,
+        answered=told,
     )
 
 
@@ -139,7 +142,7 @@ class GatewayClient:
 
     @classmethod
     def from_settings(
-        cls, settings: Settings, told: Callable[[State], None] | None = None
+        cls, settings: Settings, told: Callable[[State], None] = ignore
     ) -> GatewayClient:
         """Return a client of the gateway that the settings name; `told` hears of its breaker."""
         breaker = observed_breaker(settings, told)

@@ -1,9 +1,10 @@
 """Sends charges back by itself when the payment provider answers again.
 
-A breaker that closes says that the cause of its outage's dead letters is gone. A while after, when
-they are indexed, one job is asked for with exactly those: this consumer's, parked for an error of
-the provider. It is recorded under the actor `auto-redrive`, runs at a bounded rate in role `dlq`
-like any operator's, and takes a command only so many times. Off by default.
+A breaker that closes says that the cause of its outage's dead letters is gone; so does the first
+answer that a worker gets, which may have been started during the outage. A while after, when they
+are indexed, one job is asked for with exactly those: this consumer's, parked for an error of the
+provider. It is recorded under the actor `auto-redrive`, runs at a bounded rate in role `dlq` like
+any operator's, and takes a command only so many times. Off by default.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class AutoRedrive(mode.Service):
         self._open = False
 
     def changed(self, state: State) -> None:
-        """Note a new state of the breaker."""
+        """Note a new state of the breaker, or CLOSED at its first answer."""
         self._open = state is not State.CLOSED
         if not self._open:
             self._closed.set()

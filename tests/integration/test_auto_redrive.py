@@ -15,6 +15,7 @@ from app.clock import SystemClock
 from app.db import auto_redrives
 from app.db.engine import Database
 from app.gateway.breaker import State
+from app.gateway.client import observed_breaker
 from app.redrive.automatic import CAUSES, AutoRedrive
 from app.settings import load_settings
 from tests.integration.api_client import query
@@ -61,8 +62,10 @@ async def test_only_letters_of_the_outage_are_sent_back(database: str) -> None:
         assert await ask(db) == 0, "its own job is under way"
     ((ids, rate, by),) = query(database, JOBS)
     assert (set(ids), rate, by) == (wanted, 7, "auto-redrive")
-    acts = query(database, "select actor, action, reason from ops.audit_log")
-    assert acts == [("auto-redrive", "dead_letter.redrive", "closed")]
+    acts = query(
+        database, "select actor, action, reason, detail -> 'fingerprints' from ops.audit_log"
+    )
+    assert acts == [("auto-redrive", "dead_letter.redrive", "closed", ["f"])]
 
 
 async def test_a_command_is_sent_back_a_bounded_number_of_times(database: str) -> None:
@@ -73,15 +76,18 @@ async def test_a_command_is_sent_back_a_bounded_number_of_times(database: str) -
     ):  # fmt: skip
         for _ in range(times):
             letter(database, event_id=event_id, status="REDRIVEN", settled_by=actor)
-    letter(database, event_id=spent)
+    letter(database, event_id=spent, at=NOW - timedelta(hours=1))
     wanted = {letter(database, event_id=once), letter(database, event_id=by_hand)}
     async with opened(database) as db:
         assert await ask(db) == 2
         query(database, "update ops.dead_letter_job set status = 'DONE'")
         assert await ask(db, redrives_max=1) == 1
         query(database, "update ops.dead_letter_job set status = 'DONE'")
-        assert await ask(db, letters_max=1) <= 1
-    assert set(query(database, JOBS + " order by created_at, rate_per_s")[0][0]) <= wanted
+        assert await ask(db, letters_max=1) == 1, "the spent one is oldest and keeps nobody out"
+    asked = [set(ids) for ids, _, _ in query(database, JOBS + " order by created_at")]
+    assert asked[0] == wanted
+    assert len(asked[1]) == len(asked[2]) == 1
+    assert asked[1] | asked[2] <= wanted
 
 
 async def test_a_closing_asks_and_an_opening_stops(database: str) -> None:
@@ -98,8 +104,27 @@ async def test_a_closing_asks_and_an_opening_stops(database: str) -> None:
         try:
             service.changed(State.HALF_OPEN)
             service.changed(State.CLOSED)
-            async with asyncio.timeout(20):
-                while not query(database, JOBS):
-                    await asyncio.sleep(0.05)
+            await jobs_stand(database)
         finally:
             await service.stop()
+
+
+async def test_the_first_answer_after_a_start_asks(database: str) -> None:
+    """A worker that was started during the outage never saw its breaker open."""
+    letter(database)
+    settings = load_settings(payment_auto_redrive_delay_s=0.01)
+    async with opened(database) as db:
+        app: Any = SimpleNamespace(settings=settings, db=db, clock=SystemClock())
+        service = AutoRedrive(app, "payment")
+        breaker = observed_breaker(settings, service.changed)
+        async with service:
+            permit = breaker.admit()
+            assert permit is not None
+            breaker.succeed(permit)
+            await jobs_stand(database)
+
+
+async def jobs_stand(dsn: str) -> None:
+    async with asyncio.timeout(20):
+        while not query(dsn, JOBS):
+            await asyncio.sleep(0.05)

@@ -204,23 +204,3 @@ async def test_a_range_and_a_group_are_what_they_say(database: str) -> None:
             group = Work(fingerprint=letters[0].fingerprint)
             assert (await ended(db, await ask(db, group))).done == 2
         assert await statuses(db) == {"REDRIVEN": 5, "OPEN": 1}
-
-
-async def test_a_group_is_redriven_automatically_once(database: str) -> None:
-    """Who knows that a cause is gone asks once per group, and not again while that is under way."""
-    ids = order_ids(3)
-    outlet = FakeOutlet()
-    async with opened(database, 4) as db:
-        for one in ids:
-            await keep_saga(db, saga_of(one))
-        await index(db, [dead(charge(one), n, detail=f"50{n}") for n, one in enumerate(ids)])
-        asked = []
-        for _ in range(2):
-            async with db.transaction() as tx:
-                asked += await jobs.queue_redrive_of(
-                    tx, "payment", ["gateway_unavailable"], jobs.Request("breaker"),
-                    rate_per_s=100, now=NOW,
-                )  # fmt: skip
-        assert len(asked) == 1
-        async with working(db, database, outlet):
-            assert (await ended(db, asked[0])).done == 3

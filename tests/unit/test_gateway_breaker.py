@@ -16,8 +16,13 @@ class Bench:
     def __init__(self) -> None:
         self.clock = ManualClock()
         self.seen: list[State] = []
+        self.answered: list[State] = []
         self.breaker = Breaker(
-            failures_max=3, open_s=5, monotonic=self.clock.monotonic, changed=self.seen.append
+            failures_max=3,
+            open_s=5,
+            monotonic=self.clock.monotonic,
+            changed=self.seen.append,
+            answered=self.answered.append,
         )
 
     def admitted(self) -> Permit:
@@ -61,6 +66,20 @@ def test_success_starts_the_count_again(bench: Bench) -> None:
         bench.fail(2)
         bench.breaker.succeed(bench.admitted())
     assert bench.breaker.state is State.CLOSED
+
+
+def test_the_first_answer_is_told_once(bench: Bench) -> None:
+    """Failures are no answer; a first answer that closes the breaker is told as that alone."""
+    bench.fail(1)
+    bench.breaker.abandon(bench.admitted())
+    assert bench.answered == []
+    for _ in range(3):
+        bench.breaker.succeed(bench.admitted())
+    assert (bench.answered, bench.seen) == ([State.CLOSED], [])
+    late = Bench()
+    late.breaker.succeed(late.half_open())
+    late.breaker.succeed(late.admitted())
+    assert (late.answered, late.seen[-1]) == ([], State.CLOSED)
 
 
 def test_abandoned_call_counts_neither_way(bench: Bench) -> None:
