@@ -101,9 +101,11 @@ _RECENT = statement(
     " coalesce(:id::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))"
     " order by created_at desc, id desc limit :limit"
 )
+# What a purge has begun to delete is gone: a job that stopped there would tell the wrong end.
 _CANCEL = statement(
     "update ops.dead_letter_job set cancel_requested = true"
     " where id = :id and status in ('QUEUED', 'RUNNING')"
+    " and (kind <> 'purge' or checkpoint is null)"
 )
 _TAKE = statement(
     f"""
@@ -217,7 +219,10 @@ async def recent(db: Database, limit: int, after: Place | None = None) -> list[J
 
 
 async def request_cancel(tx: Transaction, job_id: str, request: Request) -> bool:
-    """Ask that a job stop after the batch under way; False when it has ended or never was."""
+    """Ask that a job stop after the batch under way.
+
+    False when it has ended or never was, and for a purge that has begun to delete.
+    """
     if not await tx.execute(_CANCEL, id=job_id):
         return False
     audit_log.record(

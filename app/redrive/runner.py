@@ -8,6 +8,7 @@ was taken over writes nothing; what it may still send is the same record as its 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -95,7 +96,8 @@ class Runner:
             except Exception as error:
                 log.error("redrive.failed", error=error)
                 why = f"{type(error).__name__}: {error}"
-                await self._patiently("fail", lambda: self._end(job, "FAILED", why))
+                with suppress(LeaseLost):  # then it is another's, who fails or finishes it
+                    await self._patiently("fail", lambda: self._end(job, "FAILED", why))
         record_job(job, began_ns)
 
     async def _walk(self, job: Job) -> None:
@@ -208,8 +210,8 @@ class Runner:
         return outcomes, outputs
 
     async def _purge(self, job: Job) -> None:
-        """Delete the records, then what the index has of them."""
-        if await self._may_not_purge(job):
+        """Delete the records, then what the index has of them: begun, it is finished."""
+        if not await self._purge_has_begun(job):
             return
         ends = job.work.ends
         await self._patiently(
@@ -225,26 +227,38 @@ class Runner:
         while more:
             await self._patiently("purge", empty)
 
-    async def _may_not_purge(self, job: Job) -> bool:
-        """End a job that was cancelled in time, or that would lose what a running saga needs."""
-        ended = False
+    async def _purge_has_begun(self, job: Job) -> bool:
+        """Write down that deleting begins, unless it had begun; False when the job has ended.
 
-        async def look() -> None:
-            nonlocal ended
+        It ends before that when it was cancelled, or would lose what a running saga needs.
+        """
+        begun = True
+
+        async def begin() -> None:
+            nonlocal begun
             async with self._db.transaction() as tx:
                 state = await self._locked(tx, job)
-                if state.cancel_requested:
-                    _finish(tx, job, "CANCELLED", self._clock.now())
-                    ended = True
-                elif not job.work.force and state.checkpoint == Position():
-                    count = await deadletters.protected(tx, job.work.topic, job.work.ends)
-                    if count:
-                        why = f"{count} open letters belong to orders that are under way"
-                        _finish(tx, job, "FAILED", self._clock.now(), why)
-                        ended = True
+                if state.checkpoint != Position():
+                    return
+                begun = await self._may_purge(tx, job, state)
+                if begun:
+                    place = Position(job.work.topic)
+                    jobs.advance(tx, job.id, state._replace(checkpoint=place))
 
-        await self._patiently("look", look)
-        return ended
+        await self._patiently("begin", begin)
+        return begun
+
+    async def _may_purge(self, tx: Transaction, job: Job, state: jobs.State) -> bool:
+        if state.cancel_requested:
+            _finish(tx, job, "CANCELLED", self._clock.now())
+            return False
+        needed = 0
+        if not job.work.force:
+            needed = await deadletters.protected(tx, job.work.topic, job.work.ends)
+        if needed:
+            why = f"{needed} open letters belong to orders that are under way"
+            _finish(tx, job, "FAILED", self._clock.now(), why)
+        return not needed
 
     async def _empty(self, job: Job) -> bool:
         """Empty the next letters of the index; False once that was all and the job is DONE."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,6 +15,7 @@ from app.db import audit_log
 from app.db.engine import Database
 from app.messages import OrderCancel, PaymentResult, decode
 from app.messages.deadletter import REDRIVES
+from app.redrive import runner
 from tests.integration.api_client import Client, api, problem
 from tests.integration.participants import opened
 from tests.integration.redrive_kit import (
@@ -228,6 +230,32 @@ async def test_a_purge_spares_what_a_running_saga_needs(database: str) -> None:
         async with working(db, database, FakeOutlet()):
             assert (await ended(db, job["id"])).status == "CANCELLED"
         await problem(await client.post(f"/api/dlq/jobs/{job['id']}/cancel"), 409)
+
+
+async def test_a_purge_that_has_begun_to_delete_is_finished(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cancelling it is refused, whatever letters have become needed since."""
+    deleting, go_on = asyncio.Event(), asyncio.Event()
+    order_id = str(uuid4())
+
+    async def delete_records(*_: Any) -> None:
+        deleting.set()
+        await go_on.wait()
+
+    monkeypatch.setattr(runner, "delete_records", delete_records)
+    async with served(database) as (client, db):
+        await index(db, [dead(charge(order_id), 4)])
+        job = await (await client.delete(f"/api/dlq/{DLT}")).json()
+        async with working(db, database, FakeOutlet()), asyncio.timeout(30):
+            await deleting.wait()
+            await keep_saga(db, saga_of(order_id))
+            answer = await client.post(f"/api/dlq/jobs/{job['id']}/cancel")
+            found = await problem(answer, 409)
+            go_on.set()
+            done = await ended(db, job["id"])
+    assert found["code"] == "purge_begun"
+    assert (done.status, done.tally, done.cancel_requested) == ("DONE", {"purged": 1}, False)
 
 
 @pytest.mark.parametrize(

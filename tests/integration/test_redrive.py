@@ -13,8 +13,10 @@ from app import failpoints
 from app.db import audit_log, deadletters
 from app.db import dead_letter_jobs as jobs
 from app.db.dead_letter_jobs import Work
+from app.db.engine import statement
 from app.messages import OrderCancel, decode
 from app.messages.deadletter import read_failure
+from app.redrive import runner
 from tests.integration.participants import opened
 from tests.integration.redrive_kit import (
     INBOX_DONE,
@@ -34,6 +36,10 @@ from tests.integration.redrive_kit import (
 
 pytestmark = pytest.mark.integration
 DLT = "payment.requested.dlt"
+TAKEN_OVER = statement(
+    "update ops.dead_letter_job set owner = 'dlq-2',"
+    " lease_until = clock_timestamp() + interval '0.2 s'"
+)
 
 
 def order_ids(number: int) -> list[str]:
@@ -204,3 +210,24 @@ async def test_a_range_and_a_group_are_what_they_say(database: str) -> None:
             group = Work(fingerprint=letters[0].fingerprint)
             assert (await ended(db, await ask(db, group))).done == 2
         assert await statuses(db) == {"REDRIVEN": 5, "OPEN": 1}
+
+
+async def test_a_failing_job_that_was_taken_over_leaves_its_worker_alive(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who lost the lease may not write that the job failed, and goes on with other jobs."""
+    tries: list[str] = []
+
+    async def delete_records(*_: Any) -> None:
+        tries.append("delete")
+        if len(tries) == 1:
+            await db.execute(TAKEN_OVER)
+            raise ValueError("a defect")
+
+    monkeypatch.setattr(runner, "delete_records", delete_records)
+    async with opened(database, 4) as db:
+        await index(db, [dead(cancel(order_ids(1)[0]), 0, role="audit")])
+        job_id = await ask(db, Work(topic="order.cancel.dlt", ends={0: 1}), kind="purge")
+        async with working(db, database, FakeOutlet()):
+            job = await ended(db, job_id)
+    assert (job.status, job.error, len(tries)) == ("DONE", "", 2)

@@ -277,7 +277,10 @@ async def job(request: web.Request) -> web.Response:
 
 
 async def cancel(request: web.Request) -> web.Response:
-    """POST /api/dlq/jobs/{id}/cancel: stop a job after the letters under way; 409 if it ended."""
+    """POST /api/dlq/jobs/{id}/cancel: stop a job after the letters under way.
+
+    409 if it has ended, or is a purge that has begun to delete: that one is finished.
+    """
     context = request.app[CONTEXT]
     job_id = id_of(request, "job")
     asked = _asked(request, "")
@@ -287,6 +290,10 @@ async def cancel(request: web.Request) -> web.Response:
         found = await jobs.get(context.db, job_id)
         if found is None:
             raise not_found("job")
+        if found.status not in jobs.ENDED:
+            raise Problem(
+                409, "purge_begun", "The purge has begun to delete records, so it is finished."
+            )
         raise Problem(409, "job_ended", f"The job is {found.status}.")
     return await _answer(request, job_id)
 
