@@ -12,7 +12,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from app.topics import RETRY_TIERS_S
+from app.topics import DAY_S, DEAD_LETTER_RETENTION_S, RETRY_TIERS_S
 
 WEB_POOL_MAX = 6
 
@@ -511,6 +511,15 @@ class Settings(BaseSettings):
     dlq_shown_max_bytes: int = _setting(
         "dead letters", 8192, "bytes", "of a payload or header shown", ge=64
     )
+    dlq_retention_days: int = _setting(
+        "dead letters",
+        0,
+        "days",
+        "settled letters leave the index, and ended jobs their list, after; 0: never",
+        production=90,
+        ge=0,
+        le=36_500,
+    )
 
     census_interval_s: float = _setting(
         "observability", 5, "s", "pause between two rounds of role slo's census", gt=0, le=300
@@ -630,6 +639,12 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"notification_delay_ms makes a batch take {slow_s:g} s, and gateway_deadline_s"
                 " ends it: lower it or max_batch_records, or raise gateway_concurrency_max"
+            )
+        if 0 < self.dlq_retention_days <= DEAD_LETTER_RETENTION_S // DAY_S:
+            raise ValueError(
+                f"dlq_retention_days ({self.dlq_retention_days}) must be 0 or above"
+                f" {DEAD_LETTER_RETENTION_S // DAY_S}: the dead-letter topics keep their records so"
+                " long, and the index tells what became of each"
             )
         if (self.plugins or self.failpoints) and not self.lab:
             raise ValueError("plugins and failpoints are allowed in a lab only: set lab = true")

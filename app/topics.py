@@ -16,7 +16,6 @@ from app.messages import Body
 DAY_S = 24 * 60 * 60
 ORDER_RETENTION_S = 7 * DAY_S
 DEAD_LETTER_RETENTION_S = 30 * DAY_S
-INBOX_RETENTION_S = 35 * DAY_S
 
 BATCH_BYTES_MAX = 1024 * 1024
 """Largest record batch of an ordinary topic, so the largest record as well."""

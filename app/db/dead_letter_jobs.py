@@ -143,6 +143,15 @@ _FINISH = statement(
     "update ops.dead_letter_job set status = :status, error = :error, ended_at = :now, owner = '',"
     " lease_until = null where id = :id"
 )
+_FORGET = statement(
+    """
+    delete from ops.dead_letter_job where id = any(array(
+        select id from ops.dead_letter_job
+         where created_at < :before and ended_at < :before
+           and status in ('DONE', 'CANCELLED', 'FAILED')
+         order by created_at limit :limit for update skip locked))
+    """
+)
 
 
 class State(NamedTuple):
@@ -274,6 +283,11 @@ async def give_back(db: Database, job_id: str, owner: str) -> None:
 def finish(tx: Transaction, job_id: str, status: str, now: datetime, error: str = "") -> None:
     """Queue the end of a job; for a transaction that has locked it by `renew`."""
     tx.later(_FINISH, id=job_id, status=status, error=_clean(error)[:500], now=now)
+
+
+async def forget(tx: Transaction, before: datetime, limit: int) -> int:
+    """Delete at most `limit` jobs that ended before `before`; return how many."""
+    return await tx.execute(_FORGET, before=before, limit=limit)
 
 
 def _job(row: Sequence[Any]) -> Job:

@@ -325,9 +325,14 @@ _EMPTY = statement(
     returning d."offset", d.status = 'PURGED' and d.job_id = :job_id::uuid
     """
 )
-_PURGE = statement(
-    "delete from ops.dead_letter where id in"
-    " (select id from ops.dead_letter where at < :before order by at limit :limit)"
+_FORGET = statement(
+    """
+    delete from ops.dead_letter where id = any(array(
+        select id from ops.dead_letter
+         where at < :before and settled_at < :before
+           and status in ('REDRIVEN', 'DISCARDED', 'PURGED')
+         order by at limit :limit for update skip locked))
+    """
 )
 
 
@@ -529,9 +534,12 @@ async def empty(
     return len(rows), sum(row[1] for row in rows), last
 
 
-async def purge(tx: Transaction, before: datetime, limit: int) -> int:
-    """Forget at most `limit` letters indexed before `before`; return how many."""
-    return await tx.execute(_PURGE, before=before, limit=limit)
+async def forget(tx: Transaction, before: datetime, limit: int) -> int:
+    """Delete at most `limit` letters that were settled before `before`; return how many.
+
+    An open letter is kept, however old it is.
+    """
+    return await tx.execute(_FORGET, before=before, limit=limit)
 
 
 def _ends(ends: dict[int, int]) -> str:

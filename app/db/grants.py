@@ -113,9 +113,8 @@ GRANTS: dict[str, dict[str, str]] = {
         **_CONSUMER,
         "orders.saga": READ,
         "ops.dead_letter": ALL,
-        "ops.dead_letter_job": WRITE,
+        "ops.dead_letter_job": ALL,
         "ops.audit_log": APPEND,
-        "ops.inbox": ALL,
     },
 }
 

@@ -272,5 +272,3 @@ async def test_dead_letters_are_indexed_once_with_raw_bytes(db: Database) -> Non
     assert [one.offset for one in newest] == [2, 1]
     rest = await deadletters.recent(db, 2, Place(newest[1].at, newest[1].id))
     assert [one.offset for one in rest] == [0]
-    async with db.transaction() as tx:
-        assert await deadletters.purge(tx, NOW + timedelta(seconds=2), 1) == 1

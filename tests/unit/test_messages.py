@@ -132,7 +132,6 @@ def test_topics_have_their_retention_and_partitions() -> None:
     assert dead.config()["retention.ms"] == "2592000000"
     keyed = topics.CATALOGUE.keys() - topics.CONTROL_TOPICS.keys()
     assert {topics.CATALOGUE[name].partition_count(4) for name in keyed} == {4}
-    assert topics.INBOX_RETENTION_S > topics.DEAD_LETTER_RETENTION_S
 
 
 def test_topic_names_are_derived_in_one_place() -> None:

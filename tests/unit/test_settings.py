@@ -173,6 +173,7 @@ def test_worker_id_defaults_to_the_role() -> None:
         {"failpoints": "payment.after_call=crash"},
         {"retry_tiers_s": "1,7"},
         {"retry_tiers_s": "5,5"},
+        {"dlq_retention_days": 30},
     ],
 )
 def test_contradictions_are_refused(wrong: dict[str, float | str]) -> None:
