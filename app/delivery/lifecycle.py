@@ -25,6 +25,7 @@ from app.delivery.table_report import TableReport
 from app.delivery.watchdog import Watchdog
 from app.errors import DatabaseOutage, TransientDatabase
 from app.failpoints import failpoint
+from app.garbage import collect_rarely
 from app.loops import keep_on
 from app.observability.health import HealthServer, Verdict
 from app.observability.logging import get_log
@@ -38,8 +39,6 @@ log = get_log(__name__)
 LOOK_S = 0.2
 SAY_S = 5.0
 DATABASE_LOOK_S = 2.0
-GC_THRESHOLD = 50_000
-"""A batch allocates tens of thousands of short-lived objects; 700 collects in the middle of it."""
 
 
 class WorkerProbe:
@@ -138,7 +137,7 @@ class Lifecycle:
         """Faust's services run: take the start-up's objects out of collection."""
         gc.collect()
         gc.freeze()
-        gc.set_threshold(GC_THRESHOLD)
+        collect_rarely()
 
     async def after_stop(self) -> None:
         """Faust's services have stopped in good order."""
