@@ -223,9 +223,13 @@ class Settings(BaseSettings):
     )
 
     dead_letters_max: int = _setting(
-        "delivery", 1000, "count", "dead letters of one consumer within the window; more stop it",
-        ge=1, le=100_000,
-    )  # fmt: skip
+        "delivery",
+        1000,
+        "count",
+        "dead letters of a consumer within the window, in one worker; more stop it in all",
+        ge=1,
+        le=100_000,
+    )
     dead_letters_window_s: float = _setting(
         "delivery", 60, "s", "the window in which dead letters are counted", gt=0
     )

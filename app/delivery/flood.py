@@ -3,7 +3,8 @@
 One bad deployment can turn a whole topic into dead letters in minutes. So past `dead_letters_max`
 within `dead_letters_window_s` the next record is not dead-lettered: its batch is *held*, without a
 transaction and without end, and a row in ops.flood says so. Every worker of the consumer finds the
-row, one that starts anew too, and holds before it does anything. An operator releases it.
+row, one that starts anew too, and holds before it does anything. An operator releases it. Each
+worker counts its own, in memory: N of them make up to N times as many before one stops all.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How many dead letters a consumer may make in a while: a pure sliding window.
+"""How many dead letters one worker's consumer may make in a while: a pure sliding window.
 
 It counts records, not tries: one that is dead-lettered again after a rollback or a rebalance counts
 once while it is in the window.
