@@ -147,17 +147,22 @@ class Effects:
         except (DatabaseOutage, TransientDatabase):
             raise
         except (SymphonyError, StatementError, HandlerFailed) as caught:
-            error = caught.error if isinstance(caught, HandlerFailed) else caught
             if len(items) == 1:
-                failure = as_symphony_error(error)
                 event = items[0].event if isinstance(items[0], Reply) else items[0]
                 with bound(**log_fields(self._name, event)):
-                    log.error("event.failed", error=error, consumer=self._name, code=failure.code)
+                    failure = self._failure(caught)
                     return [await self._patience.run(lambda: isolate(items[0], failure))]
             metrics.SPLITS.child(self._name).inc()
         middle = len(items) // 2
         first = await self._split(items[:middle], attempt, isolate)
         return first + await self._split(items[middle:], attempt, isolate)
+
+    def _failure(self, caught: Exception) -> SymphonyError:
+        """Log what an event failed by and give it the platform's name."""
+        error = caught.error if isinstance(caught, HandlerFailed) else caught
+        failure = as_symphony_error(error)
+        log.error("event.failed", error=error, consumer=self._name, code=failure.code)
+        return failure
 
     async def _guess(self, work: Callable[[bool], Awaitable[T]]) -> T:
         """Run `work(guessing)`, first as a guess when the last batch held no repeat.
@@ -395,20 +400,23 @@ class CallingEffects(Effects):
         )
 
     async def _call_all(self, pending: Sequence[Pending]) -> list[Reply]:
-        """Call for each; whatever is not answered within the total deadline is Indefinite."""
+        """Call for each; what is not answered within the total deadline is Indefinite, and so is
+        what raised something unforeseen: the other side may have done it."""
         settings = self._app.settings
         gate = asyncio.Semaphore(settings.gateway_concurrency_max)
 
         async def one(item: Pending) -> Reply:
             event = item.event
-            try:
-                with bound(**log_fields(self._name, event)), within(context_of(self._name, event)):
+            with bound(**log_fields(self._name, event)), within(context_of(self._name, event)):
+                try:
                     async with gate, asyncio.timeout_at(deadline):
-                        result = await self._handler.call(item.request)
-            except SymphonyError as error:
-                result = error
-            except TimeoutError:
-                result = Indefinite("the step's deadline for calls passed")
+                        result = await _by_handler(self._handler.call(item.request))
+                except SymphonyError as error:
+                    result = error
+                except TimeoutError:
+                    result = Indefinite("the step's deadline for calls passed")
+                except (StatementError, HandlerFailed) as caught:
+                    result = self._failure(caught)
             return Reply(item.event, item.request, result)
 
         deadline = asyncio.get_running_loop().time() + settings.gateway_deadline_s

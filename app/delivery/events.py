@@ -116,7 +116,7 @@ class CallingHandler(Protocol):
 
     async def call(self, request: Any) -> Any:
         """Outside any transaction, concurrently, under the core's deadline. Raise Indefinite
-        when the outcome is unknown."""
+        when the outcome is unknown; anything unforeseen is taken for that."""
 
     async def complete(
         self, tx: Transaction, replies: Sequence[Reply], now: datetime

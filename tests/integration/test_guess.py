@@ -100,7 +100,9 @@ class Patient:
 
 
 def effects(kind: type[Effects], database: Database, handler: Any) -> Effects:
-    settings = SimpleNamespace(gateway_concurrency_max=10, gateway_deadline_s=5)
+    settings = SimpleNamespace(
+        gateway_concurrency_max=10, gateway_deadline_s=5, retry_tiers=(1, 5), retry_attempts_max=4
+    )
     app = SimpleNamespace(db=database, clock=SystemClock(), settings=settings)
     patience: Any = Patient()
     gate: Any = SimpleNamespace(admit=lambda _: None)
