@@ -204,9 +204,6 @@ _OLDER = (
     "(at, id) < (coalesce(:at::timestamptz, 'infinity'),"
     " coalesce(:id::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))"
 )
-_RECENT = statement(
-    f"select {_COLUMNS} from ops.dead_letter where {_OLDER} order by at desc, id desc limit :limit"
-)
 _PEEK = statement(
     f"select {_COLUMNS} from ops.dead_letter where {_OLDER} and topic = :topic"
     " and (:status = '' or status = :status)"
@@ -365,13 +362,6 @@ async def get(db: Database, letter_id: str) -> DeadLetter | None:
     """Return one dead letter or None."""
     rows = await db.fetch(_GET, id=letter_id)
     return _letter(*rows[0]) if rows else None
-
-
-async def recent(db: Database, limit: int, after: Place | None = None) -> list[DeadLetter]:
-    """Return at most `limit` dead letters, newest first, those older than `after`."""
-    at, letter_id = after if after is not None else (None, None)
-    rows = await db.fetch(_RECENT, at=at, id=letter_id, limit=limit)
-    return [_letter(*row) for row in rows]
 
 
 async def peek(

@@ -268,7 +268,7 @@ async def test_dead_letters_are_indexed_once_with_raw_bytes(db: Database) -> Non
         None,
         "bad\ufffdjson",
     )
-    newest = await deadletters.recent(db, 2)
+    newest = await deadletters.peek(db, letters[0].topic, 2)
     assert [one.offset for one in newest] == [2, 1]
-    rest = await deadletters.recent(db, 2, Place(newest[1].at, newest[1].id))
+    rest = await deadletters.peek(db, letters[0].topic, 2, after=Place(newest[1].at, newest[1].id))
     assert [one.offset for one in rest] == [0]

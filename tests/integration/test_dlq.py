@@ -139,7 +139,7 @@ async def test_dead_letter_is_indexed_once(database: str) -> None:
     async with opened(database) as db:
         await apply(db, DeadLetterIndex(), *events)
         await apply(db, DeadLetterIndex(), *events)
-        (found,) = await deadletters.recent(db, 10)
+        (found,) = await deadletters.peek(db, "payment.requested.dlt", 10)
     assert (found.topic, found.offset) == ("payment.requested.dlt", 11)
     assert (found.origin_topic, found.origin_offset) == (record.topic, record.offset)
     assert (found.consumer, found.error_class) == ("payment", "gateway_unavailable")
@@ -197,7 +197,8 @@ async def test_index_takes_any_record(database: str, junk: list[ConsumerRecord])
         async with db.transaction() as tx:
             for number, one in enumerate(letters):
                 await deadletters.record(tx, [one._replace(offset=number)])
-        found = await deadletters.recent(db, 100)
+        async with db.transaction() as tx:
+            found = await deadletters.open_letters(tx, deadletters.Selection(), 100)
         assert len(found) == len(letters)
         await db.execute(TRUNCATE)
     assert rows(database, "select 1 from ops.dead_letter") == []
