@@ -57,6 +57,12 @@ SLOW_STEP = "delivery.before_transaction=delay:150ms,delivery.after_commit=delay
 #: A stall of the machine, not of the database, must not be answered with 503; and what fails for
 #: good is to be given up soon.
 PATIENT = {"SYMPHONY_API_REQUEST_TIMEOUT_S": "15", "SYMPHONY_RETRY_TIERS_S": "1,5"}
+SLOW_SINK = {
+    "SYMPHONY_NOTIFICATION_DELAY_MS": "1000",
+    "SYMPHONY_GATEWAY_CONCURRENCY_MAX": "5",
+    "SYMPHONY_MAX_BATCH_RECORDS": "20",
+}
+UNTOLD = "select count(*) from notifications.notification where status = 'INTENT'"
 INJECTED = {"SYMPHONY_PLUGINS": "chaos.injector", "SYMPHONY_FAILPOINTS": SLOW_STEP}
 
 
@@ -287,6 +293,45 @@ def test_a_gateway_that_loses_replies_fails_and_is_killed(platform: Platform) ->
     assert lost_charges(platform, since) & asked_again
     assert any(one["outcome"] == "error" for one in lines)
     assert platform.count("select count(*) from orders.order_history where event = 'retrying'")
+
+
+def test_a_slow_sink_builds_a_backlog_and_orders_go_on(platform: Platform) -> None:
+    """Five notices a second of some hundred: both lags grow, every order ends all the same, and a
+    sink at its own speed again tells the rest. The next test's audit judges what was told."""
+    platform.lab.restart("notification-1", environment=SLOW_SINK)
+    with platform.traffic(SEED + 65) as traffic:
+        traffic.flow(100)
+        wait_backlog(platform, 100)
+        traffic.flow(100)
+        wait_backlog(platform, 300)
+    wait_until(lambda: not platform.count(RUNNING), timeout_s=PATIENCE_S, what="all orders end")
+    assert backlog(platform) > 300
+    wait_until(lambda: told_late(platform) > 0, timeout_s=PATIENCE_S, what="notices are late")
+    platform.lab.restart("notification-1")
+    wait_until(
+        lambda: backlog(platform) == 0 and not platform.count(UNTOLD),
+        timeout_s=PATIENCE_S,
+        what="the backlog is told",
+    )
+
+
+def backlog(platform: Platform) -> float:
+    """How many records lie before the notifier."""
+    return platform.metric(
+        "notification-1", "symphony_delivery_lag_records", consumer="notification"
+    )
+
+
+def wait_backlog(platform: Platform, records: int) -> None:
+    """Return when there are more than that."""
+    wait_until(lambda: backlog(platform) > records, timeout_s=PATIENCE_S, what="a backlog grows")
+
+
+def told_late(platform: Platform) -> float:
+    """How many notices were told more than ten seconds after their event."""
+    lag = "symphony_notification_lag_seconds"
+    soon = platform.metric("notification-1", f"{lag}_bucket", le="10.0")
+    return platform.metric("notification-1", f"{lag}_count") - soon
 
 
 def test_a_gateway_in_error_for_longer_parks_until_redriven(platform: Platform) -> None:

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import psutil
 import psycopg2
+from prometheus_client.parser import text_string_to_metric_families
 
 from app.roles import ROLES
 from chaos import records
@@ -170,6 +171,18 @@ class Platform:
             with connection.cursor() as cursor:
                 cursor.execute(sql, values)
                 return list(cursor.fetchall())
+
+    def metric(self, worker: str, name: str, **labels: str) -> float:
+        """The sum of a metric's samples with those labels, as the worker tells it."""
+        port = psutil.Process(self.pid(worker)).environ()["SYMPHONY_HEALTH_PORT"]
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=20) as reply:
+            families = text_string_to_metric_families(reply.read().decode())
+        return sum(
+            sample.value
+            for family in families
+            for sample in family.samples
+            if sample.name == name and labels.items() <= sample.labels.items()
+        )
 
     def count(self, sql: str, *values: Any) -> int:
         """The number that a select returns."""
