@@ -539,6 +539,13 @@ class Settings(BaseSettings):
         production=False,
     )
 
+    operator: str = _setting(
+        "lab",
+        "",
+        "name",
+        "who acts at the command line, for the audit log; empty: the login name",
+        max_length=100,
+    )
     lab_dir: Path = _setting("lab", Path(".lab"), "path", "all files of the embedded lab")
     lab_disk_max_mb: int = _setting(
         "lab", 4096, "MB", "the lab stops working beyond so much data", ge=64

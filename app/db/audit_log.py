@@ -31,7 +31,7 @@ class Act(NamedTuple):
     at: datetime
 
 
-_RECORD = statement(
+RECORD = statement(
     "insert into ops.audit_log (actor, action, target, reason, detail, request_id)"
     " values (:actor, :action, :target, :reason, :detail::jsonb, :request_id)"
 )
@@ -58,14 +58,36 @@ def record(
     to; `detail` must be JSON.
     """
     tx.later(
-        _RECORD,
-        actor=_clean(actor),
-        action=action,
-        target=_clean(target),
-        reason=_clean(reason),
-        detail=_clean(msgspec.json.encode(detail or {}).decode().replace("\\u0000", "\\ufffd")),
-        request_id=_clean(request_id),
+        RECORD,
+        **row(
+            actor=actor,
+            action=action,
+            target=target,
+            reason=reason,
+            detail=detail,
+            request_id=request_id,
+        ),
     )
+
+
+def row(
+    *,
+    actor: str,
+    action: str,
+    target: str,
+    reason: str = "",
+    detail: Mapping[str, Any] | None = None,
+    request_id: str = "",
+) -> dict[str, str]:
+    """Return the parameters of RECORD, for who writes it on a connection of its own."""
+    return {
+        "actor": _clean(actor),
+        "action": action,
+        "target": _clean(target),
+        "reason": _clean(reason),
+        "detail": _clean(msgspec.json.encode(detail or {}).decode().replace("\\u0000", "\\ufffd")),
+        "request_id": _clean(request_id),
+    }
 
 
 async def recent(

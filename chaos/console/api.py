@@ -38,9 +38,9 @@ class Api:
         """Return the answer of POST `path`; raises ApiError."""
         return self._send(self._request("POST", path, body, headers))
 
-    def put(self, path: str, body: Any) -> Any:
+    def put(self, path: str, body: Any, headers: dict[str, str] | None = None) -> Any:
         """Return the answer of PUT `path`; raises ApiError."""
-        return self._send(self._request("PUT", path, body, None))
+        return self._send(self._request("PUT", path, body, headers))
 
     def delete(self, path: str, headers: dict[str, str] | None = None) -> Any:
         """Return the answer of DELETE `path`; raises ApiError."""

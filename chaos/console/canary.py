@@ -10,6 +10,7 @@ import typer
 
 from app.cli import EXIT_DIFFERENCE, Json, print_json, print_table
 from chaos.console.api import Api
+from chaos.console.options import Operator, signed
 from chaos.workload.target import running_lab
 
 Url = Annotated[str, typer.Option(help="The API; default: the running lab's.")]
@@ -44,6 +45,7 @@ def set_share(
         ),
     ] = None,
     reason: Reason = "",
+    operator: Operator = "",
     url: Url = "",
     as_json: Json = False,
     lab_dir: LabDir = None,
@@ -52,13 +54,20 @@ def set_share(
     body: dict[str, Any] = {"percent": percent, "reason": reason}
     if auto is not None:
         body["auto"] = auto
-    _changed(_api(url, lab_dir).put(PATH, body), as_json)
+    _changed(_api(url, lab_dir).put(PATH, body, signed(operator)), as_json)
 
 
 @canary.command("off")
-def off(reason: Reason = "", url: Url = "", as_json: Json = False, lab_dir: LabDir = None) -> None:
+def off(
+    reason: Reason = "",
+    operator: Operator = "",
+    url: Url = "",
+    as_json: Json = False,
+    lab_dir: LabDir = None,
+) -> None:
     """Send every charge to the stable arm. Exit code 3: not all have it in force yet."""
-    _changed(_api(url, lab_dir).put(PATH, {"percent": 0, "reason": reason}), as_json)
+    body = {"percent": 0, "reason": reason}
+    _changed(_api(url, lab_dir).put(PATH, body, signed(operator)), as_json)
 
 
 @canary.command("compare")

@@ -14,6 +14,7 @@ import typer
 from app.cli import EXIT_FAILED, Failure, Json, print_json, print_table
 from chaos.console import floods
 from chaos.console.api import Api
+from chaos.console.options import Operator, signed
 from chaos.workload.target import running_lab
 
 FOLLOW_PAUSE_S = 0.5
@@ -28,7 +29,6 @@ Topic = Annotated[
     str, typer.Argument(help="A dead-letter topic, payment.requested.dlt, or the topic itself.")
 ]
 OptionalTopic = Annotated[str, typer.Argument(help="Only this dead-letter topic; default: all.")]
-Operator = Annotated[str, typer.Option("--operator", help="Who acts, for the audit log.")]
 Reason = Annotated[str, typer.Option(help="Why, for the audit log.")]
 Ids = Annotated[list[str] | None, typer.Option("--id", help="This letter; may be repeated.")]
 Group = Annotated[str, typer.Option("--fingerprint", help="Only letters of this group.")]
@@ -145,7 +145,7 @@ def replay(
     rate: Annotated[int | None, typer.Option(min=1, help="Letters per second at most.")] = None,
     reason: Reason = "",
     follow: Follow = False,
-    operator: Operator = "operator",
+    operator: Operator = "",
     url: Url = "",
     as_json: Json = False,
     lab_dir: LabDir = None,
@@ -176,7 +176,7 @@ def replay(
         if partition is not None:
             body["partition"] = partition
     api = _api(url, lab_dir)
-    reply = api.post(path, body, {"X-Operator": operator})
+    reply = api.post(path, body, signed(operator))
     if dry_run:
         _print_dry_run(reply, as_json=as_json)
     else:
@@ -189,7 +189,7 @@ def edit(
     payload: Annotated[str, typer.Argument(help="The new content, JSON; - reads it from stdin.")],
     reason: Reason = "",
     follow: Follow = False,
-    operator: Operator = "operator",
+    operator: Operator = "",
     url: Url = "",
     as_json: Json = False,
     lab_dir: LabDir = None,
@@ -202,7 +202,7 @@ def edit(
         raise Failure(f"the payload is not JSON: {error}") from None
     api = _api(url, lab_dir)
     path = f"/api/dlq/letters/{quote(letter_id, safe='')}/edit"
-    reply = api.post(path, {"payload": content, "reason": reason}, {"X-Operator": operator})
+    reply = api.post(path, {"payload": content, "reason": reason}, signed(operator))
     _tell(api, reply, follow=follow, as_json=as_json)
 
 
@@ -213,7 +213,7 @@ def discard(
     letter_id: Ids = None,
     fingerprint: Group = "",
     follow: Follow = False,
-    operator: Operator = "operator",
+    operator: Operator = "",
     url: Url = "",
     as_json: Json = False,
     lab_dir: LabDir = None,
@@ -226,7 +226,7 @@ def discard(
         body["fingerprint"] = fingerprint
     api = _api(url, lab_dir)
     path = f"/api/dlq/{quote(topic, safe='')}/discard"
-    _tell(api, api.post(path, body, {"X-Operator": operator}), follow=follow, as_json=as_json)
+    _tell(api, api.post(path, body, signed(operator)), follow=follow, as_json=as_json)
 
 
 @dlq.command("purge")
@@ -235,7 +235,7 @@ def purge(
     force: Annotated[bool, typer.Option(help="Open letters of running orders as well.")] = False,
     reason: Reason = "",
     follow: Follow = False,
-    operator: Operator = "operator",
+    operator: Operator = "",
     url: Url = "",
     as_json: Json = False,
     lab_dir: LabDir = None,
@@ -245,7 +245,7 @@ def purge(
     query = urlencode({name: value for name, value in asked.items() if value})
     api = _api(url, lab_dir)
     path = f"/api/dlq/{quote(topic, safe='')}{'?' if query else ''}{query}"
-    reply = api.delete(path, {"X-Operator": operator})
+    reply = api.delete(path, signed(operator))
     _tell(api, reply, follow=follow, as_json=as_json)
 
 
@@ -289,14 +289,14 @@ def jobs(
 @dlq.command("cancel")
 def cancel(
     job_id: Annotated[str, typer.Argument(help="The id of a job.")],
-    operator: Operator = "operator",
+    operator: Operator = "",
     url: Url = "",
     as_json: Json = False,
     lab_dir: LabDir = None,
 ) -> None:
     """Stop a job after the letters under way; what it has not sent stays open."""
     path = f"/api/dlq/jobs/{quote(job_id, safe='')}/cancel"
-    reply = _api(url, lab_dir).post(path, {}, {"X-Operator": operator})
+    reply = _api(url, lab_dir).post(path, {}, signed(operator))
     if as_json:
         print_json(reply)
     else:

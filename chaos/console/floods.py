@@ -10,6 +10,7 @@ import typer
 
 from app.cli import Json, print_json, print_table
 from chaos.console.api import Api
+from chaos.console.options import Operator, signed
 from chaos.workload.target import running_lab
 
 Url = Annotated[str, typer.Option(help="The API; default: the running lab's.")]
@@ -41,7 +42,7 @@ def ls(url: Url = "", as_json: Json = False, lab_dir: LabDir = None) -> None:
 def release(
     consumer: Annotated[str, typer.Argument(help="A stopped consumer, such as payment.")],
     reason: Annotated[str, typer.Option(help="Kept in the audit log.")] = "",
-    operator: Annotated[str, typer.Option(help="Who acts, for the audit log.")] = "operator",
+    operator: Operator = "",
     url: Url = "",
     as_json: Json = False,
     lab_dir: LabDir = None,
@@ -50,7 +51,7 @@ def release(
     reply = Api(url or running_lab(lab_dir).url).post(
         f"/api/dlq/floods/{quote(consumer, safe='')}/release",
         {"reason": reason},
-        {"X-Operator": operator},
+        signed(operator),
     )
     if as_json:
         print_json(reply)

@@ -9,7 +9,16 @@ import typer
 
 from app.cli import EXIT_FAILED, Failure, Json, print_json, print_table
 from chaos.console.api import Api
-from chaos.console.options import LabDir, OrderId, Url, api_of, clock, history_line
+from chaos.console.options import (
+    LabDir,
+    Operator,
+    OrderId,
+    Url,
+    api_of,
+    clock,
+    history_line,
+    signed,
+)
 
 LOOK_PAUSE_S = 0.2
 ACTED = "operator_"
@@ -18,7 +27,6 @@ Version = Annotated[
     int | None, typer.Option(min=1, help="The version you looked at; default: the present one.")
 ]
 Reason = Annotated[str, typer.Option(help="Kept in history and audit log.")]
-Operator = Annotated[str, typer.Option(help="Who acts.", envvar="SYMPHONY_OPERATOR")]
 Wait = Annotated[
     float, typer.Option(min=0, max=600, help="Wait so long for the outcome, seconds; 0: do not.")
 ]
@@ -64,7 +72,7 @@ def retry(
     order_id: OrderId,
     version: Version = None,
     reason: Reason = "",
-    operator: Operator = "console",
+    operator: Operator = "",
     wait: Wait = 0,
     url: Url = "",
     as_json: Json = False,
@@ -78,7 +86,7 @@ def resume(
     order_id: OrderId,
     version: Version = None,
     reason: Reason = "",
-    operator: Operator = "console",
+    operator: Operator = "",
     wait: Wait = 0,
     url: Url = "",
     as_json: Json = False,
@@ -92,7 +100,7 @@ def compensate(
     order_id: OrderId,
     version: Version = None,
     reason: Reason = "",
-    operator: Operator = "console",
+    operator: Operator = "",
     wait: Wait = 0,
     url: Url = "",
     as_json: Json = False,
@@ -106,7 +114,7 @@ def skip(
     order_id: OrderId,
     reason: Annotated[str, typer.Option(help="Why it is given up; the audit names it.")],
     version: Version = None,
-    operator: Operator = "console",
+    operator: Operator = "",
     wait: Wait = 0,
     url: Url = "",
     as_json: Json = False,
@@ -130,7 +138,7 @@ def _act(
     if version is None:
         version = int(api.get(f"/api/sagas/{order_id}")["version"])
     body = {"action": action, "expectedVersion": version, "reason": reason}
-    reply = api.post(f"/api/sagas/{order_id}/actions", body, {"X-Operator": operator})
+    reply = api.post(f"/api/sagas/{order_id}/actions", body, signed(operator))
     if not wait_s:
         if as_json:
             print_json(reply)

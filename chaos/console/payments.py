@@ -10,6 +10,7 @@ import typer
 
 from app.cli import Json, print_json
 from chaos.console.api import Api
+from chaos.console.options import Operator, signed
 from chaos.workload.target import running_lab
 
 Url = Annotated[str, typer.Option(help="The API; default: the running lab's.")]
@@ -42,6 +43,7 @@ def mode(
     wanted: Annotated[
         Mode | None, typer.Argument(metavar="MODE", case_sensitive=False, help=MODE_HELP)
     ] = None,
+    operator: Operator = "",
     url: Url = "",
     as_json: Json = False,
     lab_dir: LabDir = None,
@@ -54,7 +56,7 @@ def mode(
     if wanted is None:
         found = api.get("/api/payments/mode")
     else:
-        found = api.put("/api/payments/mode", {"mode": wanted.value})
+        found = api.put("/api/payments/mode", {"mode": wanted.value}, signed(operator))
     if as_json:
         print_json(found)
     else:

@@ -10,6 +10,7 @@ import typer
 
 from app.cli import EXIT_FAILED, Json, print_json
 from chaos.console.api import Api
+from chaos.console.options import Operator, signed
 from chaos.workload.target import running_lab
 
 WATCH_PAUSE_S = 0.3
@@ -28,7 +29,7 @@ def replay(
         float, typer.Option(min=0, help="With --follow: give up after, seconds.")
     ] = 180,
     reason: Annotated[str, typer.Option(help="Kept in the audit log.")] = "",
-    operator: Annotated[str, typer.Option(help="Who acts, for the audit log.")] = "operator",
+    operator: Operator = "",
     url: Annotated[str, typer.Option(help="The API; default: the running lab's.")] = "",
     as_json: Json = False,
     lab_dir: Annotated[
@@ -42,7 +43,7 @@ def replay(
     """
     api = Api(url or running_lab(lab_dir).url)
     body = {"consumerGroupId": role, "duration": duration, "reason": reason}
-    found = api.post("/api/replay", body, {"X-Operator": operator})
+    found = api.post("/api/replay", body, signed(operator))
     if follow:
         found = _followed(api, found, timeout, quiet=as_json)
     if as_json:

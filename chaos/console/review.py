@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlencode
@@ -11,6 +10,7 @@ import typer
 
 from app.cli import Json, print_json, print_table
 from chaos.console.api import Api
+from chaos.console.options import OPERATOR_HELP, signed
 from chaos.workload.target import running_lab
 
 Url = Annotated[str, typer.Option(help="The API; default: the running lab's.")]
@@ -18,9 +18,7 @@ LabDir = Annotated[
     Path | None, typer.Option("--lab-dir", help="Directory of the lab; default setting lab_dir.")
 ]
 OrderId = Annotated[str, typer.Argument(help="The id of an order.")]
-Operator = Annotated[
-    str, typer.Option("--as", help="Who decides, for the audit log; default: your login.")
-]
+Operator = Annotated[str, typer.Option("--operator", "--as", help=OPERATOR_HELP)]
 
 review = typer.Typer(no_args_is_help=True, help="Orders that are held for a person.")
 
@@ -100,8 +98,7 @@ def reject(
 
 
 def _decide(api: Api, order_id: str, act: str, reason: str, operator: str, as_json: bool) -> None:
-    headers = {"X-Operator": operator or getpass.getuser()}
-    reply = api.post(f"/api/orders/{order_id}/{act}", {"reason": reason}, headers)
+    reply = api.post(f"/api/orders/{order_id}/{act}", {"reason": reason}, signed(operator))
     if as_json:
         print_json(reply)
     else:

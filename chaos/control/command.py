@@ -13,6 +13,7 @@ import typer
 from app.cli import EXIT_DIFFERENCE, Failure, Json, print_json, print_table
 from app.durations import seconds_of
 from chaos.console.api import Api
+from chaos.console.options import Operator, signed
 from chaos.workload.target import running_lab
 
 Url = Annotated[str, typer.Option(help="The API; default: the running lab's.")]
@@ -58,6 +59,7 @@ def on(
     unsafe: Annotated[
         bool, typer.Option("--unsafe", help="Also lose what nobody sends again.")
     ] = False,
+    operator: Operator = "",
     url: Url = "",
     as_json: Json = False,
     lab_dir: LabDir = None,
@@ -95,13 +97,14 @@ def on(
     }
     if rule_id:
         body["id"] = rule_id
-    _tell(_api(url, lab_dir).post("/api/chaos/rules", body), as_json)
+    _tell(_api(url, lab_dir).post("/api/chaos/rules", body, signed(operator)), as_json)
 
 
 @chaos.command("off")
 def off(
     rule: Annotated[str, typer.Argument(help="A rule's id, a topic, or `all`.")],
     reason: Reason = "",
+    operator: Operator = "",
     url: Url = "",
     as_json: Json = False,
     lab_dir: LabDir = None,
@@ -109,7 +112,8 @@ def off(
     """End a rule, the rules of a topic, or all; 3 when not all workers have said so."""
     name = "" if rule == "all" else f"/{quote(rule, safe='')}"
     query = f"?{urlencode({'reason': reason})}" if reason else ""
-    _tell(_api(url, lab_dir).delete(f"/api/chaos/rules{name}{query}"), as_json)
+    path = f"/api/chaos/rules{name}{query}"
+    _tell(_api(url, lab_dir).delete(path, signed(operator)), as_json)
 
 
 @chaos.command("ls")
@@ -163,9 +167,15 @@ def status(url: Url = "", as_json: Json = False, lab_dir: LabDir = None) -> None
 
 
 @chaos.command("kill")
-def kill(reason: Reason = "", url: Url = "", as_json: Json = False, lab_dir: LabDir = None) -> None:
+def kill(
+    reason: Reason = "",
+    operator: Operator = "",
+    url: Url = "",
+    as_json: Json = False,
+    lab_dir: LabDir = None,
+) -> None:
     """Throw the kill switch: every rule ends now, whether Kafka is there or not."""
-    found = _api(url, lab_dir).post("/api/chaos/kill", {"reason": reason})
+    found = _api(url, lab_dir).post("/api/chaos/kill", {"reason": reason}, signed(operator))
     if as_json:
         print_json(found)
     else:

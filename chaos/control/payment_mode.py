@@ -22,7 +22,7 @@ from web.api.bodies import decode, read_json
 from web.context import CONTEXT
 from web.edge import REQUEST_ID
 from web.problems import Problem, invalid, unavailable
-from web.routes import Route, add_routes
+from web.routes import OPERATOR, Route, add_routes
 
 if TYPE_CHECKING:
     from app.delivery import App
@@ -179,6 +179,7 @@ ROUTES: Final = (
         ModeIn,
         problems=(400, 413, 415, 422, 501),
         tag="payments",
+        headers=(OPERATOR,),
     ),
 )
 

@@ -17,7 +17,7 @@ from uuid import uuid4
 import psycopg2
 import psycopg2.extensions
 
-from app.db import gamedays
+from app.db import audit_log, gamedays
 from app.db.gamedays import LEASE_S, RunRow, run_row
 from app.db.statements import Statement
 from app.observability.logging import get_log
@@ -64,6 +64,8 @@ class Book:
                 requested_by=by,
             )
             _fetch(cursor, gamedays.START, id=run_id, owner=owner, lease_s=LEASE_S)
+            detail = {"experiment": experiment, **options}
+            _record(cursor, actor=by, action="gameday.start", target=run_id, detail=detail)
         return run_id
 
     def take_over(self, run_id: str, owner: str) -> None:
@@ -109,9 +111,13 @@ class Book:
                     return violations(audit)
         return {}
 
-    def abort(self, run_id: str) -> bool:
+    def abort(self, run_id: str, *, by: str) -> bool:
         """Ask for its end; False when it is over."""
-        return bool(self._rows(gamedays.ABORT, id=run_id))
+        with self._transaction() as cursor:
+            if not _fetch(cursor, gamedays.ABORT, id=run_id):
+                return False
+            _record(cursor, actor=by, action="gameday.abort", target=run_id)
+        return True
 
     def tell(self, run_id: str, phase: str, progress: Mapping[str, Any]) -> bool:
         """Keep where it is and renew its lease; whether its end is wanted."""
@@ -168,6 +174,11 @@ def _fetch(
 ) -> list[tuple[Any, ...]]:
     cursor.execute(statement.sql, statement.bind(params))
     return list(cursor.fetchall()) if cursor.description else []
+
+
+def _record(cursor: psycopg2.extensions.cursor, **act: Any) -> None:
+    """Put an act into the audit log, as the API does."""
+    _fetch(cursor, audit_log.RECORD, **audit_log.row(**act))
 
 
 class Teller:

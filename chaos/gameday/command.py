@@ -17,6 +17,7 @@ import typer
 from app.cli import EXIT_DIFFERENCE, EXIT_USAGE, Failure, Json, print_json, print_table
 from app.db.gamedays import RunRow
 from app.settings import load_settings
+from chaos.console.options import Operator, acting
 from chaos.gameday import catalogue, lock
 from chaos.gameday.book import Book, names
 from chaos.gameday.experiment import Experiment
@@ -68,6 +69,7 @@ def run_command(
     observe: Annotated[
         bool, typer.Option("--observe", help="With --lab: with Prometheus, for the alert exam.")
     ] = False,
+    operator: Operator = "",
     as_json: Json = False,
     lab_dir: LabDir = None,
 ) -> None:
@@ -83,12 +85,13 @@ def run_command(
     with _clearly():
         if observe and not lab:
             raise GameDayError("--observe needs --lab; a running lab is observed from its start on")
+        by = acting(operator)
         overrides: dict[str, Any] = {"seed": seed, "rate_per_s": rate}
         if duration is not None:
             overrides["duration_s"] = seconds(duration, "--duration")
         experiment = catalogue.find(which).with_overrides(overrides)
         with _lab(lab, lab_dir, say, observe=observe) as there:
-            game = prepare(experiment, requested_by="operator", say=say, lab=there)
+            game = prepare(experiment, requested_by=by, say=say, lab=there)
             say(f"{experiment.title}\n  hypothesis: {experiment.ours.hypothesis}")
             game.on_sample = Ticker(say)
             found, journal = run(game)
@@ -255,10 +258,10 @@ def status(as_json: Json = False, lab_dir: LabDir = None) -> None:
 
 
 @gameday.command("abort")
-def abort(lab_dir: LabDir = None) -> None:
+def abort(operator: Operator = "", lab_dir: LabDir = None) -> None:
     """Ask for the end of the GameDay that goes on; it ends its faults, recovers and is audited."""
-    row = _current(lab_dir)
-    if row is None or not _book(lab_dir).abort(row.id):
+    by, row = acting(operator), _current(lab_dir)
+    if row is None or not _book(lab_dir).abort(row.id, by=by):
         raise Failure("no GameDay goes on")
     typer.echo(f"{row.experiment} ({row.id}) will end: `symphony gameday status`")
 

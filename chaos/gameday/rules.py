@@ -29,6 +29,8 @@ COUNTED_S = 3.0
 """How long after its end the last hits of a rule may still be told."""
 GONE_S = TTL_S + 5.0
 OWNER = "gameday"
+SIGNED = {"X-Operator": OWNER}
+"""Whose acts they are in the audit log; who began the GameDay stands in its own row there."""
 
 
 class BadRule(ValueError):
@@ -85,7 +87,7 @@ class LeasedRule:
     def make(self, reason: str) -> None:
         """Put it in force. Raises ApiError when the API refuses it or does not answer."""
         self._body["reason"] = reason[:200]
-        self._pending = list(self._api.put(self._path, self._body)["pending"])
+        self._pending = list(self._api.put(self._path, self._body, SIGNED)["pending"])
 
     def hold(self, for_s: float, stop: threading.Event) -> None:
         """Keep it in force for so long, or until `stop`; an API that is away is asked again."""
@@ -103,7 +105,7 @@ class LeasedRule:
         deadline = time.monotonic() + GONE_S
         while time.monotonic() < deadline:
             try:
-                self._api.delete(f"{self._path}?reason=over")
+                self._api.delete(f"{self._path}?reason=over", SIGNED)
             except ApiError as error:
                 if error.status == 404:
                     return True
@@ -123,7 +125,7 @@ class LeasedRule:
         """Renewing counts anew, so what was struck is asked first."""
         struck = self._hits()
         with contextlib.suppress(ApiError):
-            self._api.put(self._path, self._body)
+            self._api.put(self._path, self._body, SIGNED)
             self._struck += struck
 
     def _hits(self) -> int:

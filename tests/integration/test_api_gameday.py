@@ -125,6 +125,21 @@ async def test_history_report_and_journal_of_ended_runs(
             assert "kill-payment" in {one["name"] for one in (await answer.json())["experiments"]}
 
 
+async def test_the_book_records_who_began_and_who_ended_a_run(database: str) -> None:
+    """As the API does; what changes nothing leaves no row."""
+    book = Book(database)
+    run_id = book.begin("kill-payment", "t", {"seed": 4}, by="ada", owner="pid 1")
+    with pytest.raises(GameDayError, match="is open"):
+        book.begin("kill-payment", "t", {}, by="bob", owner="pid 2")
+    assert book.abort(run_id, by="bob")
+    assert not book.abort(str(uuid4()), by="eve")
+    acts = "select actor, action, target, detail from ops.audit_log order by id"
+    assert query(database, acts) == [
+        ("ada", "gameday.start", run_id, {"experiment": "kill-payment", "seed": 4}),
+        ("bob", "gameday.abort", run_id, {}),
+    ]
+
+
 async def test_a_run_goes_on_after_postgresql_stood_still(
     served: AbstractAsyncContextManager[Client], database: str, db: Database, tmp_path: Path
 ) -> None:

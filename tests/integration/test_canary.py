@@ -351,9 +351,9 @@ async def test_a_change_is_in_force_when_every_orchestrator_says_so(
         assert acts == [("ada", "canary.change", "try it")]
 
         await second.board.stop()
-        half = await stage.symphony("set", "7", "--no-auto")
+        half = await stage.symphony("set", "7", "--no-auto", "--operator", "bob")
         assert half.exit_code == 3, "not every orchestrator has it in force"
-        assert "7 % of the orders go to the canary, set by operator" in half.output
+        assert "7 % of the orders go to the canary, set by bob" in half.output
         assert "waiting for orchestrator-2" in half.output
 
         async def forgotten() -> bool:

@@ -109,8 +109,11 @@ async def test_an_api_that_is_away_is_named() -> None:
     assert "http://127.0.0.1:1 does not answer" in failed.exception.detail
 
 
-async def test_an_operator_acts_from_the_console(database: str) -> None:
+async def test_an_operator_acts_from_the_console(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What waits is listed with what can be done; an action says what to look at next."""
+    monkeypatch.setenv("SYMPHONY_OPERATOR", "ada")
     saga = store(database, creation(), PARKED_CHARGE)
     async with api(database) as client:
         url = ("--url", str(client.make_url("")))
@@ -120,7 +123,7 @@ async def test_an_operator_acts_from_the_console(database: str) -> None:
         asked = await symphony("saga", "retry", ORDER_ID, "--reason", "it is back", *url)
         assert f"retry requested at version {saga.version}" in asked.output
         rows = query(database, "select actor, action, reason from ops.audit_log")
-        assert rows == [("console", "saga.retry", "it is back")]
+        assert rows == [("ada", "saga.retry", "it is back")]
         refused = await symphony("saga", "skip", ORDER_ID, "--reason", "x", *url)
         assert isinstance(refused.exception, SymphonyError)
         assert "retry it, or compensate" in str(refused.exception)

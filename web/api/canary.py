@@ -20,7 +20,7 @@ from web.canary import CanaryControl, Standing
 from web.context import CONTEXT
 from web.edge import REQUEST_ID
 from web.problems import Problem, invalid, unavailable
-from web.routes import Param, Route
+from web.routes import OPERATOR, Param, Route
 
 WINDOW_DEFAULT: Final = "5m"
 WINDOW_MAX_S: Final = 86_400.0
@@ -213,6 +213,7 @@ ROUTES = (
         CanaryIn,
         problems=_CHANGES,
         tag="canary",
+        headers=(OPERATOR,),
     ),
     Route(
         "POST",
@@ -223,6 +224,7 @@ ROUTES = (
         CanaryIn,
         problems=_CHANGES,
         tag="canary",
+        headers=(OPERATOR,),
     ),
     Route(
         "GET",
