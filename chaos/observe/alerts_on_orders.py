@@ -245,12 +245,14 @@ DEAD_LETTER_ALERTS = (
         "ticket",
         "dead_letters",
         lambda s: (
-            f"max by (topic) (delta(symphony_dlq_depth[{s.window(10 * MINUTE_S)}]))"
-            f" > {s.pick(10, 3)}"
+            "sum by (consumer) ("
+            f"{grown('symphony_delivery_dead_lettered_total', s.window(10 * MINUTE_S))}"
+            f") > {s.pick(10, 3)}"
         ),
         0,
-        "Dead letters are rising in {{ $labels.topic }}",
-        "{{ $labels.topic }} grows by about {{ $value | humanize }} dead letters in ten minutes.",
+        "{{ $labels.consumer }} makes more dead letters",
+        "{{ $labels.consumer }} dead-lettered about {{ $value | humanize }} records in ten minutes,"
+        " whatever was sent back meanwhile.",
         "dead-letters-are-rising",
     ),
     Alert(

@@ -167,6 +167,34 @@ def results(arm: str, outcome: str) -> str:
     return f'symphony_canary_results_total{{arm="{arm}",outcome="{outcome}",role="{role}"}}'
 
 
+def dead_lettered(error: str) -> str:
+    """The counter of what the payment gave up."""
+    return f'symphony_delivery_dead_lettered_total{{consumer="payment",error="{error}",{W}}}'
+
+
+def started(*megabytes: float) -> dict[str, Run]:
+    """A worker that started within the window of MemoryGrows, and its memory at its first scrapes;
+    then it stays.
+    """
+
+    def first(scale: Scale) -> int:
+        return 80 if scale is PRODUCTION else 168
+
+    def memory(scale: Scale) -> str:
+        sizes = [f"{size * 2**20:g}" for size in megabytes]
+        rest = SAMPLES - first(scale) - len(sizes)
+        return f"_x{first(scale)} {' '.join(sizes)} {sizes[-1]}+0x{rest}"
+
+    def begin(scale: Scale) -> str:
+        at_s = first(scale) * scale.scrape_s
+        return f"_x{first(scale)} {at_s}+0x{SAMPLES - first(scale)}"
+
+    return {
+        f"symphony_process_resident_memory_bytes{{{W}}}": memory,
+        f"symphony_process_start_time_seconds{{{W}}}": begin,
+    }
+
+
 def answers(status: str) -> str:
     """The counter of answers to orders."""
     return f'{REQUESTS}{{status="{status}",{ORDER_ROUTE}}}'
@@ -314,11 +342,22 @@ CASES = (
     ),
     Case(
         "DeadLettersGrow",
-        {'symphony_dlq_depth{topic="payment.requested.dlt",role="slo"}': grows_by_scale(0.05, 1)},
-        lambda scale: [
-            Firing({"topic": "payment.requested.dlt"}, "30" if scale is PRODUCTION else "10")
-        ],
-        {'symphony_dlq_depth{topic="payment.requested.dlt",role="slo"}': at(500)},
+        # As many are sent back as are new, and the index says nothing grows.
+        {
+            dead_lettered("poison"): grows_by_scale(0.05, 1),
+            'symphony_dlq_depth{topic="payment.requested.dlt",role="slo"}': at(5),
+        },
+        lambda scale: [Firing({"consumer": "payment"}, "30" if scale is PRODUCTION else "10")],
+        {
+            dead_lettered("poison"): at(500),
+            'symphony_dlq_depth{topic="payment.requested.dlt",role="slo"}': grows(1),
+        },
+    ),
+    Case(
+        "DeadLettersGrow",
+        {dead_lettered("poison"): born(6), dead_lettered("retries_exhausted"): born(6)},
+        [Firing({"consumer": "payment"}, "12")],
+        {dead_lettered("poison"): born(1), dead_lettered("retries_exhausted"): born(2)},
     ),
     Case(
         "DeadLettersWait",
@@ -374,9 +413,10 @@ CASES = (
     Case(
         "MemoryGrows",
         {
+            f"symphony_process_start_time_seconds{{{W}}}": at(0),
             f"symphony_process_resident_memory_bytes{{{W}}}": grows_by_scale(
                 200 * 2**20 / 3600, 10 * 2**20
-            )
+            ),
         },
         lambda scale: [
             Firing(
@@ -384,8 +424,12 @@ CASES = (
                 "56.89ki" if scale is PRODUCTION else "10Mi",
             )
         ],
-        {f"symphony_process_resident_memory_bytes{{{W}}}": at(10**10)},
+        {
+            f"symphony_process_start_time_seconds{{{W}}}": at(0),
+            f"symphony_process_resident_memory_bytes{{{W}}}": at(10**10),
+        },
     ),
+    Case("MemoryGrows", started(60, 100, 140, 180, 220, 260), []),
     Case(
         "ConsumerLag",
         {'symphony_consumer_lag_seconds{role="payment",topic="payment.requested"}': at(90)},
@@ -587,6 +631,7 @@ HEALTHY: Mapping[str, Run] = {
     'symphony_saga_active{state="PAYMENT_PENDING"}': at(12),
     'symphony_saga_oldest_age_seconds{state="PAYMENT_PENDING"}': at(1),
     'symphony_dlq_depth{topic="payment.requested.dlt",role="slo"}': at(2),
+    dead_lettered("poison"): at(2),
     "symphony_dlq_oldest_age_seconds": at(60),
     f'symphony_dlq_flood{{consumer="payment",{W}}}': at(0),
     f'symphony_breaker_state{{breaker="gateway",state="closed",{W}}}': at(1),
