@@ -21,8 +21,9 @@ class Alert(NamedTuple):
     """One alert at every time scale.
 
     `severity`: a *page* wakes a person, because customers are hurt, data wait for a hand, or
-    nobody would notice the next failure; a *ticket* waits for the morning. `area`: a page silences
-    the tickets of its own area. `expression` is the PromQL for a scale, `for_s` how long it must
+    nobody would notice the next failure; a *ticket* waits for the morning. `symptom`: a ticket that
+    says what a page of its `area` says already; that page silences it, and no other ticket: what
+    may be the cause is told. `expression` is the PromQL for a scale, `for_s` how long it must
     hold at scale 1 (s). `summary` and `description` are Prometheus templates over the labels that
     the expression leaves. `runbook` is the anchor of its entry in RUNBOOK.md. `on_no_data`: whether
     it is there for missing data; every other one is silent then.
@@ -37,6 +38,7 @@ class Alert(NamedTuple):
     description: str
     runbook: str
     on_no_data: bool = False
+    symptom: bool = False
 
     def hold_s(self, scale: Scale) -> int:
         """How long the expression must hold before it fires (s)."""

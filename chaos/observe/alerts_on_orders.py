@@ -58,6 +58,7 @@ def _burn_alert(name: str, alert: BurnAlert) -> Alert:
         f"Over {alert.long} and over {alert.short} the budget of {{{{ $labels.slo }}}} burned more"
         f" than {alert.factor:g} times as fast as it may.",
         "an-error-budget-burns",
+        symptom=alert.severity == "ticket",
     )
 
 
@@ -149,6 +150,7 @@ API_ALERTS = (
         "The API answers slowly: p95 {{ $value | humanizeDuration }}",
         "5 % of the requests take longer than a second.",
         "the-api-answers-with-errors-or-slowly",
+        symptom=True,
     ),
 )
 
@@ -175,6 +177,7 @@ SAGA_ALERTS = (
         "A saga has been under way for {{ $value | humanizeDuration }}",
         "The oldest saga in {{ $labels.state }} is far beyond any time that a step may take.",
         "a-saga-is-stuck-or-parked",
+        symptom=True,
     ),
     Alert(
         "SagaParked",

@@ -83,6 +83,7 @@ WORKER_ALERTS = (
         "{{ $labels.worker }} does not answer",
         "{{ $labels.worker }} (role {{ $labels.role }}) does not answer its scrape.",
         "a-role-has-no-worker",
+        symptom=True,
     ),
     Alert(
         "WorkerNotReady",
@@ -140,6 +141,7 @@ CONSUMER_ALERTS = (
         "The oldest record of {{ $labels.topic }} that role {{ $labels.role }} has not finished is"
         " that old.",
         "a-partition-stands-still-or-the-lag-grows",
+        symptom=True,
     ),
     Alert(
         "WorkerStuck",
@@ -260,6 +262,7 @@ DATABASE_ALERTS = (
         "5 % of the requests for a connection of {{ $labels.worker }}'s pool take longer than half"
         " a second.",
         "postgresql-is-away-or-out-of-connections",
+        symptom=True,
     ),
     Alert(
         "DatabaseConnections",

@@ -40,7 +40,7 @@ def alertmanager(*, group_wait_s: int = 10, webhook: str = "") -> dict[str, Any]
     """Routes: pages at once and often, tickets together and seldom, all to `webhook` if given.
 
     Without one the receivers are empty: alerts are shown and nobody is called. A page silences the
-    tickets of its area about the same subject: they are its symptoms.
+    symptoms of its area about the same SLO or role, never what may be its cause.
     """
     return {
         "route": {
@@ -62,8 +62,8 @@ def alertmanager(*, group_wait_s: int = 10, webhook: str = "") -> dict[str, Any]
         "inhibit_rules": [
             {
                 "source_matchers": ['severity="page"'],
-                "target_matchers": ['severity="ticket"'],
-                "equal": ["area", "slo", "role", "consumer"],
+                "target_matchers": ['symptom="true"'],
+                "equal": ["area", "slo", "role"],
             }
         ],
         "receivers": [{"name": "nobody"}, _receiver("page", webhook), _receiver("ticket", webhook)],

@@ -45,7 +45,8 @@ def rule(alert: Alert, scale: Scale) -> dict[str, Any]:
 
 def labels_of(alert: Alert) -> dict[str, str]:
     """What the rule adds to the labels that the expression leaves."""
-    return {"severity": alert.severity, "area": alert.area}
+    labels: dict[str, str] = {"severity": alert.severity, "area": alert.area}
+    return labels | {"symptom": "true"} if alert.symptom else labels
 
 
 def texts_of(alert: Alert) -> dict[str, str]:

@@ -20,6 +20,7 @@ from chaos.observe.alerts_on_orders import BURN_ALERTS
 from chaos.observe.generate import differences, main, write
 from chaos.observe.prometheus import alertmanager
 from chaos.observe.recording import RECORDINGS
+from chaos.observe.rules import labels_of
 from chaos.observe.scale import LAB, PRODUCTION, SCALES, Scale, duration
 from tests.observe import promtool
 from tests.observe.alert_cases import CASES, HEALTHY, SLOS, UNKNOWN
@@ -250,13 +251,57 @@ def test_a_webhook_is_called_by_pages_and_tickets(tmp_path: Path) -> None:
     assert "webhook_configs" not in str(alertmanager())
 
 
-def test_a_page_silences_tickets_by_labels_that_alerts_have() -> None:
-    """What must be equal is a label of some alert, or no ticket would ever be told apart."""
-    (inhibit,) = alertmanager()["inhibit_rules"]
-    left = {label for alert in ALERTS for label in checker().check(alert.expression(LAB))[1]}
-    assert set(inhibit["equal"]) <= left | {"area"}
-    assert set(alertmanager()["route"]["group_by"]) <= left | {"area"}
-    assert inhibit["source_matchers"] == ['severity="page"']
+def labels_when_firing(alert: Alert) -> dict[str, str]:
+    """The labels with which it arrives, those of its expression with any value."""
+    left = checker().check(alert.expression(LAB))[1]
+    return {"alertname": alert.name, **dict.fromkeys(left, "any"), **labels_of(alert)}
+
+
+def silences(page: Alert, other: Alert) -> bool:
+    """Whether Alertmanager hides one while the other fires."""
+    (rule,) = alertmanager()["inhibit_rules"]
+    source, target = labels_when_firing(page), labels_when_firing(other)
+
+    def matches(labels: dict[str, str], matchers: list[str]) -> bool:
+        wanted = [matcher.split("=") for matcher in matchers]
+        return all(labels.get(label) == value.strip('"') for label, value in wanted)
+
+    return (
+        matches(source, rule["source_matchers"])
+        and matches(target, rule["target_matchers"])
+        and all(source.get(label) == target.get(label) for label in rule["equal"])
+    )
+
+
+#: By page, what it hides: what says the same of the same SLO or role, and no possible cause.
+HIDDEN = {
+    "SloBurnFast": {"SloTicketFast", "SloTicketSlow"},
+    "SloBurnSlow": {"SloTicketFast", "SloTicketSlow"},
+    "SloNoData": {"SloTicketFast", "SloTicketSlow"},
+    "ApiErrors": {"ApiSlow"},
+    "SagaStuck": {"SagaOld"},
+    "WorkerStuck": {"ConsumerLag"},
+    "BatchHeld": {"ConsumerLag"},
+    "GroupEmpty": {"ConsumerLag"},
+    "DatabaseSlow": {"DatabasePoolBusy"},
+    "RoleAbsent": {"WorkerDown"},
+}
+
+
+def test_a_page_hides_its_symptoms_and_no_cause() -> None:
+    """An event that a saga does not allow is told beside sagas that are stuck for it."""
+    hidden = {
+        page.name: {other.name for other in ALERTS if silences(page, other)} for page in ALERTS
+    }
+    assert {page: others for page, others in hidden.items() if others} == HIDDEN
+    assert set.union(*HIDDEN.values()) == {alert.name for alert in ALERTS if alert.symptom}
+    assert all(alert.severity == "ticket" for alert in ALERTS if alert.symptom)
+
+
+def test_alerts_are_grouped_by_labels_that_they_have() -> None:
+    """A group by a label of no alert would be one group."""
+    left = {label for alert in ALERTS for label in labels_when_firing(alert)}
+    assert set(alertmanager()["route"]["group_by"]) <= left
 
 
 def call(*command: Any) -> str:
