@@ -10,8 +10,9 @@ from app.observability.families import counter, gauge
 
 SLO_EVENTS = counter(
     "symphony_slo_events_total",
-    "Events that an objective counts, by what they say of it: good, bad.",
-    "slo",
+    "Events that an indicator counts, by outcome: good, bad. Dead letters are only ever bad: what"
+    " they are a share of are the outcomes beside them.",
+    "sli",
     "outcome",
 )
 SLO_ODD_EVENTS = counter(

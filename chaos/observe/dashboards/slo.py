@@ -88,13 +88,14 @@ SLO = Dashboard(
                     limit=COMPLETION_S,
                 ),
                 Panel(
-                    "Events",
-                    "Good and bad events per second.",
+                    "Events by indicator",
+                    "Good and bad events per second. A dead letter is bad by itself; of how many"
+                    " events it is a share, the error ratio says.",
                     "ops",
                     (
                         Query(
-                            f"sum by (slo, outcome) (rate(symphony_slo_events_total[{RATE}]))",
-                            "{{slo}} {{outcome}}",
+                            f"sum by (sli, outcome) (rate(symphony_slo_events_total[{RATE}]))",
+                            "{{sli}} {{outcome}}",
                         ),
                     ),
                 ),
