@@ -65,11 +65,14 @@ class SpanFile:
             raise InvalidSettings(f"trace_dir {directory} cannot be written: {error}") from None
 
     def write(self, spans: Sequence[ReadableSpan]) -> None:
-        """Append one line and hand it to the system. Raises OSError."""
+        """Append one line and hand it to the system. Raises OSError; the next call tries anew."""
         line = encode(spans)
+        if self._file.closed:
+            self._file = self.path.open("ab")
         if self._file.tell() and self._file.tell() + len(line) > self._file_max:
             self._file.close()
-            self.path.replace(self._older)
+            with contextlib.suppress(FileNotFoundError):  # another worker may have made room
+                self.path.replace(self._older)
             self._file = self.path.open("ab")
         self._file.write(line)
         self._file.flush()
@@ -197,8 +200,17 @@ def _value(value: Mapping[str, Any]) -> Any:
 def _make_room(directory: Path, max_bytes: int) -> None:
     """Delete the oldest files until the others take at most `max_bytes`."""
     kept = 0
-    listed = [(path.stat().st_mtime, path) for path in directory.glob(f"*{SUFFIX}")]
-    for _, path in sorted(listed, reverse=True):
-        kept += path.stat().st_size
+    for _, size, path in sorted(_listed(directory), reverse=True):
+        kept += size
         if kept > max_bytes:
             path.unlink(missing_ok=True)
+
+
+def _listed(directory: Path) -> Iterator[tuple[float, int, Path]]:
+    """When each file was changed, and its size; other workers turn over and delete meanwhile."""
+    for path in directory.glob(f"*{SUFFIX}"):
+        try:
+            found = path.stat()
+        except FileNotFoundError:
+            continue
+        yield found.st_mtime, found.st_size, path

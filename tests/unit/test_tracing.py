@@ -152,17 +152,54 @@ def test_files_are_otlp_json_and_are_read_again(tmp_path: Path) -> None:
     assert "ERROR gateway_timeout: late" in lines[2]
 
 
-def test_a_file_is_turned_over_and_old_files_go(tmp_path: Path) -> None:
-    """The newest spans are kept within the bounds."""
-    old = tmp_path / "web-1-old.jsonl"
-    old.write_bytes(b"x" * 4000)
+@pytest.fixture
+def made() -> Sequence[ReadableSpan]:
+    """A finished span."""
     recorder = trace_sdk.make_recorder({}, 1.0)
     exporter = InMemorySpanExporter()
     recorder.provider.add_span_processor(SimpleSpanProcessor(exporter))
     tracing.install(recorder)
     record(TRACE)
     tracing.install(None)
-    made = exporter.get_finished_spans()
+    return exporter.get_finished_spans()
+
+
+def test_a_file_that_goes_while_room_is_made_is_passed_over(tmp_path: Path) -> None:
+    """Several workers start at once, and each turns over and deletes: none fails to start."""
+    (tmp_path / "gone.jsonl").symlink_to(tmp_path / "nowhere")
+    old = tmp_path / "web-1-old.jsonl"
+    old.write_bytes(b"x" * 4000)
+    trace_files.SpanFile(tmp_path, "web-1-new", file_max_bytes=4000, dir_max_bytes=3000).close()
+    assert not old.exists()
+
+
+def test_a_failed_turn_over_loses_one_write_at_most(
+    tmp_path: Path, made: Sequence[ReadableSpan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file is opened again; one that another worker has deleted is no failure at all."""
+
+    def refuse(*_: Any) -> None:
+        raise PermissionError
+
+    file = trace_files.SpanFile(tmp_path, "web-1", file_max_bytes=2, dir_max_bytes=3000)
+    file.write(made)
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", refuse)
+        with pytest.raises(PermissionError):
+            file.write(made)
+    file.write(made)
+    file.path.unlink()
+    file.write(made)
+    file.close()
+    assert len(list(trace_files.read(tmp_path))) == 2
+
+
+def test_a_file_is_turned_over_and_old_files_go(
+    tmp_path: Path, made: Sequence[ReadableSpan]
+) -> None:
+    """The newest spans are kept within the bounds."""
+    old = tmp_path / "web-1-old.jsonl"
+    old.write_bytes(b"x" * 4000)
     file = trace_files.SpanFile(tmp_path, "web-1-new", file_max_bytes=4000, dir_max_bytes=3000)
     assert not old.exists()
     for _ in range(40):
