@@ -36,6 +36,7 @@ class Watch(mode.Service):
         self._app = app
         self._leases = Path(app.settings.lab_dir) / lease.DIRECTORY
         self._shown: Counter[str] = Counter()
+        self._blind = False
         self._task: asyncio.Task[None] | None = None
 
     async def on_start(self) -> None:
@@ -47,8 +48,7 @@ class Watch(mode.Service):
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-        self.show_faults(Counter())
-        metrics.GAMEDAY_PHASE.forget()
+        self.forget()
 
     async def _forever(self) -> None:
         settings = self._app.settings.model_copy(update={"db_pool_max": 1})
@@ -63,8 +63,22 @@ class Watch(mode.Service):
             await db.close()
 
     async def look(self, db: Database) -> None:
-        """One look; a phase that cannot be read is not shown."""
-        self.look_at_faults()
+        """One look. When it fails, whyever, nothing is known: that is said once, and nothing shown
+        until a look succeeds again.
+        """
+        try:
+            self.look_at_faults()
+            await self.look_at_phase(db)
+        except Exception as error:
+            self.forget()
+            if not self._blind:
+                log.error("gameday.watch_blind", error=error)
+            self._blind = True
+        else:
+            self._blind = False
+
+    async def look_at_phase(self, db: Database) -> None:
+        """Show the open run's phase; while PostgreSQL is away it is not known."""
         try:
             phase = await gamedays.phase(db)
         except (DatabaseOutage, TransientDatabase) as error:
@@ -82,6 +96,14 @@ class Watch(mode.Service):
         for fault in self._shown.keys() | active.keys():
             metrics.FAULT_ACTIVE.child(fault).inc(active[fault] - self._shown[fault])
         self._shown = active
+
+    def forget(self) -> None:
+        """Show nothing of what was seen; chaos rules in this worker stay."""
+        self.show_faults(Counter())
+        for sample in list(metrics.FAULT_ACTIVE.samples()):
+            if not sample.value:
+                metrics.FAULT_ACTIVE.forget(sample.labels["fault"])
+        metrics.GAMEDAY_PHASE.forget()
 
 
 def slug(phase: str) -> str:

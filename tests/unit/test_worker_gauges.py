@@ -171,6 +171,53 @@ def test_faults_from_outside_are_shown_while_their_lease_lasts(tmp_path: Path) -
     metrics.FAULT_ACTIVE.forget("pause")
 
 
+class FakePhases:
+    """A database that knows the phase of the open run, or raises."""
+
+    def __init__(self, phase: str) -> None:
+        self.phase = phase
+        self.error: Exception | None = None
+
+    async def fetch(self, _: object) -> list[tuple[str]]:
+        """The one row."""
+        if self.error is not None:
+            raise self.error
+        return [(self.phase,)]
+
+
+async def test_a_look_that_fails_is_the_end_of_what_is_known_and_not_of_looking(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A lease of an older form hides all that was shown, is told once, and goes by."""
+    app: Any = SimpleNamespace(settings=Settings(role="slo", lab_dir=tmp_path))
+    watch, phases = Watch(app), FakePhases("method")
+    db: Any = phases
+    metrics.FAULT_ACTIVE.child("delay").inc()  # a chaos rule's
+    held = Lease(tmp_path / lease.DIRECTORY, Deed("deed-2", "kill", "payment-1", 1, 60.0, {}))
+    await watch.look(db)
+    assert shown("symphony_fault_active", fault="kill") == 1
+    assert shown("symphony_gameday_phase", phase="method") == 1
+    old = tmp_path / lease.DIRECTORY / f"old{lease.HELD}"
+    old.write_text('{"deed": {"action": "old", "blast": 1}, "expires_at_s": 1, "steps": []}')
+    await watch.look(db)
+    await watch.look(db)
+    assert [one.message for one in caplog.records] == ["gameday.watch_blind"]
+    assert shown("symphony_fault_active", fault="kill") is None
+    assert shown("symphony_fault_active", fault="delay") == 1
+    assert shown("symphony_gameday_phase", phase="method") is None
+    old.unlink()
+    await watch.look(db)
+    assert shown("symphony_fault_active", fault="kill") == 1
+    assert shown("symphony_gameday_phase", phase="method") == 1
+    phases.error = KeyError("another form")
+    await watch.look(db)
+    assert shown("symphony_gameday_phase", phase="method") is None
+    assert held.take()
+    held.close()
+    watch.forget()
+    metrics.FAULT_ACTIVE.forget("delay")
+
+
 def test_every_phase_of_a_gameday_is_a_label_value() -> None:
     """The words of the report, as Prometheus spells them."""
     source = (Path(__file__).parents[2] / "chaos" / "gameday").rglob("*.py")
