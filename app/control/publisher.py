@@ -118,6 +118,10 @@ class Publisher:
         pending = self._pending(version, workers)
         return Acked(tuple(sorted(set(workers) - set(pending))), pending)
 
+    def said(self) -> Mapping[str, Ack]:
+        """The last acknowledgement of each worker, however long ago: its version tells of what."""
+        return dict(self._acks)
+
     def heard(self) -> Mapping[str, Ack]:
         """The last acknowledgement of each worker that was heard of lately."""
         oldest_s = self._clock.now().timestamp() - HEARTBEATS * self._settings.control_heartbeat_s

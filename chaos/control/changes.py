@@ -281,16 +281,16 @@ class Changes:
         settings = self._context.settings
         left_s = max(0.0, min(settings.control_ack_wait_s, deadline - time.monotonic()))
         acked = await self.publisher.await_acks(done.version, done.meant, left_s)
-        heard = self.publisher.heard()
-        refused = refusals(done.rules, heard, acked.acked)
+        said = self.publisher.said()
+        refused = refusals(done.rules, said, acked.acked)
         if refused:
-            said = "; ".join(f"{worker}: {why}" for worker, why in refused.items())
+            why = "; ".join(f"{worker}: {reason}" for worker, reason in refused.items())
             left = await self._take_back(done, act, refused)
             raise Problem(
-                409, "rule_refused", f"A worker cannot have it: {said}.{left}", refused=refused
+                409, "rule_refused", f"A worker cannot have it: {why}.{left}", refused=refused
             )
         self._sweep_later()
-        reasons = lacking(done.meant, done.deleted, heard, done.version)
+        reasons = lacking(done.meant, done.deleted, said, done.version)
         return Changed(
             enabled=not reasons,
             version=done.version,

@@ -40,20 +40,20 @@ def undoing(edits: Sequence[Edit], latest: Mapping[str, int]) -> list[tuple[str,
 
 
 def refusals(
-    rules: Iterable[Rule], heard: Mapping[str, Ack], workers: Iterable[str]
+    rules: Iterable[Rule], said: Mapping[str, Ack], workers: Iterable[str]
 ) -> dict[str, str]:
     """Why each of `workers` refused one of `rules`, by worker."""
     ids = [rule.id for rule in rules]
     return {
-        worker: heard[worker].refused[rule_id]
+        worker: said[worker].refused[rule_id]
         for worker in workers
         for rule_id in ids
-        if worker in heard and rule_id in heard[worker].refused
+        if worker in said and rule_id in said[worker].refused
     }
 
 
 def lacking(
-    meant: Meant, deleted: Collection[str], heard: Mapping[str, Ack], version: int
+    meant: Meant, deleted: Collection[str], said: Mapping[str, Ack], version: int
 ) -> dict[str, str]:
     """Why a change is not in force, by worker; nothing of those where it is.
 
@@ -61,7 +61,7 @@ def lacking(
     """
     reasons: dict[str, str] = {}
     for worker, rules in meant.items():
-        ack = heard.get(worker)
+        ack = said.get(worker)
         if ack is None or ack.version < version:
             reasons[worker] = "it has not said so yet"
         elif reason := _reason(rules, deleted, ack.note, version):
