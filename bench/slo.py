@@ -6,6 +6,9 @@ it, with the claim of their inbox rows. What the whole role costs an order, Kafk
 included, is in the table of `bench.orders`.
 
     python -m bench.slo --orders 20000 --batch 50 --reads 200
+
+`--visible N` measures something else, on a lab: how soon each of N orders shows in the API
+(`bench.visible`); it ends with 1 when the bound is not kept.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import random
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -39,7 +43,7 @@ from app.slo.reading import CONSUMERS, read
 from app.slo.report import QUANTILES
 from app.slo.sketch import of, quantile
 from app.topics import ORDER_STATUS_CHANGED
-from bench import accounting, machine, report
+from bench import accounting, machine, report, visible
 from chaos.lab.postgres import Postgres
 
 PARTITIONS = 4
@@ -186,12 +190,18 @@ def main() -> None:
     parser.add_argument("--orders", type=int, default=20_000, help="outcomes counted")
     parser.add_argument("--batch", type=int, default=50, help="outcomes of one transaction")
     parser.add_argument("--reads", type=int, default=200, help="reads of three days of panes")
+    parser.add_argument(
+        "--visible", type=int, default=0, metavar="N",
+        help="only this, on a lab: how soon N orders show in the API",
+    )  # fmt: skip
     parser.add_argument("--name", default="slo", help="of the result's files")
     parser.add_argument("--force", action="store_true", help="measure a busy machine all the same")
     options = parser.parse_args()
     if min(options.orders, options.batch, options.reads) < 1:
         parser.error("--orders, --batch and --reads must be at least 1")
     facts = machine.checked(force=options.force)
+    if options.visible > 0:
+        sys.exit(show_visible(options, facts))
     with tempfile.TemporaryDirectory(prefix="bench-slo-") as place:
         directory = Path(place)
         directory.chmod(0o755)
@@ -208,6 +218,16 @@ def main() -> None:
         {**facts, **found}, _body(found),
     )  # fmt: skip
     print(path.read_text())
+
+
+def show_visible(options: argparse.Namespace, facts: dict[str, Any]) -> bool:
+    """Measure how soon orders show and write the result: whether the bound is not kept."""
+    found = visible.measure(options.visible)
+    late, lines = visible.table(found)
+    name = f"{options.name}-visible"
+    path = report.write(name, "Service levels: how soon an order counts", {**facts, **found}, lines)
+    print(path.read_text())
+    return late
 
 
 def _body(found: dict[str, Any]) -> list[str]:

@@ -8,17 +8,21 @@ from typing import Any
 
 import pytest
 
+from bench.visible import outcomes
+from chaos.console.recorded import place_recorded
 from chaos.demo.game_day import alerts_fired
 from chaos.demo.script import PromiseBroken, Script, Stage
 from chaos.observe.exam import NOT_SAT
 from chaos.observe.programs import observable
 from tests.e2e.commands import symphony
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(420)]
 
 PROMISES = {"happy": 6, "dlq": 13, "gameday": 6 + observable()}
 """One more of the GameDay where Prometheus is installed: its alerts fired in time."""
 
+ORDER = {"customerId": "service-levels", "total": "15.00", "currency": "EUR"}
 ROW = {"name": "BreakerOpen", "answer": "in time", "detection_s": 8.7, "within_s": 20.0}
 EXAM = {"sat": True, "result": "nothing asked", "score": None, "reasons": []}
 
@@ -40,6 +44,18 @@ def test_a_story_keeps_its_promises(story_stage: Stage, name: str) -> None:
     if name == "gameday" and observable():
         assert re.search(r"SloBurn\w+ fired after \d+\.\d s", done.stdout)
         assert "[ok] the alerts that this fault must raise fired in time" in done.stdout
+
+
+def test_an_order_counts_for_the_service_levels_soon(story_stage: Stage) -> None:
+    """Within seconds of its end, on a lab at rest; how soon is what `bench.slo --visible` tells."""
+
+    def counted() -> int:
+        return outcomes(story_stage.api.get("/api/metrics/slo")) or 0
+
+    before = counted()
+    order_id = place_recorded(story_stage.target, ORDER, "counts-soon")["orderId"]
+    wait_until(lambda: story_stage.in_state(order_id, "COMPLETED"), timeout_s=120, what="it ends")
+    wait_until(lambda: counted() > before, timeout_s=10, what="it counts")
 
 
 def test_a_story_does_not_end_a_lab_that_it_did_not_start(story_stage: Stage) -> None:
