@@ -251,8 +251,8 @@ async def test_a_purge_that_has_begun_to_delete_is_finished(
             await deleting.wait()
             await keep_saga(db, saga_of(order_id))
             answer = await client.post(f"/api/dlq/jobs/{job['id']}/cancel")
-            found = await problem(answer, 409)
             go_on.set()
+            found = await problem(answer, 409)
             done = await ended(db, job["id"])
     assert found["code"] == "purge_begun"
     assert (done.status, done.tally, done.cancel_requested) == ("DONE", {"purged": 1}, False)
