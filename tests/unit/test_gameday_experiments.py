@@ -17,6 +17,7 @@ from chaos.gameday import catalogue, reference
 from chaos.gameday.command import gameday
 from chaos.gameday.experiment import Knobs, load, of_data
 from chaos.gameday.source import BYTES_MAX, Mistake
+from chaos.observe.alerts import ALERTS
 
 pytestmark = pytest.mark.unit
 SAMPLE = (catalogue.DIRECTORY / "kill-payment.yaml").read_text()
@@ -166,9 +167,8 @@ EXAM = """    alerts:
     silent: [DeadLettersGrow]
     exam: required
 """
-ASKING = re.sub(r"    (alerts|tolerated|silent):.*\n(      .*\n)*", "", SAMPLE).replace(
-    "    orders_min: 200\n", f"    orders_min: 200\n{EXAM}"
-)
+ASKED = r"    (alerts|no_alerts_because|tolerated|silent):.*\n(      .*\n)*"
+ASKING = re.sub(ASKED, "", SAMPLE).replace("    orders_min: 200\n", f"    orders_min: 200\n{EXAM}")
 
 
 def test_an_experiment_says_which_alerts_it_expects() -> None:
@@ -277,3 +277,23 @@ def test_the_catalogue_covers_the_scenarios_of_the_references() -> None:
     )  # fmt: skip
     assert [scenario for scenario in wanted if scenario not in told] == []
     assert len(catalogue.names()) >= 12
+
+
+@pytest.mark.parametrize("name", catalogue.names())
+def test_each_experiment_asks_for_an_alert_or_says_why_not(name: str) -> None:
+    """And names alerts that must stay silent, so that no exam of the catalogue is empty."""
+    ours = catalogue.shipped(name).ours
+    assert ours.sheet is not None
+    assert bool(ours.alerts) != bool(ours.no_alerts_because)
+    assert ours.silent
+
+
+def test_no_alert_is_tolerated_in_the_whole_catalogue() -> None:
+    """What may fire everywhere could never be marked wrong; a page must be forbidden somewhere."""
+    all_ours = [catalogue.shipped(name).ours for name in catalogue.names()]
+    assert not frozenset.intersection(*(frozenset(ours.tolerated) for ours in all_ours))
+    asked = {name for ours in all_ours if ours.sheet for name in ours.sheet.asked}
+    for page in (one for one in ALERTS if one.severity == "page"):
+        tolerated = sum(page.name in ours.tolerated for ours in all_ours)
+        assert 2 * tolerated <= len(all_ours), f"{page.name} is tolerated in {tolerated}"
+    assert {"SloBurnFast", "SloBurnSlow", "RoleAbsent", "OutboxLag", "DatabaseSlow"} <= asked
