@@ -12,7 +12,7 @@ import re
 import sys
 from collections.abc import Iterable, Sequence
 from http import HTTPStatus
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, NamedTuple
 
 import msgspec
 from msgspec import Meta
@@ -75,7 +75,17 @@ _DESCRIPTION: Final = (
 )
 
 
-def document(routes: Sequence[Route]) -> dict[str, Any]:
+class About(NamedTuple):
+    """What a document is about."""
+
+    title: str
+    description: str
+
+
+PRODUCT: Final = About("Chaos Symphony", _DESCRIPTION)
+
+
+def document(routes: Sequence[Route], about: About = PRODUCT) -> dict[str, Any]:
     """Return the description of `routes`; equal routes give equal documents."""
     types = _types(routes)
     schemas, components = msgspec.json.schema_components(types, ref_template=_REF)
@@ -88,10 +98,10 @@ def document(routes: Sequence[Route]) -> dict[str, Any]:
     return {
         "openapi": "3.1.0",
         "info": {
-            "title": "Chaos Symphony",
+            "title": about.title,
             "version": package_version(),
             "summary": "At-least-once delivery, effects once, audited.",
-            "description": _DESCRIPTION,
+            "description": about.description,
             "license": {"name": "MIT", "identifier": "MIT"},
         },
         "servers": [{"url": "/", "description": "this server"}],
@@ -104,9 +114,9 @@ def document(routes: Sequence[Route]) -> dict[str, Any]:
     }
 
 
-def encoded(routes: Sequence[Route]) -> bytes:
+def encoded(routes: Sequence[Route], about: About = PRODUCT) -> bytes:
     """Return the document as JSON that people can read."""
-    return (json.dumps(document(routes), indent=2, ensure_ascii=False) + "\n").encode()
+    return (json.dumps(document(routes, about), indent=2, ensure_ascii=False) + "\n").encode()
 
 
 class _Writer:

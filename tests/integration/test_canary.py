@@ -14,12 +14,10 @@ from uuid import uuid4
 import pytest
 import typer
 from aiohttp.test_utils import TestClient, TestServer
-from confluent_kafka.admin import AdminClient, NewTopic
 from typer.testing import CliRunner, Result
 
 from agents.payment_canary import CanaryPayments
-from app.clock import SystemClock
-from app.control.canary import KEY, CanaryConfig, Split, board, encode
+from app.control.canary import KEY, CanaryConfig, Split, encode
 from app.db import canary
 from app.db.engine import Database
 from app.delivery import Applied, Call, Event, Reply
@@ -27,10 +25,12 @@ from app.domain.canary import ArmFigures, goes_to_canary
 from app.gateway.client import GatewayClient
 from app.messages import PaymentRequested
 from app.participants.payment import Payments
-from app.settings import Settings, load_settings
+from app.settings import load_settings
 from chaos.console.canary import register
 from chaos.lab.broker import Broker
+from tests.integration import canary_kit
 from tests.integration.api_client import Client, problem, query
+from tests.integration.canary_kit import Worker
 from tests.integration.gateway_process import GatewayProcess
 from tests.integration.participants import (
     SOON,
@@ -220,41 +220,28 @@ async def test_the_figures_of_an_arm(database: str) -> None:
 
 @pytest.fixture(scope="module")
 def control_topics(broker: Broker) -> Iterator[None]:
-    admin = AdminClient({"bootstrap.servers": broker.bootstrap})
-    names = ["canary.config", "canary.acks"]
-    for future in admin.delete_topics(names).values():
-        if future.exception(20) is None:
-            asyncio.run(asyncio.sleep(1))
-    for future in admin.create_topics([NewTopic(name, 1, 1) for name in names]).values():
-        future.result(20)
-    yield
-    for future in admin.delete_topics(names).values():
-        future.result(20)
-
-
-class Worker:
-    """What a worker of a role knows of the canary."""
-
-    def __init__(self, settings: Settings) -> None:
-        self.split = Split()
-        self.board = board(settings, self.split, SystemClock())
+    with canary_kit.control_topics(broker.bootstrap):
+        yield
 
 
 class Stage:
     """A web worker's API and its control over real Kafka, beside workers that only listen."""
 
-    def __init__(self, client: Client, bootstrap: str) -> None:
+    def __init__(self, client: Client, bootstrap: str, heartbeat_s: float) -> None:
         self.client = client
         self._bootstrap = bootstrap
+        self._heartbeat_s = heartbeat_s
         self.workers: list[Worker] = []
 
     async def worker(self, role: str, name: str) -> Worker:
         settings = load_settings(
-            role=role, worker_id=name, broker_bootstrap=self._bootstrap, control_heartbeat_s=0.5
+            role=role,
+            worker_id=name,
+            broker_bootstrap=self._bootstrap,
+            control_heartbeat_s=self._heartbeat_s,
         )
         made = Worker(settings)
-        await made.board.start()
-        await asyncio.wait_for(made.board.caught_up.wait(), 30)
+        await made.start()
         self.workers.append(made)
         return made
 
@@ -273,9 +260,11 @@ class Stage:
 
 
 @asynccontextmanager
-async def staged(dsn: str, bootstrap: str, **changes: Any) -> AsyncIterator[Stage]:
+async def staged(
+    dsn: str, bootstrap: str, heartbeat_s: float = 0.5, **changes: Any
+) -> AsyncIterator[Stage]:
     settings = load_settings(
-        role="web", postgres_dsn=dsn, broker_bootstrap=bootstrap, control_heartbeat_s=0.5,
+        role="web", postgres_dsn=dsn, broker_bootstrap=bootstrap, control_heartbeat_s=heartbeat_s,
         canary_interval_s=0.3, canary_window_s=1, canary_samples_min=5, **changes,
     )  # fmt: skip
     db = await Database.open(settings, application_name="web-test")
@@ -287,7 +276,7 @@ async def staged(dsn: str, bootstrap: str, **changes: Any) -> AsyncIterator[Stag
     control = CanaryControl(context)
     await control.start()
     client: Client = TestClient(TestServer(build(context())))
-    stage = Stage(client, bootstrap)
+    stage = Stage(client, bootstrap, heartbeat_s)
     try:
         async with client:
             yield stage
@@ -397,6 +386,7 @@ async def test_the_judge_acts_on_the_figures(
     """Two bad windows roll back, two good ones promote; the numbers are on record, and once."""
     async with staged(
         database, broker.bootstrap,
+        heartbeat_s=5,  # a slow machine must not look like workers that are gone
         canary_rollback_windows=2, canary_promote_windows=2, canary_promotion=promotion,
     ) as stage:  # fmt: skip
         orchestrator = await stage.worker("orchestrator", "orchestrator-1")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 from pathlib import Path
@@ -15,15 +16,21 @@ from aiohttp import web
 from openapi_spec_validator import validate
 
 from app.settings import load_settings
+from chaos.lab.parts import STANDARD_PLUGINS
+from chaos.openapi import ABOUT, LAB_ROUTES
+from tests.integration.chaos_kit import FakeApp
 from web import openapi
 from web.api.bodies import OrderIn
 from web.application import build, declared_routes
 from web.context import Context
-from web.routes import Param, Route
+from web.routes import ROUTES, Param, Route
 
 pytestmark = pytest.mark.unit
 
-PAGE = Path(__file__).parents[2] / "docs" / "reference" / "openapi.json"
+REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
+PAGE = REFERENCE / "openapi.json"
+LAB_PAGE = REFERENCE / "openapi-lab.json"
+PAGES = pytest.mark.parametrize("page", [PAGE, LAB_PAGE], ids=["product", "lab"])
 
 
 async def unused(_: web.Request) -> web.Response:
@@ -42,14 +49,21 @@ def undeclared(application: web.Application) -> set[tuple[str, str]]:
     return {one for one in served if one[1].startswith("/api/")} - declared
 
 
-def test_the_document_is_current() -> None:
-    """`python -m web.openapi > docs/reference/openapi.json` would change nothing."""
+def test_the_documents_are_current() -> None:
+    """`python -m web.openapi > docs/reference/openapi.json` would change nothing, nor would
+    `python -m chaos.openapi > docs/reference/openapi-lab.json`.
+    """
     assert PAGE.read_bytes() == openapi.encoded(declared_routes())
+    assert LAB_PAGE.read_bytes() == openapi.encoded(LAB_ROUTES, ABOUT)
 
 
-def test_the_document_is_openapi() -> None:
-    """The official schema and every rule of the validator hold."""
+def test_the_documents_are_openapi() -> None:
+    """The official schema and every rule of the validator hold for each, and for what a lab's
+    server answers: both together.
+    """
     validate(json.loads(PAGE.read_bytes()))
+    validate(json.loads(LAB_PAGE.read_bytes()))
+    validate(json.loads(openapi.encoded([*declared_routes(), *LAB_ROUTES])))
 
 
 def test_every_served_api_route_is_declared() -> None:
@@ -62,25 +76,43 @@ def test_every_served_api_route_is_declared() -> None:
     assert undeclared(by_hand) == {("GET", "/api/secret")}
 
 
+def test_what_the_plug_ins_of_a_lab_serve_is_the_lab_s_document() -> None:
+    """All that is installed in every worker of a lab, and nothing else."""
+    worker: Any = FakeApp(load_settings(role="web", lab=True), "web")
+    worker.service = lambda _: None
+    worker.lifecycle = SimpleNamespace(probe=SimpleNamespace(status=dict))
+    for name in STANDARD_PLUGINS:
+        importlib.import_module(name).install(worker)
+    context = Context(worker.settings, cast("Any", SimpleNamespace()))
+    application = build(context, worker.web_extensions)
+    assert application[ROUTES] == [*declared_routes(), *LAB_ROUTES]
+    below_chaos = {route.path for route in LAB_ROUTES if not route.path.startswith("/api/")}
+    assert undeclared(application) == {
+        (route.method, route.path) for route in LAB_ROUTES if route.path not in below_chaos
+    }
+
+
 def test_operations_have_unique_names_and_say_what_they_do() -> None:
     """Generated clients need a name per operation, people a summary."""
-    routes = declared_routes()
+    routes = [*declared_routes(), *LAB_ROUTES]
     names = [openapi.operation_id(route) for route in routes]
     assert len(set(names)) == len(names)
     assert all(route.summary and route.handler.__doc__ for route in routes)
 
 
-def test_every_reference_resolves() -> None:
+@PAGES
+def test_every_reference_resolves(page: Path) -> None:
     """Nothing points at a component that is not there."""
-    text = PAGE.read_text()
+    text = page.read_text()
     found = json.loads(text)
-    for kind, name in set(re.findall(r'"#/components/(\w+)/(\w+)"', text)):
+    for kind, name in set(re.findall(r'"#/components/(\w+)/([^"]+)"', text)):
         assert name in found["components"][kind]
 
 
-def test_examples_satisfy_their_schemas() -> None:
+@PAGES
+def test_examples_satisfy_their_schemas(page: Path) -> None:
     """What the document shows is what the API takes and answers."""
-    found = json.loads(PAGE.read_bytes())
+    found = json.loads(page.read_bytes())
     shown = 0
     contents = [
         content
