@@ -17,7 +17,14 @@ WIDTH = 24
 UID_PREFIX = "symphony-"
 RATE = "$__rate_interval"
 """At least four scrapes, whatever the time scale: the data source knows how often is scraped."""
+GREY = "#808080"
 METRICS_SOURCE = {"type": "prometheus", "uid": "${datasource}"}
+NO_DATA = "no data"
+UNKNOWN = {
+    "type": "special",
+    "options": {"match": "null+nan", "result": {"text": NO_DATA, "color": GREY, "index": 0}},
+}
+"""Without it Grafana gives what has no value the colour of the lowest threshold: green."""
 LOGS_SOURCE = {"type": "loki", "uid": "${logs}"}
 
 
@@ -222,9 +229,11 @@ def _panel(panel: Panel) -> dict[str, Any]:
 
 
 def _field(panel: Panel) -> dict[str, Any]:
-    made: dict[str, Any] = {"unit": panel.unit, "noValue": "no data"}
+    made: dict[str, Any] = {"unit": panel.unit, "noValue": NO_DATA}
     if panel.kind == "logs":
         return made
+    if panel.kind == "stat":
+        made["mappings"] = [UNKNOWN]
     made["color"] = {"mode": "thresholds" if panel.kind == "stat" else "palette-classic"}
     made["thresholds"] = {"mode": "absolute", "steps": _steps(panel.limit)}
     if panel.kind == "timeseries":

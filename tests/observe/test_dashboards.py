@@ -111,6 +111,12 @@ def test_a_number_is_of_this_moment(dashboard: Dashboard) -> None:
         assert panel["options"]["graphMode"] == "none"
         assert panel["options"]["reduceOptions"]["calcs"] == ["last"]
         assert panel["fieldConfig"]["defaults"]["noValue"] == "no data"
+        (unknown,) = panel["fieldConfig"]["defaults"]["mappings"]
+        assert unknown["options"]["match"] == "null+nan"
+        colours = {
+            step["color"] for step in panel["fieldConfig"]["defaults"]["thresholds"]["steps"]
+        }
+        assert unknown["options"]["result"]["color"] not in colours
     others = [one for one in dashboard.panels() if one.kind != "stat"]
     assert as_json(dashboard._replace(rows=[Row("", others)])).count('"instant"') == 0
 
