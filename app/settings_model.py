@@ -375,7 +375,7 @@ class Settings(BaseSettings):
     api_queue_max: int = _setting("api", 2000, "count", "waiting writes, more get 503", ge=1)
     api_queue_wait_max_ms: float = _setting(
         "api",
-        1000,
+        2500,
         "ms",
         "longest wait for a writer, by the pace of late; who would wait longer gets 503",
         production=250,

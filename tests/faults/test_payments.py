@@ -34,6 +34,7 @@ ENVIRONMENT = {
     "SYMPHONY_CANARY_WINDOW_S": "4",
     "SYMPHONY_CANARY_SAMPLES_MIN": "8",
     "SYMPHONY_API_REQUEST_TIMEOUT_S": "15",
+    "SYMPHONY_API_QUEUE_WAIT_MAX_MS": "15000",
 }
 PARKED = "select order_id::text from orders.saga where state = 'PARKED'"
 LETTERS = "select count(*) from ops.dead_letter"

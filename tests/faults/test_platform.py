@@ -56,7 +56,11 @@ REPLAYED_MAX = 4_000
 SLOW_STEP = "delivery.before_transaction=delay:150ms,delivery.after_commit=delay:150ms"
 #: A stall of the machine, not of the database, must not be answered with 503; and what fails for
 #: good is to be given up soon.
-PATIENT = {"SYMPHONY_API_REQUEST_TIMEOUT_S": "15", "SYMPHONY_RETRY_TIERS_S": "1,5"}
+PATIENT = {
+    "SYMPHONY_API_REQUEST_TIMEOUT_S": "15",
+    "SYMPHONY_API_QUEUE_WAIT_MAX_MS": "15000",
+    "SYMPHONY_RETRY_TIERS_S": "1,5",
+}
 SLOW_SINK = {
     "SYMPHONY_NOTIFICATION_DELAY_MS": "1000",
     "SYMPHONY_GATEWAY_CONCURRENCY_MAX": "5",

@@ -28,7 +28,10 @@ from chaos.lessons.dual_write.scenario import Teacher
 #: The lesson is about the two writes of role web; nobody needs to read the events.
 ROLES = {"web": "1", "relay": "1"}
 #: A request may wait for the sends of those before it, 2 s each while the broker is away.
-ENVIRONMENT = {"SYMPHONY_API_REQUEST_TIMEOUT_S": "15"}
+ENVIRONMENT = {
+    "SYMPHONY_API_REQUEST_TIMEOUT_S": "15",
+    "SYMPHONY_API_QUEUE_WAIT_MAX_MS": "15000",
+}
 
 
 def dual_write(
