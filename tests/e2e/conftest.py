@@ -17,6 +17,8 @@ from chaos.lab.client import Lab
 from chaos.observe.programs import observable
 from chaos.workload.target import target_of
 
+#: A canary worker, if a test starts one, runs a bad version, and few orders show it.
+BAD_CANARY = {"SYMPHONY_PAYMENT_VARIANT": "declining", "SYMPHONY_CANARY_SAMPLES_MIN": "5"}
 #: On a busy machine a step may wait long, and an order must not time out because of it.
 PATIENT = {"SYMPHONY_STEP_DEADLINE_S": "30"}
 
@@ -25,6 +27,7 @@ PATIENT = {"SYMPHONY_STEP_DEADLINE_S": "30"}
 def story_stage(servers_dir: Path) -> Iterator[Stage]:
     """A running lab, ended after the last test that used it."""
     settings = load_settings(lab_dir=servers_dir / "stories", lab_observe=observable())
-    lab = Lab.up(make_plan(settings, environment={**ENVIRONMENT, **PATIENT, **TRACED}))
+    environment = {**ENVIRONMENT, **PATIENT, **TRACED, **BAD_CANARY}
+    lab = Lab.up(make_plan(settings, environment=environment))
     yield Stage(lab, target_of(lab))
     lab.down()
