@@ -23,7 +23,7 @@ import msgspec
 
 from app.db.engine import Transaction
 from app.delivery.consumer import Consumer
-from app.delivery.step import Step
+from app.delivery.step import ConsumerSpec, Step
 from app.failpoints import installed
 from app.messages.envelope import Output
 from app.relay.rounds import Rounds
@@ -141,7 +141,7 @@ def _polling(function: Callable[..., Any], taps: Taps) -> Callable[[], Any]:
 def _step(taps: Taps) -> SimpleNamespace:
     return SimpleNamespace(
         _app=SimpleNamespace(taps=taps, clock=SimpleNamespace(now=lambda: None)),
-        _spec=SimpleNamespace(name="payment", raw=True),
+        _spec=ConsumerSpec("payment", (TOPIC,), None, None, {}, raw=True),
         _observe=lambda *_: None,
         _finish=_nothing,
     )
