@@ -1,10 +1,11 @@
 """How long a GameDay takes from its last phase to its report.
 
-`python -m bench.gameday`: starts a lab and runs one experiment of `--duration` seconds
-`--repeat` times. After the steady state has come back the load ends, the platform settles (last
-answers, sagas under way, the auditor's proof of rest), the auditor reads and judges all books, and
-the report is written; each is a figure of the journal. Bound: 10 s together, of every run, taken
-from outside: until the verdict stands in the history. Ends with 1 when it is not kept.
+`python -m bench.gameday`: runs one experiment of `--duration` seconds `--repeat` times, each in a
+lab of its own, because an audit reads all that a lab has ever done. When the steady state has come
+back the load ends, the platform settles (last answers, sagas under way, the auditor's proof of
+rest), the auditor reads and judges all books, and the report is written; each is a figure of the
+journal. Bound: 10 s together, of every run, taken from outside: until the verdict stands in the
+history. Ends with 1 when it is not kept.
 """
 
 from __future__ import annotations
@@ -27,6 +28,17 @@ from chaos.lab.client import Lab
 
 BOUND_S = 10.0
 HEAD = ("run", "verdict", "orders", "settle s", "audit s", "report s", "from outside s", "")
+
+
+def in_own_lab(options: argparse.Namespace) -> dict[str, Any]:
+    """`measure` in a fresh lab."""
+    with tempfile.TemporaryDirectory(prefix="symphony-bench-", dir="/var/tmp") as directory:
+        Path(directory).chmod(0o755)
+        lab = Lab.up(make_plan(load_settings(lab_dir=Path(directory))), detach=False)
+        try:
+            return measure(lab, options)
+        finally:
+            lab.down()
 
 
 def measure(lab: Lab, options: argparse.Namespace) -> dict[str, Any]:
@@ -70,19 +82,10 @@ def main() -> None:
     parser.add_argument("--force", action="store_true", help="measure on a busy machine too")
     options = parser.parse_args()
     facts = machine.checked(force=options.force)
-    with tempfile.TemporaryDirectory(prefix="symphony-bench-", dir="/var/tmp") as directory:
-        Path(directory).chmod(0o755)
-        lab = Lab.up(make_plan(load_settings(lab_dir=Path(directory))), detach=False)
-        try:
-            ran = [measure(lab, options) for _ in range(options.repeat)]
-        finally:
-            lab.down()
+    ran = [in_own_lab(options) for _ in range(options.repeat)]
     rows = [row(number, ours) for number, ours in enumerate(ran, 1)]
     body = report.table([*HEAD[:-1], f"<= {BOUND_S:g} s"], rows)
-    body += [
-        "",
-        f"{options.experiment}, {options.duration:g} s, one lab: books grow from run to run.",
-    ]
+    body += ["", f"{options.experiment}, {options.duration:g} s, each run in a fresh lab."]
     keys = ("verdict", "reasons", "settle_s", "audit_s", "report_s", "outside_s", "phases", "load")
     facts["runs"] = [{key: ours[key] for key in keys} for ours in ran]
     report.write(options.name, "From a GameDay's last phase to its report", facts, body)

@@ -29,6 +29,9 @@ CONNECT_S = 5
 END_S = 60.0
 APPLICATION = "gameday-book"
 NEWEST_MAX = 500
+NONE_YET = (
+    "there was no GameDay yet: `symphony gameday run NAME`, names by `symphony gameday catalogue`"
+)
 log = get_log(__name__)
 
 
@@ -87,6 +90,8 @@ class Book:
     def find(self, which: str) -> RunRow:
         """The run whose id begins with `which`; empty: the newest. Raises GameDayError."""
         found = [one for one in self.recent(NEWEST_MAX) if one.id.startswith(which.lower())]
+        if not found and not which:
+            raise GameDayError(NONE_YET)
         if not found:
             raise GameDayError(f"there is no GameDay {which}: see `symphony gameday ls`")
         if which and len(found) > 1:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
+import psycopg2
 import typer
 
 from app.cli import EXIT_DIFFERENCE, EXIT_USAGE, Failure, Json, print_json, print_table
@@ -19,7 +20,7 @@ from app.db.gamedays import RunRow
 from app.settings import load_settings
 from chaos.console.options import Operator, acting
 from chaos.gameday import catalogue, lock
-from chaos.gameday.book import Book, names
+from chaos.gameday.book import NONE_YET, Book, names
 from chaos.gameday.experiment import Experiment
 from chaos.gameday.game import GameDayError
 from chaos.gameday.reference import asked
@@ -89,7 +90,7 @@ def run_command(
         overrides: dict[str, Any] = {"seed": seed, "rate_per_s": rate}
         if duration is not None:
             overrides["duration_s"] = seconds(duration, "--duration")
-        experiment = catalogue.find(which).with_overrides(overrides)
+        experiment = _with_options(catalogue.find(which), overrides)
         with _lab(lab, lab_dir, say, observe=observe) as there:
             game = prepare(experiment, requested_by=by, say=say, lab=there)
             say(f"{experiment.title}\n  hypothesis: {experiment.ours.hypothesis}")
@@ -103,6 +104,14 @@ def run_command(
         typer.echo(facts.sentence(journal))
         typer.echo(f"report: {(report_dir or game.report_dir) / 'report.html'}")
     raise typer.Exit(found.exit_code)
+
+
+def _with_options(found: Experiment, overrides: Mapping[str, Any]) -> Experiment:
+    """The experiment as the options want it; a mistake there is none of the file."""
+    try:
+        return found.with_overrides(overrides)
+    except Mistake as error:
+        raise GameDayError(error.reason) from None
 
 
 class Ticker:
@@ -160,6 +169,18 @@ def _clearly() -> Iterator[None]:
     except (Mistake, GameDayError, LabError) as error:
         typer.echo(f"symphony gameday: {error}", err=True)
         raise typer.Exit(EXIT_USAGE) from None
+
+
+@contextmanager
+def _plainly() -> Iterator[None]:
+    """What cannot be answered is said in one line, with exit code 1."""
+    try:
+        yield
+    except GameDayError as error:
+        raise Failure(str(error)) from None
+    except psycopg2.Error as error:
+        why = " ".join(str(error).split())
+        raise Failure(f"the lab's PostgreSQL does not answer: {why}") from None
 
 
 @gameday.command("catalogue")
@@ -225,10 +246,13 @@ def listing(
     lab_dir: LabDir = None,
 ) -> None:
     """List the GameDays of the running lab, newest first."""
-    rows = _book(lab_dir).recent(limit)
+    with _plainly():
+        rows = _book(lab_dir).recent(limit)
     if as_json:
         print_json([_document(row) for row in rows])
         return
+    if not rows:
+        typer.echo(NONE_YET)
     print_table(
         [
             {
@@ -246,7 +270,8 @@ def listing(
 @gameday.command("status")
 def status(as_json: Json = False, lab_dir: LabDir = None) -> None:
     """Say whether a GameDay goes on, and where it is."""
-    row = _current(lab_dir)
+    with _plainly():
+        row = _current(lab_dir)
     if as_json:
         print_json(_document(row) if row else None)
     elif row is None:
@@ -260,9 +285,11 @@ def status(as_json: Json = False, lab_dir: LabDir = None) -> None:
 @gameday.command("abort")
 def abort(operator: Operator = "", lab_dir: LabDir = None) -> None:
     """Ask for the end of the GameDay that goes on; it ends its faults, recovers and is audited."""
-    by, row = acting(operator), _current(lab_dir)
-    if row is None or not _book(lab_dir).abort(row.id, by=by):
-        raise Failure("no GameDay goes on")
+    by = acting(operator)
+    with _plainly():
+        row = _current(lab_dir)
+        if row is None or not _book(lab_dir).abort(row.id, by=by):
+            raise Failure("no GameDay goes on")
     typer.echo(f"{row.experiment} ({row.id}) will end: `symphony gameday status`")
 
 
@@ -278,7 +305,7 @@ def report(
     """Print the report of a GameDay as Markdown, or write all its files."""
     from chaos.gameday.report.markdown import markdown
 
-    with _clearly():
+    with _plainly():
         book = _book(lab_dir)
         journal = book.journal(book.find(which).id)
     if directory is not None:
@@ -300,7 +327,7 @@ def compare(
     """Set two GameDays side by side: verdicts, figures, faults; 3 when the verdicts differ."""
     from chaos.gameday.report.comparison import differs, rows
 
-    with _clearly():
+    with _plainly():
         book = _book(lab_dir)
         both = [book.journal(book.find(which).id) for which in (first, second)]
     found = rows(*both)

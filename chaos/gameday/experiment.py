@@ -110,7 +110,7 @@ class Experiment(NamedTuple):
         try:
             knobs = msgspec.convert({**msgspec.structs.asdict(self.knobs), **given}, Knobs)
         except msgspec.ValidationError as error:
-            raise Mistake(self.path, 1, f"override: {_in_words(error)}") from None
+            raise Mistake(self.path, 1, _in_words(error)) from None
         return self._replace(knobs=knobs)
 
     def plan(self) -> list[Strike]:

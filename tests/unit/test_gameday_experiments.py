@@ -17,6 +17,7 @@ from chaos.gameday import catalogue, reference
 from chaos.gameday.command import gameday
 from chaos.gameday.experiment import Knobs, load, of_data
 from chaos.gameday.source import BYTES_MAX, Mistake
+from chaos.lab.process import LabError
 from chaos.observe.alerts import ALERTS
 
 pytestmark = pytest.mark.unit
@@ -240,8 +241,6 @@ def test_a_file_that_is_not_there_or_too_large(tmp_path: Path) -> None:
         (["run", "no-such"], "unknown experiment 'no-such'"),
         (["run", "kill-payment", "--rate", "0.1"], "rate_per_s"),
         (["validate", "no-such"], "known: "),
-        (["report"], "no lab runs in"),
-        (["compare", "a", "b"], "no lab runs in"),
     ],
 )
 def test_what_cannot_begin_is_said_in_one_line(words: list[str], told: str, tmp_path: Path) -> None:
@@ -252,6 +251,16 @@ def test_what_cannot_begin_is_said_in_one_line(words: list[str], told: str, tmp_
     assert told in done.stderr
     assert done.stderr.count("\n") == 1
     assert not done.stdout
+
+
+@pytest.mark.parametrize(
+    "words", [["ls"], ["status"], ["abort"], ["report"], ["compare", "a", "b"]]
+)
+def test_what_asks_a_lab_fails_alike_without_one(words: list[str], tmp_path: Path) -> None:
+    """The command line makes one line and exit code 1 of it (app.cli)."""
+    done = CliRunner().invoke(gameday, [*words, "--lab-dir", str(tmp_path)])
+    assert isinstance(done.exception, LabError)
+    assert "no lab runs in" in str(done.exception)
 
 
 def test_every_knob_has_a_default() -> None:

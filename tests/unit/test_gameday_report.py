@@ -131,6 +131,24 @@ def test_a_run_that_saw_nothing_has_no_chart_and_a_page() -> None:
     assert 'message="there was no audit"' in junit(document)
 
 
+@pytest.mark.parametrize(
+    ("seen", "told"),
+    [(True, "it came back"), (False, "it did not"), (None, "it was not looked at")],
+)
+def test_the_last_look_at_the_steady_state_is_told(seen: bool | None, told: str) -> None:
+    """The verdict rests on it, so a reader finds it; an old journal says nothing."""
+    for made in (page, markdown):
+        assert f"After the rollback: {told}" in made(journal(steady_after_rollback=seen))
+        assert "After the rollback" not in made(journal())
+
+
+def test_a_verdict_says_whether_it_is_the_expected_one() -> None:
+    """Whoever reads `aborted` learns that it was to be; of a passed one it goes without saying."""
+    aborted = {"verdict": "aborted", "reasons": ["guard: x"], "expected": "aborted"}
+    assert facts.sentence(journal(**aborted)) == "ABORTED: guard: x (as expected)"
+    assert facts.sentence(journal()) == "PASSED"
+
+
 def test_what_came_after_the_last_phase_is_told() -> None:
     """Each part and the sum; a part that is not known is left out, and an old journal has none."""
     assert facts.ending_sentence(journal()) == ""
@@ -183,7 +201,7 @@ def test_figures_of_a_window_and_of_the_guard() -> None:
     assert before == ("before (warm-up)", "20.0/s", "0.0%", "30 ms", "5")
     assert (method[1], method[2], method[4]) == ("20.0/s", "4.3%", "77")
     assert facts.guard_sentence(document) == (
-        "22 evaluations, 1 found too much, at most 1 in a row (10 abort)"
+        "22 evaluations, 1 found too much, at most 1 in a row (10 in a row abort)"
     )
 
 
@@ -192,7 +210,7 @@ def test_two_runs_side_by_side() -> None:
     first, second = journal(), journal(verdict="failed", faults=[])
     found = {name: (one, other) for name, one, other in rows(first, second)}
     assert found["verdict"] == ("passed", "failed")
-    assert found["kill at payment-1"] == ("proved, works again after 2.5 s", "-")
+    assert found["kill at payment-1"] == ("proved, works again 2.5 s after its end", "-")
     assert differs(first, second)
     assert not differs(first, journal())
 

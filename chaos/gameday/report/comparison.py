@@ -22,7 +22,7 @@ def _figures(journal: Journal) -> dict[str, str]:
     found = {
         "run": str(ours["run_id"])[:8],
         "experiment": str(ours["experiment"]),
-        "same plan (digest)": str(ours["digest"])[:12],
+        "plan (digest)": str(ours["digest"])[:12],
         "verdict": str(ours["verdict"]),
         "reasons": "; ".join(ours["reasons"]) or "-",
         "audit": str(ours["audit"].get("result", "none")),
@@ -48,5 +48,6 @@ def _figures(journal: Journal) -> dict[str, str]:
             found[f"{one['name']} fired wrongly"] = f"at {one['from_s']:.1f} s"
     for when, fault, target, outcome, recovered, _ in facts.fault_rows(journal):
         del when
-        found[f"{fault} at {target}"] = f"{outcome}, works again after {recovered}"
+        again = "" if recovered == "-" else f", works again {recovered} after its end"
+        found[f"{fault} at {target}"] = f"{outcome}{again}"
     return found

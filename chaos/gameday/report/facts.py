@@ -25,7 +25,12 @@ def sentence(journal: Journal) -> str:
     told = f"{word}: {'; '.join(ours['reasons'])}" if ours["reasons"] else word
     if not ours["as_expected"]:
         told += f" (expected: {ours['expected']})"
+    elif ours["verdict"] != "passed":
+        told += " (as expected)"
     return told
+
+
+FAULT_HEAD = ("when", "fault", "at", "outcome", "works again after its end", "what was seen")
 
 
 def fault_rows(journal: Journal) -> list[tuple[str, ...]]:
@@ -81,6 +86,15 @@ def probe_rows(journal: Journal) -> list[tuple[str, ...]]:
     ]
 
 
+def rollback_sentence(journal: Journal) -> str:
+    """The last look at the steady state, which is the verdict's; empty in an old journal."""
+    ours = ours_of(journal)
+    if "steady_after_rollback" not in ours:
+        return ""
+    words = {True: "it came back", False: "it did not come back", None: "it was not looked at"}
+    return f"After the rollback: {words[ours['steady_after_rollback']]}."
+
+
 def tolerance(found: Any) -> str:
     """A tolerance in words."""
     if isinstance(found, Mapping) and "range" in found:
@@ -105,7 +119,7 @@ def guard_sentence(journal: Journal) -> str:
     worst = max((one["bad_in_a_row"] for one in armed), default=0)
     limits = ours_of(journal)["guard"]
     told = f"{len(armed)} evaluations, {len(bad)} found too much, at most {worst} in a row"
-    return f"{told} ({limits['bad_max']} abort)"
+    return f"{told} ({limits['bad_max']} in a row abort)"
 
 
 def audit_sentence(journal: Journal) -> str:

@@ -32,7 +32,7 @@ def markdown(journal: Journal) -> str:
         "## What was broken",
         "",
         *table(
-            ("when", "fault", "at", "outcome", "works again after", "what was seen"),
+            facts.FAULT_HEAD,
             facts.fault_rows(journal),
         ),
         "",
@@ -41,6 +41,7 @@ def markdown(journal: Journal) -> str:
         "",
         *table(("probe", "tolerated", "before", "after"), facts.probe_rows(journal)),
         "",
+        *([told, ""] if (told := facts.rollback_sentence(journal)) else []),
         "## What the client saw",
         "",
         *table(
