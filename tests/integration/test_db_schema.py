@@ -81,6 +81,52 @@ def test_an_upgrade_moves_the_reasons_of_orders_into_their_sagas(postgres: Postg
     run_in_autocommit(postgres, f"drop database {name}")
 
 
+def test_an_upgrade_keeps_what_was_told_and_what_is_unsent(postgres: Postgres) -> None:
+    """A notification of revision 0006 has no occurrence; a tick not known to be published is found
+    where the new index looks."""
+    name = f"upgrade_{uuid.uuid4().hex}"
+    run_in_autocommit(postgres, f"create database {name}")
+    dsn = postgres.dsn_of(name)
+    with connect(dsn) as connection:
+        for schema in SCHEMAS:
+            connection.execute(text(f"create schema {schema}"))
+        command.upgrade(alembic_config(connection), "0006")
+    run(dsn, "insert into notifications.notification values (:id, 'MUTE', 'stock_low', :id, 'SENT',"
+        " 'text', now(), now())", id=uuid.uuid4())  # fmt: skip
+    run(dsn, "insert into ops.inbox select 'slo', gen_random_uuid(), status, 0, '', 'tick', 0, 0"
+        " from generate_series(0, 4) status")  # fmt: skip
+    upgrade(dsn)
+    with connect(dsn) as connection:
+        told = connection.execute(text("select occurrence from notifications.notification")).all()
+        ticked = connection.execute(text("select status from ops.inbox where ticked")).all()
+    assert (told, ticked) == ([("",)], [(4,)])
+    run_in_autocommit(postgres, f"drop database {name}")
+
+
+TWICE = """
+insert into notifications.notification (id, subject, kind, event_id, status, text, created_at)
+select gen_random_uuid(), gen_random_uuid(), 'shipped', gen_random_uuid(), 'INTENT',
+       repeat('x', 60), now() from generate_series(1, 200);
+update notifications.notification set status = 'SENT', sent_at = now();
+insert into ops.inbox select 'notification', gen_random_uuid(), 1, 0, '', 'topic', 0, 0
+  from generate_series(1, 10);
+update ops.inbox set status = 0, at = now()
+"""
+UPDATED = """
+select relname, n_tup_upd, n_tup_hot_upd from pg_stat_xact_user_tables
+ where n_tup_upd > 0 order by relname
+"""
+
+
+def test_what_is_recorded_twice_is_updated_within_its_page(database: str) -> None:
+    """No index stands in the way of a heap-only update, and a batch of notifications has room for
+    it: the second row version costs no index entry."""
+    with connect(database) as connection:
+        connection.execute(text(TWICE))
+        updates = connection.execute(text(UPDATED)).all()
+    assert updates == [("inbox", 10, 10), ("notification", 200, 200)]
+
+
 def run_in_autocommit(postgres: Postgres, sql: str) -> None:
     with connect(postgres.dsn_of("postgres")) as connection:
         connection.execute(text("commit"))
