@@ -44,13 +44,16 @@ def _restarts(scale: Scale) -> str:
 
 
 def _memory(scale: Scale) -> str:
-    """Not while the window reaches back to the start: then every worker grows."""
-    grows = f"deriv(symphony_process_resident_memory_bytes[{scale.window(HALF_HOUR_S)}])"
+    """Steadily: over half an hour and still, for a large batch is one step; and not while the
+    window reaches back to the start, when every worker grows.
+    """
+    limit = scale.pick(100 * MEGABYTE / HOUR_S, MEGABYTE)
+    grows = [
+        f"max by (role, worker) (deriv(symphony_process_resident_memory_bytes[{window}])) > {limit}"
+        for window in (scale.window(HALF_HOUR_S), scale.window(10 * MINUTE_S))
+    ]
     runs_for = f"time() - symphony_process_start_time_seconds > {scale.window_s(HALF_HOUR_S)}"
-    return (
-        f"max by (role, worker) ({grows}) > {scale.pick(100 * MEGABYTE / HOUR_S, MEGABYTE)}\n"
-        f"and max by (role, worker) ({runs_for})"
-    )
+    return "\nand ".join((*grows, f"max by (role, worker) ({runs_for})"))
 
 
 def _no_effect(scale: Scale) -> str:

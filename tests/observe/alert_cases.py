@@ -56,6 +56,16 @@ def born(value: float) -> Run:
     return lambda _: f"_x{SAMPLES - 2} {value:g} {value:g} {value:g}"
 
 
+def stepped(before: float, after: float) -> Run:
+    """One value and then another, in the middle of a window of half an hour."""
+
+    def run(scale: Scale) -> str:
+        ago = 60 if scale is PRODUCTION else 10
+        return f"{before:g}+0x{SAMPLES - 1 - ago} {after:g}+0x{ago}"
+
+    return run
+
+
 def burst(value: float) -> Run:
     """All at once and 30 scrapes ago, which production's window of ten minutes still sees, and a
     lab's not.
@@ -430,6 +440,15 @@ CASES = (
         },
     ),
     Case("MemoryGrows", started(60, 100, 140, 180, 220, 260), []),
+    # One large batch, whose memory is kept.
+    Case(
+        "MemoryGrows",
+        {
+            f"symphony_process_start_time_seconds{{{W}}}": at(0),
+            f"symphony_process_resident_memory_bytes{{{W}}}": stepped(100 * 2**20, 200 * 2**20),
+        },
+        [],
+    ),
     Case(
         "ConsumerLag",
         {'symphony_consumer_lag_seconds{role="payment",topic="payment.requested"}': at(90)},
