@@ -285,7 +285,7 @@ class Game:
     def _record(self, one: Struck) -> dict[str, Any]:
         self.struck.append(one)
         told = f"{one.fault} {'at ' + one.target if one.target else ''}: {one.outcome}"
-        after = f", works again after {one.recovered_s:.1f} s" if one.recovered_s else ""
+        after = f", works again {one.recovered_s:.1f} s after its end" if one.recovered_s else ""
         why = f": {one.detail}" if one.outcome != "proved" else after
         self._say(f"{self.now_s:6.1f} s  {told}{why}")
         return one._asdict()
