@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 PRODUCT = ("app", "agents", "tables", "web", "chaos")
 UNITS = (
     "seconds", "bytes", "ratio", "records", "rows", "orders", "entries", "connections", "calls",
-    "members", "products", "shards", "info",
+    "members", "products", "shards", "events", "info",
 )  # fmt: skip
 LOGINS = frozenset(f"symphony_{role}" for role in GRANTS)
 UNITLESS = frozenset(
