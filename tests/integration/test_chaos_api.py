@@ -299,7 +299,7 @@ async def test_what_faults_hold_keeps_neither_deletion_nor_the_switch_out(three:
 
 
 async def test_hits_are_told_on_their_topic_and_in_the_status(three: Stage, broker: Broker) -> None:
-    """One message a rule and interval, with the count; the status sums over workers."""
+    """One message a rule and interval, with count and version; the status sums over workers."""
     rule = {"fault": "http_error", "id": "broken", "params": {"status": 503}, **LEASE}
     await made(three, {**rule, "scope": {"route": "/api/orders"}})
     answers = [(await three.client.get("/api/orders")).status for _ in range(5)]
@@ -310,16 +310,19 @@ async def test_hits_are_told_on_their_topic_and_in_the_status(three: Stage, brok
     )
     await consumer.start()
     try:
-        told, heads = 0, set()
+        told, heads, versions = 0, set(), set()
         async with asyncio.timeout(WAIT_S):
             while told < 5:
                 record = await consumer.getone()
                 if record.key == b"broken":
-                    told += int(record.value.split(b'"hits":')[1].split(b",")[0])
+                    said = json.loads(record.value)
+                    told += said["hits"]
+                    versions.add(said["rule_version"])
                     heads.add(dict(record.headers)["ce_type"])
     finally:
         await consumer.stop()
     assert (told, heads) == (5, {b"chaos.injected.v1"})
+    assert versions == {three.agents["web-1"].rules.known()["broken"].version} - {0}
 
     async def summed() -> bool:
         status = await (await three.client.get("/api/chaos/status")).json()

@@ -271,8 +271,9 @@ def test_a_warning_is_given_when_a_threshold_is_crossed(
 ) -> None:
     """Once per crossing, with the lowest threshold crossed."""
     body = msgspec.structs.replace(RESERVE, lines=[StockLine(sku="a", quantity=taken)])
-    decision = inventory.decide(None, {"a": Stock("a", before, 0, 0)}, "c", body, START)
+    decision = inventory.decide(None, {"a": Stock("a", before, 3, 200)}, "c", body, START)
     assert [warning.level for warning in decision.low] == ([level] if level else [])
+    assert all(warning.restocked == before + 203 for warning in decision.low)
 
 
 def test_a_batch_decides_in_order_and_writes_each_sku_once() -> None:
