@@ -297,6 +297,14 @@ def test_each_experiment_asks_for_an_alert_or_says_why_not(name: str) -> None:
     assert ours.silent
 
 
+def test_an_experiment_on_the_network_says_that_it_needs_the_proxy() -> None:
+    """Without that it would run, and be void, in a lab that has none."""
+    for name in catalogue.names():
+        found = catalogue.shipped(name)
+        proxied = any(str(one.arguments.get("target")).endswith("-proxy") for one in found.plan())
+        assert ("proxy" in found.ours.needs) == proxied, name
+
+
 def test_no_alert_is_tolerated_in_the_whole_catalogue() -> None:
     """What may fire everywhere could never be marked wrong; a page must be forbidden somewhere."""
     all_ours = [catalogue.shipped(name).ours for name in catalogue.names()]
