@@ -74,14 +74,16 @@ def watch(lab_dir: Path) -> None:
     """End what is due until there is no lease left; returns soon when another one watches.
 
     A lease that is written while this one ends is seen: it looks again after it let the lock go.
+    One that cannot be read is told in guardian.log and keeps no other fault from being undone.
     """
     directory = directory_of(lab_dir)
+    unreadable: set[Path] = set()
     while True:
         with (directory / "guardian.lock").open("a") as lock:
             if not _patiently_locked(lock):
                 return
-            _watch(Lab(lab_dir), directory)
-        if not lease.found(directory):
+            _watch(Lab(lab_dir), directory, unreadable)
+        if not lease.found(directory, unreadable):
             return
 
 
@@ -95,10 +97,10 @@ def _patiently_locked(lock: IO[str]) -> bool:
     return True
 
 
-def _watch(lab: Lab, directory: Path) -> None:
+def _watch(lab: Lab, directory: Path, unreadable: set[Path]) -> None:
     idle_since = time.monotonic()
     while time.monotonic() - idle_since < LINGER_S:
-        for found in lease.found(directory):
+        for found in lease.found(directory, unreadable):
             idle_since = time.monotonic()
             if found.due(time.time()) and found.take():
                 _end(lab, found)

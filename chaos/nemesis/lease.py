@@ -8,6 +8,7 @@ that needs it. Whoever takes the lease undoes the fault; only one can. Steps sta
 from __future__ import annotations
 
 import json
+import logging
 import os
 import time
 from pathlib import Path
@@ -20,6 +21,7 @@ DIRECTORY = "nemesis"
 HELD, TAKEN = ".lease", ".taken"
 
 Step = dict[str, Any]
+log = logging.getLogger(__name__)
 
 
 class Lease:
@@ -122,8 +124,10 @@ def _take(path: Path) -> bool:
     return True
 
 
-def found(directory: Path) -> list[Found]:
-    """Every lease there is, oldest first."""
+def found(directory: Path, unreadable: set[Path] | None = None) -> list[Found]:
+    """Every lease there is, oldest first. Raises ValueError, TypeError or KeyError for one that
+    nobody can read; with `unreadable` it is put there instead, and told when it is new.
+    """
     leases = []
     for path in sorted(directory.glob("*")) if directory.exists() else []:
         if path.suffix not in (HELD, TAKEN):
@@ -132,4 +136,10 @@ def found(directory: Path) -> list[Found]:
             leases.append(Found(path, json.loads(path.read_text())))
         except FileNotFoundError:
             continue  # its owner has just taken or closed it
+        except (ValueError, TypeError, KeyError) as error:
+            if unreadable is None:
+                raise
+            if path not in unreadable:
+                unreadable.add(path)
+                log.error("%s cannot be read, undo its fault by hand: %r", path, error)
     return sorted(leases, key=lambda one: one.expires_at_s)

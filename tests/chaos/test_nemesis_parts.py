@@ -121,11 +121,15 @@ def test_a_lease_is_due_when_its_time_is_over_or_its_owner_gone(tmp_path: Path) 
 
 
 def test_the_guardian_ends_what_is_over(tmp_path: Path, sleeper: subprocess.Popen[bytes]) -> None:
-    """A lease that its owner lets pass: the frozen process goes on, and the ledger says why."""
+    """A lease that its owner lets pass: the frozen process goes on, and the ledger says why; beside
+    it a lease that nobody can read, which is told.
+    """
     record = ProcessRecord.of("sleeper", sleeper.pid)
     assert record is not None
     one = deed(lease_s=0.5)
-    held = Lease(guardian.directory_of(tmp_path), one)
+    directory = guardian.directory_of(tmp_path)
+    held = Lease(directory, one)
+    (directory / "pause-of-another-form.lease").write_text('{"deed": {"of": "another form"}}')
     held.add({"step": "wake", "part": "x", "processes": [(record.pid, record.started_at)]})
     book = Ledger(tmp_path / "nemesis.jsonl")
     book.write(one, Phase.STARTED)
@@ -139,6 +143,7 @@ def test_the_guardian_ends_what_is_over(tmp_path: Path, sleeper: subprocess.Pope
     assert [line["phase"] for line in book.lines()] == ["started", "void", "expired"]
     assert "its lease is over" in book.lines()[-1]["detail"]
     assert not held.take()
+    assert "another-form.lease cannot be read" in (directory / "guardian.log").read_text()
 
 
 class Stuck(Lab):
