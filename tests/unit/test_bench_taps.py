@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, cast
 
@@ -11,6 +12,15 @@ import pytest
 
 from app.taps import Taps
 from bench import taps
+
+
+@pytest.fixture(autouse=True)
+def _loud_again() -> Iterator[None]:
+    """The bench silences the laboratory's log; other tests read it."""
+    log = logging.getLogger("chaos")
+    level = log.level
+    yield
+    log.setLevel(level)
 
 
 class Dear(Taps):
