@@ -102,7 +102,10 @@ class Book:
         """The journal of a run. Raises GameDayError when it has none."""
         rows = self._rows(gamedays.JOURNAL, id=run_id)
         if not rows or rows[0][0] is None:
-            raise GameDayError(f"GameDay {run_id} has no journal: it has not ended with a verdict")
+            raise GameDayError(
+                f"GameDay {run_id} has no report: it goes on, or its process ended without one;"
+                " see `symphony gameday ls`"
+            )
         found: dict[str, Any] = rows[0][0]
         return found
 
