@@ -65,13 +65,14 @@ EFFECTS: tuple[tuple[Effect, ...], ...] = (
         Effect("memory", "inventory-1", 1.0, "", {"hog_mb": 128}),
     ),
     (Effect("disk_slow", "postgres", 1.0),),
-    (Effect("duplicates", "results"), Effect("duplicates", "commands-and-events")),
     (
-        Effect("zombie", "payment-2", 12.0),
+        Effect("duplicates", "results"),
+        Effect("duplicates", "commands-and-events"),
         Effect("storm", "inventory", 8.0, "generations"),
-        Effect("disk_full", "shipping-1", 4.0, "own disk again"),
         Effect("table_loss", "orchestrator-1", 0.0, "serves again"),
     ),
+    # only half of the payments stand still here: orders must come to the full disk
+    (Effect("zombie", "payment-2", 12.0), Effect("disk_full", "shipping-1", 4.0, "own disk again")),
     (
         Effect("table_corruption", "inventory-1", 0.0, "serves again"),
         Effect("late_results", "payment-1", 2.0, "", {"delay_s": 3, "times": 1}),

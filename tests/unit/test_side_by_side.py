@@ -31,13 +31,13 @@ def test_what_shares_servers_is_one_group(nodeid: str, group: str) -> None:
 
 
 def test_the_longest_groups_begin_first() -> None:
-    """Whole labs, then the conformance suite, then what has servers only, then the rest."""
+    """Labs, with the conformance suite beside them, then what has servers only, then the rest."""
     nodeids = [
         "tests/unit/test_saga.py::test_x",
         "tests/integration/test_dlq.py::test_x",
-        "tests/conformance/test_crashes.py::test_x[probe]",
         "tests/chaos/test_kinds.py::test_x",
         "tests/lab/test_lab.py::test_x",
+        "tests/conformance/test_crashes.py::test_x[probe]",
         "tests/faults/test_platform.py::test_x",
     ]
     assert sorted(nodeids, key=rank_of) == nodeids[::-1]
