@@ -8,8 +8,8 @@ that needs it. Whoever takes the lease undoes the fault; only one can. Steps sta
 from __future__ import annotations
 
 import json
-import logging
 import os
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,6 @@ DIRECTORY = "nemesis"
 HELD, TAKEN = ".lease", ".taken"
 
 Step = dict[str, Any]
-log = logging.getLogger(__name__)
 
 
 class Lease:
@@ -126,7 +125,7 @@ def _take(path: Path) -> bool:
 
 def found(directory: Path, unreadable: set[Path] | None = None) -> list[Found]:
     """Every lease there is, oldest first. Raises ValueError, TypeError or KeyError for one that
-    nobody can read; with `unreadable` it is put there instead, and told when it is new.
+    nobody can read; with `unreadable` it is put there instead, and told on standard error when it is new.
     """
     leases = []
     for path in sorted(directory.glob("*")) if directory.exists() else []:
@@ -141,5 +140,5 @@ def found(directory: Path, unreadable: set[Path] | None = None) -> list[Found]:
                 raise
             if path not in unreadable:
                 unreadable.add(path)
-                log.error("%s cannot be read, undo its fault by hand: %r", path, error)
+                sys.stderr.write(f"{path} cannot be read, undo its fault by hand: {error!r}\n")
     return sorted(leases, key=lambda one: one.expires_at_s)

@@ -67,7 +67,7 @@ class NoJournal:
     async def prepare(self, *_: Any) -> None:
         """There are no suspects."""
 
-    async def plan(self, _consumer: str, _message: Any, records: Sequence[Any]) -> list[Any]:
+    async def plan(self, _consumer: str, records: Sequence[Any]) -> list[Any]:
         """One group."""
         return [RecordGroup(records)]
 

@@ -20,6 +20,7 @@ from urllib.error import HTTPError
 from urllib.request import urlopen
 from uuid import uuid4
 
+import msgspec
 import pytest
 from aiokafka.structs import ConsumerRecord
 from confluent_kafka import Consumer, Producer, TopicPartition
@@ -69,7 +70,7 @@ class Topics:
         )  # fmt: skip
 
     def flush(self) -> None:
-        assert self._producer.flush(10) == 0
+        assert self._producer.flush(60) == 0
 
     def read(self) -> None:
         for message in self._consumer.consume(500, timeout=0.2):
@@ -192,7 +193,8 @@ def workers(
     assert not any(b"Unclosed" in log.read_bytes() for log in tmp_path.glob("payment*.log"))
 
 
-def request_payment(topics: Topics, orders: Sequence[str]) -> None:
+def request_payment(topics: Topics, orders: Sequence[str], partition: int | None = None) -> None:
+    """Send a command each; to the partition of its key where none is named."""
     for one in orders:
         now = datetime.now(UTC)
         body = PaymentRequested(
@@ -200,7 +202,8 @@ def request_payment(topics: Topics, orders: Sequence[str]) -> None:
         )
         identity = ids.command_id(one, "payment", "forward")
         cause = Cause(one, one)
-        topics.send(emit(cause, PAYMENT_REQUESTED, body, event_id=identity, now=now, source="test"))
+        command = emit(cause, PAYMENT_REQUESTED, body, event_id=identity, now=now, source="test")
+        topics.send(msgspec.structs.replace(command, partition=partition))
     topics.flush()
 
 
@@ -304,7 +307,7 @@ def test_a_flood_stops_the_consumer_until_it_is_released(
     letters(topics, 3)
     poison(topics, 20)
     good = order()
-    request_payment(topics, [good])
+    request_payment(topics, [good], POISONED)
     wait_until(lambda: stopped(port), timeout_s=90, what="the flood stops the consumer")
     wait_until(
         lambda: (
@@ -325,10 +328,14 @@ def test_a_flood_stops_the_consumer_until_it_is_released(
     assert [line["order_id"] for line in gateway.lines(op="charge")] == [good]
 
 
+POISONED = 0
+"""The partition of poison; what is to wait behind it is sent there, too."""
+
+
 def poison(topics: Topics, count: int) -> None:
     """Records that nobody can read, one by one on one partition."""
     for _ in range(count):
-        topics.send(Output(PAYMENT_REQUESTED.name, b"junk", b"junk", [], 0))
+        topics.send(Output(PAYMENT_REQUESTED.name, b"junk", b"junk", [], POISONED))
     topics.flush()
 
 

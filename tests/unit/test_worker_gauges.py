@@ -192,6 +192,7 @@ async def test_a_look_that_fails_is_the_end_of_what_is_known_and_not_of_looking(
     app: Any = SimpleNamespace(settings=Settings(role="slo", lab_dir=tmp_path))
     watch, phases = Watch(app), FakePhases("method")
     db: Any = phases
+    metrics.FAULT_ACTIVE.forget("delay")
     metrics.FAULT_ACTIVE.child("delay").inc()  # a chaos rule's
     held = Lease(tmp_path / lease.DIRECTORY, Deed("deed-2", "kill", "payment-1", 1, 60.0, {}))
     await watch.look(db)
