@@ -125,7 +125,7 @@ def _take(path: Path) -> bool:
 
 def found(directory: Path, unreadable: set[Path] | None = None) -> list[Found]:
     """Every lease there is, oldest first. Raises ValueError, TypeError or KeyError for one that
-    nobody can read; with `unreadable` it is put there instead, and told on standard error when it is new.
+    nobody can read; with `unreadable` it is put there instead, and told once on standard error.
     """
     leases = []
     for path in sorted(directory.glob("*")) if directory.exists() else []:
