@@ -28,6 +28,8 @@ def story_stage(servers_dir: Path) -> Iterator[Stage]:
     """A running lab, ended after the last test that used it."""
     settings = load_settings(lab_dir=servers_dir / "stories", lab_observe=observable())
     environment = {**ENVIRONMENT, **PATIENT, **TRACED, **BAD_CANARY}
-    lab = Lab.up(make_plan(settings, environment=environment))
-    yield Stage(lab, target_of(lab))
-    lab.down()
+    lab = Lab.up(make_plan(settings, environment=environment), detach=False)
+    try:
+        yield Stage(lab, target_of(lab))
+    finally:
+        lab.down()
