@@ -78,8 +78,11 @@ class Verdict(NamedTuple):
 
 
 def judge(order: Order, policy: Policy = DEFAULT_POLICY) -> Verdict:
-    """Return the verdict on an order; a total above `total_high` is reviewed at any score."""
-    reasons = tuple(_reasons(order, policy))
+    """Return the verdict on an order; a total above `total_high` is reviewed at any score.
+
+    A rule without points is off and no reason; the total remains one, as it holds an order alone.
+    """
+    reasons = tuple(one for one in _reasons(order, policy) if one.points or one.rule == "total")
     score = min(SCORE_MAX, sum(reason.points for reason in reasons))
     if score >= policy.reject_score:
         action = Action.REJECT

@@ -80,6 +80,13 @@ def test_the_night_scores(hour: int, minute: int, expected: int) -> None:
     assert points(judge(order(at=elsewhere))).get("night", 0) == expected
 
 
+def test_a_rule_without_points_is_off() -> None:
+    """It gives no reason; a high total is reviewed all the same, and says why."""
+    policy = DEFAULT_POLICY._replace(night_points=0, total_high_points=0)
+    verdict = judge(order("1000.01", at=NOON.replace(hour=3)), policy)
+    assert (verdict.score, verdict.action, points(verdict)) == (0, Action.REVIEW, {"total": 0})
+
+
 def test_a_night_may_pass_midnight() -> None:
     """22 to 4 is a night as well."""
     policy = DEFAULT_POLICY._replace(night_from_h=22, night_to_h=4)
