@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from chaos.auditor import ledgers, platform, records, views
 from chaos.auditor.invariants import Book
 from chaos.auditor.judge import judge
+from chaos.auditor.records import Topics
 from chaos.auditor.rest import Still, still, wait_for_rest
 from chaos.auditor.snapshot import ever_ran, read_snapshot
 from chaos.auditor.sources import Sources, UnreadableError
@@ -39,19 +40,23 @@ def audit(
     What is parked may still move by itself (a compensation is driven again and again): books that
     did so while they were read are read anew, READS_MAX times in all.
     """
-    rest_s = 0.0
+    rest_s, topics = 0.0, Topics(sources.bootstrap)
     for reading in range(1, READS_MAX + 1):
         began_s = monotonic()
         unrest = wait_for_rest(
-            sources, deadline_s=options.deadline_s, barriers=options.barriers, progress=progress
+            sources,
+            topics,
+            deadline_s=options.deadline_s,
+            barriers=options.barriers,
+            progress=progress,
         )
         rest_s += monotonic() - began_s
         if unrest:
             progress(f"not at rest after {options.deadline_s:g} s ({unrest}): judged as it stands")
         with Store(options.work_dir, memory_mb=options.memory_mb) as store:
-            before = None if unrest else _still(sources)
-            unread = read_books(sources, store, progress)
-            if before is not None and _still(sources) != before:
+            before = None if unrest else _still(sources, topics)
+            unread = read_books(sources, topics, store, progress)
+            if before is not None and _still(sources, topics) != before:
                 unrest = "something moved while the books were read"
                 if reading < READS_MAX:
                     progress(f"{unrest}: reading them again")
@@ -61,20 +66,19 @@ def audit(
     raise AssertionError("the last reading is judged")
 
 
-def _still(sources: Sources) -> Still | None:
+def _still(sources: Sources, topics: Topics) -> Still | None:
     """What may not change while the books are read; None when it cannot be told."""
     try:
-        return still(sources)
+        return still(sources, topics)
     except UnreadableError:
         return None
 
 
 def read_books(
-    sources: Sources, store: Store, progress: Callable[[str], None]
+    sources: Sources, topics: Topics, store: Store, progress: Callable[[str], None]
 ) -> Mapping[Book, str]:
     """Fill the store; returns what could not be read and why."""
     unread: dict[Book, str] = {}
-    topics = records.Topics(sources.bootstrap)
 
     def attempt(book: Book, read: Callable[[], Any]) -> None:
         if book in unread:

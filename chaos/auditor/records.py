@@ -7,8 +7,10 @@ offset on; nothing is committed and no group is joined.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
+from functools import cached_property
 from time import monotonic
 from typing import Any, NamedTuple
 
@@ -20,7 +22,7 @@ from confluent_kafka import (
     KafkaException,
     TopicPartition,
 )
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from chaos.auditor import bodies, identity
 from chaos.auditor.platform import (
@@ -96,40 +98,76 @@ class Record(msgspec.Struct, gc=False):
 
 
 class Topics:
-    """The broker's topics. Every method raises UnreadableError when Kafka does not answer."""
+    """The broker's topics. Every method raises UnreadableError when Kafka does not answer.
+
+    One client asks all questions, however often: making one costs more than most answers.
+    """
 
     def __init__(self, bootstrap: str) -> None:
         self._bootstrap = bootstrap
 
+    @cached_property
+    def _admin(self) -> AdminClient:
+        return AdminClient({"bootstrap.servers": self._bootstrap, "log_level": 0})
+
     def names(self) -> list[str]:
         """Every topic of orders, its participants, retry tiers and dead letters."""
-        return [name for name in self._all() if name.startswith(FAMILIES)]
-
-    def _all(self) -> list[str]:
-        found: list[str] = self._ask(
-            lambda consumer: sorted(consumer.list_topics(timeout=REQUEST_TIMEOUT_S).topics)
-        )
-        return found
+        return sorted(name for name in self._partitions() if name.startswith(FAMILIES))
 
     def spans(self, topics: Iterable[str]) -> dict[Place, Span]:
         """First and end offset of every partition of those of `topics` that exist."""
-        found: dict[Place, Span] = self._ask(lambda consumer: _spans(consumer, topics))
-        return found
+        known = self._partitions()
+        places = [TopicPartition(t, p) for t in set(topics) & known.keys() for p in known[t]]
+        first, end = self._offsets(places, OffsetSpec.earliest(), OffsetSpec.latest())
+        return {place: Span(first[place], end[place]) for place in first}
 
     def committed(self, group: str) -> dict[Place, int]:
         """Committed offsets of a group, empty for a group that does not exist."""
-        admin = AdminClient({"bootstrap.servers": self._bootstrap, "log_level": 0})
         wanted = [ConsumerGroupTopicPartitions(group)]
-        try:
-            futures = admin.list_consumer_group_offsets(wanted, request_timeout=REQUEST_TIMEOUT_S)
+        with self._asking():
+            futures = self._admin.list_consumer_group_offsets(
+                wanted, request_timeout=REQUEST_TIMEOUT_S
+            )
             found = futures[group].result(REQUEST_TIMEOUT_S)
-        except (KafkaException, TimeoutError) as error:
-            raise UnreadableError(f"Kafka at {self._bootstrap}: {error!r}") from None
         return {
             (part.topic, part.partition): part.offset
             for part in found.topic_partitions
             if part.offset >= 0
         }
+
+    def _partitions(self) -> dict[str, list[int]]:
+        """The partitions of every topic there is."""
+        with self._asking():
+            found = self._admin.list_topics(timeout=REQUEST_TIMEOUT_S).topics
+        return {name: list(topic.partitions) for name, topic in found.items()}
+
+    def _offsets(
+        self, places: Sequence[TopicPartition], *specs: OffsetSpec
+    ) -> list[dict[Place, int]]:
+        """What each of `specs` is at `places`, told in that order."""
+        if not places:
+            return [{} for _ in specs]
+        with self._asking():
+            asked = [
+                self._admin.list_offsets(
+                    dict.fromkeys(places, spec), request_timeout=REQUEST_TIMEOUT_S
+                )
+                for spec in specs
+            ]
+            return [
+                {
+                    (place.topic, place.partition): answer.result(REQUEST_TIMEOUT_S).offset
+                    for place, answer in answers.items()
+                }
+                for answers in asked
+            ]
+
+    @contextmanager
+    def _asking(self) -> Iterator[None]:
+        try:
+            yield
+        except (KafkaException, TimeoutError) as error:
+            raise UnreadableError(f"Kafka at {self._bootstrap}: {error!r}") from None
 
     def read(self, spans: dict[Place, Span]) -> Iterator[Any]:
         """Every message from each partition's first to its end offset; per partition in order."""
@@ -157,15 +195,6 @@ class Topics:
                         missing.discard(place)
                     else:
                         trouble = f"({error})"  # librdkafka tries again; the stall bounds it
-        except KafkaException as error:
-            raise UnreadableError(f"Kafka at {self._bootstrap}: {error}") from None
-        finally:
-            consumer.close()
-
-    def _ask(self, question: Callable[[Any], Any]) -> Any:
-        consumer = self._consumer()
-        try:
-            return question(consumer)
         except KafkaException as error:
             raise UnreadableError(f"Kafka at {self._bootstrap}: {error}") from None
         finally:
@@ -335,15 +364,3 @@ def _consumer_of(role: str, topic: str) -> str:
     if role != ROLE_OF_RAW:
         return role
     return f"{ROLE_OF_RAW}-{topic}" if topic in RETRY_TIERS else f"{ROLE_OF_RAW}-index"
-
-
-def _spans(consumer: Any, topics: Iterable[str]) -> dict[Place, Span]:
-    known = consumer.list_topics(timeout=REQUEST_TIMEOUT_S).topics
-    return {
-        (topic, part): Span(
-            *consumer.get_watermark_offsets(TopicPartition(topic, part), timeout=REQUEST_TIMEOUT_S)
-        )
-        for topic in topics
-        if topic in known
-        for part in known[topic].partitions
-    }

@@ -101,6 +101,7 @@ class Still(NamedTuple):
 
 def wait_for_rest(
     sources: Sources,
+    topics: Topics,
     *,
     deadline_s: float,
     barriers: bool,
@@ -116,12 +117,12 @@ def wait_for_rest(
     proved = not barriers
     while True:
         try:
-            now = still(sources)
-            busy = now.look.busy or _behind(sources, now)
+            now = still(sources, topics)
+            busy = now.look.busy or _behind(sources, topics, now)
             if not busy and not proved:
-                busy = _send_and_await_barriers(sources, end_s)
+                busy = _send_and_await_barriers(sources, topics, end_s)
                 proved = not busy
-                now = still(sources)
+                now = still(sources, topics)
             if not busy and now != before:
                 busy = "settling"
         except UnreadableError as error:
@@ -137,9 +138,8 @@ def wait_for_rest(
         sleep(min(pause_s, max(0.0, end_s - monotonic())))
 
 
-def still(sources: Sources) -> Still:
+def still(sources: Sources, topics: Topics) -> Still:
     """What may not change between two looks. Raises UnreadableError."""
-    topics = Topics(sources.bootstrap)
     spans = topics.spans(topics.names())
     path = sources.gateway_ledger
     return Still(
@@ -178,9 +178,8 @@ def _counts(cursor: Any) -> tuple[int, ...]:
     return counts
 
 
-def _behind(sources: Sources, now: Still) -> str:
+def _behind(sources: Sources, topics: Topics, now: Still) -> str:
     """Partitions whose committed offset is not their end, retries that wait included."""
-    topics = Topics(sources.bootstrap)
     lagging = []
     read = _consumers(sources)
     for role, names in {**read, ROLE_OF_RAW: RETRY_TIERS}.items():
@@ -204,9 +203,8 @@ def _consumers(sources: Sources) -> Mapping[str, tuple[str, ...]]:
     return consumers(notified=sources.notified, counted=ever_ran(sources.dsn, COUNTER))
 
 
-def _send_and_await_barriers(sources: Sources, end_s: float) -> str:
+def _send_and_await_barriers(sources: Sources, topics: Topics, end_s: float) -> str:
     """Write one barrier to every partition and wait for every consumer's inbox row."""
-    topics = Topics(sources.bootstrap)
     readers = _consumers(sources)
     awaited = {name: read for name, read in readers.items() if name not in OPTIONAL_CONSUMERS}
     names = [topic for read in awaited.values() for topic in read]

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from chaos.auditor.audit import read_books
+from chaos.auditor.records import Topics
 from chaos.auditor.sources import Sources
 from chaos.auditor.store import TABLES, Store
 from chaos.auditor.views import KNOWLEDGE
@@ -30,7 +31,7 @@ def main(lab_dir: Path) -> None:
         target.gateway_ledger, target.nemesis_ledger,
     )  # fmt: skip
     with Store() as store:
-        unread = read_books(sources, store, print)
+        unread = read_books(sources, Topics(sources.bootstrap), store, print)
         assert not unread, unread
         books = {table: rows(store, table) for table in TABLES if table not in KNOWLEDGE}
     lines = [f' "{table}": {_table(listed)}' for table, listed in books.items()]

@@ -9,6 +9,7 @@ import pytest
 
 from chaos.auditor import audit as module
 from chaos.auditor.audit import READS_MAX, Options, audit
+from chaos.auditor.records import Topics
 from chaos.auditor.sources import Sources, UnreadableError
 
 pytestmark = pytest.mark.unit
@@ -28,7 +29,7 @@ def judged(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def run(monkeypatch: pytest.MonkeyPatch, looks: Iterator[Any]) -> list[str]:
     """Audit while `looks` are what is seen before and after each reading; what was told."""
 
-    def look(_: Sources) -> Any:
+    def look(_sources: Sources, _topics: Topics) -> Any:
         found = next(looks)
         if isinstance(found, Exception):
             raise found
