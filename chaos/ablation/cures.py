@@ -11,7 +11,6 @@ CURES: tuple[Cure, ...] = (
         "web publishes after its commit, forgets a failure",
         "broker-away",
         "X1 O4",
-        tested=True,
     ),
     cure_of(
         "dual_write_raising",

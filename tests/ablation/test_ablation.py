@@ -1,7 +1,7 @@
 """The most telling cures are needed: with each everything holds, without it what must break does.
 
 Each experiment runs in a lab of its own, once with all cures and once without each. The rest of
-them: `symphony ablate`.
+them: `symphony ablate`; that the outbox is needed is shown by tests/lessons.
 """
 
 from __future__ import annotations

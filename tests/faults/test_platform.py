@@ -51,7 +51,7 @@ RUNNING = (
     "select count(*) from orders.orders left join orders.saga using (order_id)"
     " where coalesce(state, '') not in ('COMPLETED', 'CANCELLED', 'REJECTED', 'PARKED')"
 )
-REPLAYED_MAX = 4_000
+REPLAYED_MAX = 2_000
 #: Delays that make it likely that a worker is stopped inside a step, before and after its COMMIT.
 SLOW_STEP = "delivery.before_transaction=delay:150ms,delivery.after_commit=delay:150ms"
 #: A stall of the machine, not of the database, must not be answered with 503; and what fails for
@@ -108,6 +108,46 @@ def shared(platform: Platform) -> list[str]:
         if not platform.owned(f"{role}-{number}")
     ]
     return idle if platform.count(OWNERS) == 2 else [*idle, "a relay"]
+
+
+def test_everything_again(platform: Platform) -> None:
+    """Nothing changes when every saga role reads its last minutes once more, all at once and under
+    load, and when old commands and results are published again, shuffled among new ones. The first
+    of these tests: what is read again is all there is."""
+    with platform.traffic(SEED + 50) as traffic:
+        traffic.flow(150)
+        wait_until(
+            lambda: platform.count("select count(*) from shipping.shipment") >= 60,
+            timeout_s=PATIENCE_S,
+            what="every role has something to read again",
+        )
+        asked = [platform.replay(role, "5m") for role in SAGA_ROLES]
+        ended = wait_until(
+            lambda: platform.replayed(asked), timeout_s=PATIENCE_S, what="every replay has ended"
+        )
+        assert [(one["status"], one["error"]) for one in ended] == [("DONE", None)] * len(asked)
+        assert all(one["records"] >= 50 for one in ended), ended
+        for role in SAGA_ROLES:
+            assert platform.lab.process(f"{role}-1")["last_exit"] == "exited with 75"
+        published = publish_again(platform, traffic)
+    done = platform.settle(traffic)
+    assert done.document["repeated"] >= published + 150
+
+
+def publish_again(platform: Platform, traffic: Traffic) -> int:
+    """Publish records of every topic of orders again, in any order; how many."""
+    luck = random.Random(SEED)
+    records = platform.records(MESSAGE_TOPICS)
+    again = luck.sample(records, min(REPLAYED_MAX, len(records)))
+    assert {"order.created", "payment.requested", "payment.refund", "payment.result"} <= {
+        one.topic for one in again
+    }
+    half = len(again) // 2
+    assert platform.publish(again[:half]) == half
+    traffic.flow(60)
+    assert platform.publish(again[half:]) == len(again) - half
+    traffic.flow(60)
+    return len(again)
 
 
 def test_orders_are_accepted_while_the_broker_is_down(platform: Platform) -> None:
@@ -231,45 +271,6 @@ def test_a_zombie_orchestrator_changes_nothing(two_of_each: Platform) -> None:
         ), watch.latest
         traffic.flow(60)
     platform.settle(traffic)
-
-
-def test_everything_again(platform: Platform) -> None:
-    """Nothing changes when every saga role reads its last minutes once more, all at once and under
-    load, and when old commands and results are published again, shuffled among new ones."""
-    with platform.traffic(SEED + 50) as traffic:
-        traffic.flow(150)
-        wait_until(
-            lambda: platform.count("select count(*) from shipping.shipment") >= 60,
-            timeout_s=PATIENCE_S,
-            what="every role has something to read again",
-        )
-        asked = [platform.replay(role, "5m") for role in SAGA_ROLES]
-        ended = wait_until(
-            lambda: platform.replayed(asked), timeout_s=PATIENCE_S, what="every replay has ended"
-        )
-        assert [(one["status"], one["error"]) for one in ended] == [("DONE", None)] * len(asked)
-        assert all(one["records"] >= 50 for one in ended), ended
-        for role in SAGA_ROLES:
-            assert platform.lab.process(f"{role}-1")["last_exit"] == "exited with 75"
-        published = publish_again(platform, traffic)
-    done = platform.settle(traffic)
-    assert done.document["repeated"] >= published + 150
-
-
-def publish_again(platform: Platform, traffic: Traffic) -> int:
-    """Publish records of every topic of orders again, in any order; how many."""
-    luck = random.Random(SEED)
-    records = platform.records(MESSAGE_TOPICS)
-    again = luck.sample(records, min(REPLAYED_MAX, len(records)))
-    assert {"order.created", "payment.requested", "payment.refund", "payment.result"} <= {
-        one.topic for one in again
-    }
-    half = len(again) // 2
-    assert platform.publish(again[:half]) == half
-    traffic.flow(60)
-    assert platform.publish(again[half:]) == len(again) - half
-    traffic.flow(60)
-    return len(again)
 
 
 def test_a_gateway_that_loses_replies_fails_and_is_killed(platform: Platform) -> None:
