@@ -9,6 +9,7 @@ import mode
 import mode.loop
 
 from app.delivery import exits
+from app.delivery.aiokafka_seams import fit_uvloop
 from app.factory import create_app
 from app.monolith import MONOLITH, Monolith
 from app.observability import tracing
@@ -23,6 +24,7 @@ def run(settings: Settings) -> None:
     stopped in good order to read again, once started anew.
     """
     mode.loop.use("uvloop")
+    fit_uvloop()
     configure(settings)
     options: dict[str, Any] = {
         "loglevel": settings.log_level,

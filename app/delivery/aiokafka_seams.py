@@ -12,7 +12,9 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator
 from time import monotonic
 from typing import Any
 
+from aiokafka.conn import AIOKafkaConnection, CloseReason
 from aiokafka.consumer import fetcher
+from aiokafka.errors import KafkaConnectionError, KafkaError
 from aiokafka.structs import ConsumerRecord
 
 from app.delivery import record_batch
@@ -22,6 +24,41 @@ log = get_log(__name__)
 
 METADATA_TRIES_MAX = 50
 METADATA_RETRY_S = 0.1
+_send_stock = AIOKafkaConnection.send
+
+
+def fit_uvloop() -> None:
+    """Replace AIOKafkaConnection.send by the function below, once per process.
+
+    On a connection that has just been closed uvloop raises RuntimeError, where aiokafka expects an
+    OSError: its fetcher, sender or coordinator ends, and the worker stays alive and reads nothing.
+    Red without it: tests/delivery/test_closed_connection.py.
+    """
+    AIOKafkaConnection.send = _send
+
+
+def _send(self: AIOKafkaConnection, request: Any, expect_response: bool = True) -> Any:
+    """Send as the stock method does; what has been closed is a connection that broke."""
+    try:
+        return _send_stock(self, request, expect_response)
+    except RuntimeError as error:
+        if isinstance(error, KafkaError):
+            raise
+        self.close(reason=CloseReason.CONNECTION_BROKEN)
+        raise KafkaConnectionError(f"{self.host}:{self.port} broke off: {error}") from error
+
+
+def ended_routine(consumer: Any) -> str:
+    """What of aiokafka ended by itself, and of what; empty while its fetcher and its coordinator
+    work. Neither tells anybody: the one stops reading, the other stops joining the group."""
+    routines = {
+        "fetcher": consumer._fetcher._fetch_task,
+        "coordinator": consumer._coordinator._coordination_task,
+    }
+    for name, task in routines.items():
+        if task.done():
+            return f"{name} of {None if task.cancelled() else task.exception()!r}"
+    return ""
 
 
 async def know_brokers(consumer: Any) -> None:

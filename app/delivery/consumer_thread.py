@@ -18,11 +18,6 @@ if TYPE_CHECKING:
     from app.delivery.consumer import Consumer
 
 
-CLOSED = "handler is closed"
-"""What uvloop says of a write on a connection that the broker's death has just closed; aiokafka
-expects an OSError there."""
-
-
 class Assigned(NamedTuple):
     """What a new assignment starts from."""
 
@@ -91,15 +86,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         tests/delivery/test_overtaken_poll.py, tests/conformance/test_outages.py.
         """
         seeks = self._seeks
-        try:
-            records = await super()._fetch_records(
-                consumer, active_partitions, timeout, max_records
-            )
-        except RuntimeError as error:
-            if CLOSED not in str(error):
-                raise
-            # Faust's fetcher would crash of it, and the worker stay alive and read nothing.
-            end_process(Reason.OUTAGE, f"a fetch broke off: {error}")
+        records = await super()._fetch_records(consumer, active_partitions, timeout, max_records)
         seams.take_turns(consumer, records)
         if seeks == self._seeks:
             return records

@@ -1,9 +1,9 @@
 """Fail-stop for what no exception reports: a worker that is alive and does nothing.
 
 A plain thread, because Faust's timers start only after recovery and stop with the loop. It ends
-the process when the event loop is silent, when a rebalance or recovery makes no progress, when the
-group no longer accepts its heartbeats, or when a partition has records and its watermark stands
-still. A held batch (the world is down), one that
+the process when the event loop is silent, when a routine of its Kafka client has ended, when a
+rebalance or recovery makes no progress, when the group no longer accepts its heartbeats, or when a
+partition has records and its watermark stands still. A held batch (the world is down), one that
 waits until it is due and a topic that is paused are exempt: the outage budget bounds the first, its
 due time the second, whoever paused it the third.
 """
@@ -97,6 +97,8 @@ class Watchdog(threading.Thread):
         silent_s = now_s - self._beat
         if silent_s > app.settings.watchdog_loop_silent_s:
             return f"event loop silent for {silent_s:.0f} s"
+        if ended := seams.ended_routine(consumer._thread._consumer):
+            return f"the Kafka client has ended its {ended}"  # and knows of no record from then on
         if not consumer.released:
             return self._stuck_assignment(now_s, limit_s)
         self._progress.moved("assignment")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -31,10 +32,13 @@ class FakeConsumer:
         self.ends: dict[TP, int | None] = {A: 5}
         self.loop = SimpleNamespace(call_soon_threadsafe=self._hear)
         self.hears = self.beats = True
-        self.coordinator = SimpleNamespace(coordinator_id=1)
-        self._thread = SimpleNamespace(
-            _consumer=SimpleNamespace(_coordinator=self.coordinator), lease_at=0.0
+        self.fetching: Future[None] = Future()
+        self.coordinating: Future[None] = Future()
+        self.coordinator = SimpleNamespace(coordinator_id=1, _coordination_task=self.coordinating)
+        client = SimpleNamespace(
+            _coordinator=self.coordinator, _fetcher=SimpleNamespace(_fetch_task=self.fetching)
         )
+        self._thread = SimpleNamespace(_consumer=client, lease_at=0.0)
 
     def _hear(self, callback: Any) -> None:
         if self.hears:
@@ -103,6 +107,21 @@ def test_progress_counts_since_the_last_change() -> None:
 def test_an_idle_worker_is_well(world: World) -> None:
     """Nothing to read is no lack of progress."""
     assert world.after(10 * LIMIT_S) is None
+
+
+@pytest.mark.parametrize("released", [True, False])
+def test_a_client_that_has_ceased_to_fetch_ends_the_worker(world: World, released: bool) -> None:
+    """It learns of no record any more, so there is no lag to be seen."""
+    world.consumer.released = released
+    world.consumer.fetching.set_exception(ValueError("of all things"))
+    why = world.after(2)
+    assert why == "the Kafka client has ended its fetcher of ValueError('of all things')"
+
+
+def test_a_client_that_has_ceased_to_join_ends_the_worker(world: World) -> None:
+    """Nor does it say so when it no longer takes part in its group."""
+    world.consumer.coordinating.cancel()
+    assert "ended its coordinator" in (world.after(2) or "")
 
 
 def test_a_group_without_coordinator_is_a_broker_outage(world: World) -> None:
