@@ -467,7 +467,7 @@ class Settings(BaseSettings):
     )
     slo_burn_bad_events_min: int = _setting(
         "service levels", 3, "count",
-        "a burn alert fires for no fewer bad events in its long window", ge=1, le=1000,
+        "no alert on an error budget fires for fewer bad events in its long window", ge=1, le=1000,
     )  # fmt: skip
     slo_cache_s: float = _setting(
         "service levels", 1, "s", "a web worker answers from one read for so long", ge=0, le=60

@@ -17,6 +17,8 @@ BURNS = "symphony:slo_burn_rate:max"
 BAD_EVENTS = "symphony_slo_window_bad_events"
 BAD_EVENTS_MIN: int = Settings.model_fields["slo_burn_bad_events_min"].default
 """Generated rules take the default; who changes the setting changes them."""
+BUDGET_WINDOW = "3d"
+"""The window of every declared objective, over which its budget is spent."""
 EVENTS_MIN = 20
 """Of fewer events, one or two bad ones are a large share and say nothing."""
 
@@ -43,8 +45,18 @@ def burn(alert: BurnAlert) -> str:
         f'max by (slo) ({BURNS}{{window="{window}"}}) > {alert.factor:g}'
         for window in (alert.long, alert.short)
     ]
-    many = f'max by (slo) ({BAD_EVENTS}{{window="{alert.long}"}}) >= {BAD_EVENTS_MIN}'
-    return "\nand\n".join((*over, many))
+    return "\nand\n".join((*over, many_bad(alert.long)))
+
+
+def budget_exhausted() -> str:
+    """Nothing of the budget is left, and it is not one or two bad events that spent it."""
+    spent = "min by (slo) (symphony_slo_budget_left_ratio) <= 0"
+    return "\nand\n".join((spent, many_bad(BUDGET_WINDOW)))
+
+
+def many_bad(window: str) -> str:
+    """There were enough bad events in a window: among few, a single one is a large share."""
+    return f'max by (slo) ({BAD_EVENTS}{{window="{window}"}}) >= {BAD_EVENTS_MIN}'
 
 
 def _burn_alert(name: str, alert: BurnAlert) -> Alert:
@@ -78,7 +90,7 @@ SLO_ALERTS = (
         "SloBudgetExhausted",
         "ticket",
         "slo",
-        lambda _: "min by (slo) (symphony_slo_budget_left_ratio) <= 0",
+        lambda _: budget_exhausted(),
         5 * MINUTE_S,
         "The error budget of {{ $labels.slo }} is used up",
         "Nothing is left of the error budget of {{ $labels.slo }}: no GameDays and no risky"

@@ -145,6 +145,14 @@ def burn_cases(alert: str, long: str, short: str, rate: float) -> list[Case]:
     ]
 
 
+def spent(left: float, *, bad: float, window: str = "3d") -> dict[str, Run]:
+    """What is left of an objective's budget, and the bad events in a window."""
+    return {
+        'symphony_slo_budget_left_ratio{slo="fraud",role="slo"}': at(left),
+        f'symphony_slo_window_bad_events{{slo="fraud",window="{window}",role="slo"}}': at(bad),
+    }
+
+
 SLOW_API = histogram(metrics.HTTP_SECONDS, ORDER_ROUTE, {1: 0.8, 2: 1})
 QUICK_API = histogram(metrics.HTTP_SECONDS, ORDER_ROUTE, {1: 1})
 
@@ -226,12 +234,10 @@ CASES = (
     *burn_cases("SloBurnSlow", "6h", "30m", 6),
     *burn_cases("SloTicketFast", "1d", "2h", 3),
     *burn_cases("SloTicketSlow", "3d", "6h", 1),
-    Case(
-        "SloBudgetExhausted",
-        {'symphony_slo_budget_left_ratio{slo="fraud"}': at(-0.2)},
-        [Firing({"slo": "fraud"})],
-        {'symphony_slo_budget_left_ratio{slo="fraud"}': at(0.01)},
-    ),
+    Case("SloBudgetExhausted", spent(-0.2, bad=3), [Firing({"slo": "fraud"})], spent(0.01, bad=9)),
+    # One order of a quiet lab is held for a review, and another one.
+    Case("SloBudgetExhausted", spent(-19, bad=2), []),
+    Case("SloBudgetExhausted", spent(-19, bad=9, window="1h"), []),
     Case("SloAbsent", {}, [Firing()], {'symphony_slo_objective_ratio{slo="fraud"}': at(0.95)}),
     Case(
         "SloNoData",

@@ -16,7 +16,7 @@ from app.observability.families import CATALOGUE
 from app.slo.objectives import declared
 from chaos.observe.alert import Alert
 from chaos.observe.alerts import ALERTS, alert_named
-from chaos.observe.alerts_on_orders import BURN_ALERTS
+from chaos.observe.alerts_on_orders import BUDGET_WINDOW, BURN_ALERTS
 from chaos.observe.generate import differences, main, write
 from chaos.observe.prometheus import alertmanager
 from chaos.observe.recording import RECORDINGS
@@ -185,6 +185,11 @@ def test_a_burn_alert_can_fire_for_every_objective(name: str) -> None:
     assert set(SLOS) == set(declared())
     for objective in declared().values():
         assert BURN_ALERTS[name].factor < 1 / (1 - objective.target)
+
+
+def test_a_budget_is_judged_by_the_bad_events_that_spent_it() -> None:
+    """They are counted over the window of every objective, and that of the API's budget."""
+    assert {one.window for one in declared().values()} == {BUDGET_WINDOW}
 
 
 def test_burn_alerts_are_those_that_the_api_judges_by() -> None:

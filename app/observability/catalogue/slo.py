@@ -33,7 +33,7 @@ SLO_WINDOW_EVENTS = gauge(
 )
 SLO_WINDOW_BAD_EVENTS = gauge(
     "symphony_slo_window_bad_events",
-    "Bad events of a window; no burn alert fires for fewer than `slo_burn_bad_events_min`.",
+    "Bad events of a window; no alert on a budget fires for fewer than `slo_burn_bad_events_min`.",
     "slo",
     "window",
 )
