@@ -23,7 +23,7 @@ from app.slo.panes import WINDOWS_S
 from bench import machine, report
 from chaos.gameday import catalogue
 from chaos.gameday.alerts import sentence
-from chaos.gameday.game import GameDayError
+from chaos.gameday.errors import GameDayError
 from chaos.gameday.report.facts import exam_mark
 from chaos.gameday.run import prepare, run
 from chaos.gameday.source import Mistake

@@ -48,7 +48,7 @@ def measure(lab: Lab, options: argparse.Namespace) -> dict[str, Any]:
     )
     game = prepare(experiment, requested_by="bench", say=_tell, lab=lab)
     _, journal = run(game)
-    ended_s = time.time() - game.began_s
+    ended_s = time.time() - game.timeline.began_s
     ours: dict[str, Any] = journal["x-symphony"]
     return {**ours, "outside_s": round(ended_s - last_phase_s(ours["phases"]), 2)}
 

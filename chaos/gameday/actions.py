@@ -23,7 +23,7 @@ def inject(
     It begins at the share `at` of the duration and lasts `for_s`, by default as long as that kind
     does. Without a `target` the seed chooses among those that are possible.
     """
-    return session.current().inject(fault, target, at, for_s, params or {})
+    return session.current().strikes.inject(fault, target, at, for_s, params or {})._asdict()
 
 
 def chaos_rule(
@@ -48,7 +48,7 @@ def chaos_rule(
         "params": params,
         "unsafe": unsafe,
     }
-    return session.current().rule(arguments, at, for_s)
+    return session.current().strikes.rule(arguments, at, for_s)._asdict()
 
 
 def hold() -> dict[str, Any]:

@@ -33,7 +33,7 @@ class Now(NamedTuple):
     firing: frozenset[str] | None
 
 
-class Watch:
+class AlertWatch:
     """Looks at the alerts of one lab from `began_s` (epoch) on; `observe` is the lab's status.
 
     `None` for `observe` is a lab without Prometheus: then nothing is ever known.
@@ -122,7 +122,7 @@ class Watch:
         )
 
 
-def worth_waiting(sheet: Sheet, faults: Sequence[Fault], watch: Watch, now_s: float) -> bool:
+def worth_waiting(sheet: Sheet, faults: Sequence[Fault], watch: AlertWatch, now_s: float) -> bool:
     """Whether an expected alert may still fire, or stop, in time."""
     for one in sheet.expected:
         fault = exam.fault_of(one, faults)
@@ -139,7 +139,7 @@ def worth_waiting(sheet: Sheet, faults: Sequence[Fault], watch: Watch, now_s: fl
 def document(
     sheet: Sheet | None,
     faults: Sequence[Fault],
-    watch: Watch,
+    watch: AlertWatch,
     now_s: float,
     *,
     required: bool,
@@ -160,7 +160,7 @@ def document(
     return {**base, "sat": True, **_marked(marks, watch), "firings": firings, "gaps": gaps}
 
 
-def _marked(marks: Marks, watch: Watch) -> dict[str, Any]:
+def _marked(marks: Marks, watch: AlertWatch) -> dict[str, Any]:
     return {
         "result": marks.result,
         "score": None if marks.score is None else round(marks.score, 4),
@@ -174,7 +174,7 @@ def _marked(marks: Marks, watch: Watch) -> dict[str, Any]:
     }
 
 
-def _arrival(watch: Watch, name: str) -> str:
+def _arrival(watch: AlertWatch, name: str) -> str:
     """What Alertmanager had of an alert; empty when it was never seen there."""
     suppressed = watch.arrived.get(name)
     return "" if suppressed is None else "inhibited" if suppressed else "arrived"

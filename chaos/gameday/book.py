@@ -21,7 +21,8 @@ from app.db import audit_log, gamedays
 from app.db.gamedays import LEASE_S, RunRow, run_row
 from app.db.statements import Statement
 from app.observability.logging import get_log
-from chaos.gameday.game import GameDayError, violations
+from chaos.gameday.audit import violations
+from chaos.gameday.errors import GameDayError
 from chaos.gameday.verdict import Verdict
 
 TELL_S = 1.0

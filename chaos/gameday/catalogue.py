@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import chaos.experiments
-from chaos.gameday.experiment import Experiment, load
-from chaos.gameday.game import GameDayError
+from chaos.gameday.errors import GameDayError
+from chaos.gameday.experiment import Experiment
+from chaos.gameday.parse import load
 
 DIRECTORY = Path(chaos.experiments.__file__).parent
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from chaos.gameday import catalogue
 from chaos.gameday.book import Book
-from chaos.gameday.game import GameDayError
+from chaos.gameday.errors import GameDayError
 from chaos.gameday.run import prepare, run
 from chaos.gameday.source import Mistake
 from chaos.lab.client import Lab

@@ -21,8 +21,8 @@ from app.settings import load_settings
 from chaos.console.options import Operator, acting
 from chaos.gameday import catalogue, lock
 from chaos.gameday.book import NONE_YET, Book, names
+from chaos.gameday.errors import GameDayError
 from chaos.gameday.experiment import Experiment
-from chaos.gameday.game import GameDayError
 from chaos.gameday.reference import asked
 from chaos.gameday.report import facts, write_all
 from chaos.gameday.run import prepare, run
@@ -94,7 +94,7 @@ def run_command(
         with _lab(lab, lab_dir, say, observe=observe) as there:
             game = prepare(experiment, requested_by=by, say=say, lab=there)
             say(f"{experiment.title}\n  hypothesis: {experiment.ours.hypothesis}")
-            game.on_sample = Ticker(say)
+            game.monitor.on_sample = Ticker(say)
             found, journal = run(game)
     if report_dir is not None:
         write_all(report_dir, journal)

@@ -19,9 +19,10 @@ from chaoslib.exceptions import InterruptExecution
 from chaoslib.hypothesis import run_steady_state_hypothesis
 
 from chaos.gameday import session
-from chaos.gameday.experiment import of_data
-from chaos.gameday.game import Game, GameDayError
+from chaos.gameday.errors import GameDayError
+from chaos.gameday.game import Game
 from chaos.gameday.outcome import conclude
+from chaos.gameday.parse import of_data
 from chaos.gameday.source import Mistake
 from chaos.lab.process import LabError
 
@@ -44,7 +45,7 @@ def before_experiment_control(
         session.end()
         raise InterruptExecution(f"the GameDay cannot begin: {error}") from None
     except Exception as error:  # Chaos Toolkit would go on without a word
-        game.broken = f"orders do not flow: {error}"
+        game.found_broken(f"orders do not flow: {error}")
         raise InterruptExecution(game.broken) from None
     _interrupt_if_aborted(game)
 
@@ -60,15 +61,15 @@ def before_hypothesis_control(context: dict[str, Any], **_: Any) -> None:
     """Tell the phases apart: the first look is before the method."""
     del context
     game = session.going_on()
-    if game is not None and game.phases and game.phases[-1].name == "warm-up":
-        game.enter("steady state before")
+    if game is not None and game.timeline.present == "warm-up":
+        game.timeline.enter("steady state before")
 
 
 def before_method_control(context: dict[str, Any], **_: Any) -> None:
     """Arm the guard."""
     del context
     if game := session.going_on():
-        game.enter("method")
+        game.timeline.enter("method")
         game.method_begins()
 
 
@@ -77,14 +78,14 @@ def after_method_control(context: dict[str, Any], **_: Any) -> None:
     del context
     game = session.going_on()
     if game is not None and not game.aborted:
-        game.enter("steady state after")
+        game.timeline.enter("steady state after")
 
 
 def before_rollback_control(context: dict[str, Any], **_: Any) -> None:
     """From here on nothing is interrupted."""
     del context
     if game := session.going_on():
-        game.enter("rollback")
+        game.timeline.enter("rollback")
 
 
 def before_activity_control(context: dict[str, Any], **_: Any) -> None:
@@ -105,7 +106,7 @@ def after_experiment_control(context: dict[str, Any], state: Any = None, **_: An
     """End everything, judge it, and write it down."""
     del context
     game = session.going_on()
-    if game is None or not game.phases:
+    if game is None or not game.timeline.phases:
         return
     try:
         conclude(game, state)
@@ -126,7 +127,7 @@ def cleanup_control() -> None:
 def _interrupt_if_aborted(game: Game) -> None:
     """Raise out of what goes on, in the main thread and outside the rollback only."""
     here = threading.current_thread() is threading.main_thread()
-    if here and game.aborted and game.phases and game.phases[-1].name in INTERRUPTIBLE:
+    if here and game.aborted and game.timeline.present in INTERRUPTIBLE:
         raise InterruptExecution(game.aborted)
 
 

@@ -11,14 +11,17 @@ import time
 from pathlib import Path
 from typing import IO
 
+from chaos.gameday.errors import GameDayError
+
 DIRECTORY = "gamedays"
 TRIES, TRY_S = 5, 0.05
 """Whoever asks `held` has the lock for a moment."""
 
 
-def take(root: Path) -> IO[str] | None:
-    """Hold the lock of the lab at `root` until the file is closed or this process ends; None when
-    another one has it.
+def alone(root: Path) -> IO[str]:
+    """Hold the lock of the lab at `root` until the file is closed or this process ends.
+
+    Raises GameDayError when another process has it.
     """
     path = _path(root)
     path.parent.mkdir(exist_ok=True)
@@ -34,7 +37,8 @@ def take(root: Path) -> IO[str] | None:
             file.flush()
             return file
     file.close()
-    return None
+    pid = holder(root) or "unknown"
+    raise GameDayError(f"a GameDay goes on in {root} (pid {pid}): see `symphony gameday status`")
 
 
 def held(root: Path) -> bool:

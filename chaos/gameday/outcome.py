@@ -1,4 +1,4 @@
-"""The end of a GameDay: its verdict, its journal, its report, its line in the history."""
+"""What stays of a GameDay: its journal, its report, its line in the history."""
 
 from __future__ import annotations
 
@@ -11,28 +11,29 @@ from typing import Any
 
 import msgspec
 
+from chaos.gameday.ending import Ending, end
 from chaos.gameday.game import Game
 from chaos.gameday.report import write_all
-from chaos.gameday.verdict import Verdict
 
 KEY = "x-symphony"
 
 
 def conclude(game: Game, journal: dict[str, Any] | None) -> None:
-    """Judge `game` and write everything down; the journal gets what is ours."""
+    """End and judge `game` and write everything down; the journal gets what is ours."""
     journal = journal if journal is not None else {}
     steady = journal.get("steady_states") or {}
     before, after = _met(steady.get("before")), _met(steady.get("after"))
     if journal.get("status") == "aborted" and not game.aborted:
-        game.broken = game.broken or "the method broke off with an error: see the journal's run"
-    verdict = game.finish(before, after)
+        game.found_broken("the method broke off with an error: see the journal's run")
+    ending = end(game, before, after)
+    verdict = ending.verdict
     began = time.monotonic()
-    with game.phase("report"):
+    with game.timeline.phase("report"):
         if verdict.word == "failed":
             journal["deviated"] = True
-        journal[KEY] = _ours(game, verdict)
+        journal[KEY] = _ours(game, ending)
     # the report's own phase is closed, so that it is in the report
-    journal[KEY]["phases"] = [one._asdict() for one in game.phases]
+    journal[KEY]["phases"] = [one._asdict() for one in game.timeline.phases]
     write_all(game.report_dir, plain(journal))
     journal[KEY]["report_s"] = round(time.monotonic() - began, 2)
     # once more: what it took stands in it
@@ -56,9 +57,9 @@ def _met(state: Any) -> bool | None:
     return bool(state["steady_state_met"])
 
 
-def _ours(game: Game, verdict: Verdict) -> dict[str, Any]:
+def _ours(game: Game, ending: Ending) -> dict[str, Any]:
     experiment = game.experiment
-    ours = experiment.ours
+    ours, verdict = experiment.ours, ending.verdict
     return {
         "format": 1,
         "run_id": game.run_id,
@@ -74,23 +75,23 @@ def _ours(game: Game, verdict: Verdict) -> dict[str, Any]:
         "knobs": msgspec.to_builtins(experiment.knobs),
         "mix": {str(name): share for name, share in experiment.mix.items()},
         "guard": msgspec.to_builtins(ours.guard),
-        "began": datetime.fromtimestamp(game.began_s, UTC).isoformat(timespec="seconds"),
-        "phases": [one._asdict() for one in game.phases],
-        "faults": [one._asdict() for one in game.struck],
-        "samples": game.samples,
+        "began": datetime.fromtimestamp(game.timeline.began_s, UTC).isoformat(timespec="seconds"),
+        "phases": [one._asdict() for one in game.timeline.phases],
+        "faults": [one._asdict() for one in game.strikes.struck],
+        "samples": game.monitor.samples,
         "load": {
             "sent": game.traffic.sent,
             "accepted": game.traffic.accepted,
             "orders_min": ours.orders_min,
             "ledger": str(game.traffic.ledger),
         },
-        "steady_after_rollback": game.steady_after,
-        "audit": game.audit,
-        "exam": game.exam,
+        "steady_after_rollback": ending.steady_after,
+        "audit": ending.audit,
+        "exam": ending.exam,
         "environment": {"python": platform.python_version(), "machine": platform.platform()},
         "repeat": repeat(game),
-        "settle_s": _rounded(game.settle_s),
-        "audit_s": _rounded(game.audit_s),
+        "settle_s": _rounded(ending.settle_s),
+        "audit_s": _rounded(ending.audit_s),
         "report_s": None,
     }
 

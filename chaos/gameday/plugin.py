@@ -15,6 +15,6 @@ def install(app: App) -> None:
 
         app.web_extensions.append(extend)
     elif app.role.name == "slo":
-        from chaos.gameday.watch import Watch
+        from chaos.gameday.gauges import GameDayGauges
 
-        app.service(Watch(app))
+        app.service(GameDayGauges(app))

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from chaos.console.api import Api, ApiError
 from chaos.gameday import session
+from chaos.lab.client import Lab
+from chaos.observe.embedded import OBSERVERS
 
 
 class NotKnown(Exception):
@@ -58,9 +60,23 @@ def stuck_sagas() -> int:
 
 def everything_ready() -> bool:
     """Whether every process of the lab that is meant to run is ready."""
-    return not session.current().not_ready()
+    return not not_ready(session.current().lab)
+
+
+def not_ready(lab: Lab) -> list[str]:
+    """Processes that are meant to run and do not work; the lab's own word and each worker's."""
+    rows = lab.status(delivery=True)["processes"]
+    return [
+        row["name"]
+        for row in rows
+        if row["role"] not in OBSERVERS and (
+            row["state"] not in ("ready", "stopped")
+            or (row["state"] == "ready" and row.get("delivery") is not None
+                and not row["delivery"].get("ready", True))
+        )
+    ]  # fmt: skip
 
 
 def faults_active() -> int:
     """How many faults of this GameDay are in force."""
-    return session.current().active
+    return len(session.current().strikes.active)

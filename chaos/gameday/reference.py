@@ -6,8 +6,8 @@ import sys
 
 from chaos.gameday import catalogue
 from chaos.gameday.experiment import Experiment
-from chaos.gameday.game import target_text
 from chaos.gameday.report.markdown import table
+from chaos.gameday.rules import target_text
 
 HEAD = """# Catalogue of GameDays
 

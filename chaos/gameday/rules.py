@@ -74,6 +74,12 @@ def _body(arguments: Mapping[str, Any], seed: int) -> dict[str, Any]:
     return {**given, "seed": seed, "ttlS": TTL_S, "owner": OWNER}
 
 
+def target_text(scope: Mapping[str, Any]) -> str:
+    """A rule's scope in words."""
+    told = [", ".join(value) if isinstance(value, list) else str(value) for value in scope.values()]
+    return " ".join(told) or "everywhere"
+
+
 class LeasedRule:
     """One rule of a running lab; `hold` it for as long as it is to last, then `end` it."""
 

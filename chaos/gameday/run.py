@@ -14,10 +14,12 @@ from chaoslib.experiment import run_experiment
 from chaoslib.types import Strategy
 
 from app.settings import load_settings
-from chaos.gameday import session
+from chaos.gameday import lock, session
 from chaos.gameday.book import Book, Teller
+from chaos.gameday.errors import GameDayError
 from chaos.gameday.experiment import Experiment
-from chaos.gameday.game import Game, GameDayError, Say, alone
+from chaos.gameday.game import Game
+from chaos.gameday.timeline import Say
 from chaos.gameday.verdict import Verdict
 from chaos.lab.client import Lab
 from chaos.workload.target import target_of
@@ -38,7 +40,7 @@ def prepare(
     """
     lab = lab or Lab(load_settings().lab_dir)
     target = target_of(lab)
-    alone(lab.files.root).close()
+    lock.alone(lab.files.root).close()
     book, owner = Book(target.dsn), f"pid {os.getpid()}"
     try:
         if run_id:

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import yaml
 
 BYTES_MAX = 256 * 1024
@@ -98,3 +99,9 @@ class Source:
 def place_of(pointer: str) -> Place:
     """The place of a pointer as msgspec writes it: `$.guard.every_s`, `$[...]` left out."""
     return tuple(int(number) if number else name for name, number in _STEP.findall(pointer))
+
+
+def in_words(error: msgspec.ValidationError) -> str:
+    """What msgspec finds wrong, as `member: reason`."""
+    reason, _, pointer = str(error).partition(" - at `$.")
+    return f"{pointer.rstrip('`')}: {reason}" if pointer else reason

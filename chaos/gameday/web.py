@@ -20,7 +20,8 @@ from app import ids
 from app.db import audit_log, gamedays
 from app.db.order_reads import Cursor
 from app.observability.health import json_response
-from chaos.gameday import lock
+from chaos.gameday import lock, web_catalogue
+from chaos.gameday.errors import GameDayError
 from web.actor import actor_of
 from web.api.bodies import decode, read_json
 from web.api.paging import BEFORE, LIMIT, cursor_of, limit_of, next_cursor
@@ -89,36 +90,6 @@ class RunsOut(msgspec.Struct, frozen=True):
     next: str | None
 
 
-class StrikeOut(msgspec.Struct, frozen=True, rename="camel"):
-    """What will be broken, and when."""
-
-    name: str
-    begins_s: float
-    arguments: dict[str, Any]
-
-
-class ExperimentOut(msgspec.Struct, frozen=True, rename="camel"):
-    """One experiment of the catalogue with what it does as its file says."""
-
-    name: str
-    title: str
-    description: str
-    hypothesis: str
-    scenario: str
-    expected: str
-    needs: list[str]
-    rate_per_s: float
-    duration_s: float
-    seed: int
-    plan: list[StrikeOut]
-
-
-class ExperimentsOut(msgspec.Struct, frozen=True):
-    """The catalogue."""
-
-    experiments: list[ExperimentOut]
-
-
 _START: Final = msgspec.json.Decoder(StartIn)
 
 
@@ -161,7 +132,6 @@ async def start(request: web.Request) -> web.Response:
 
 def _experiment(wanted: StartIn) -> Experiment:
     from chaos.gameday import catalogue
-    from chaos.gameday.game import GameDayError
     from chaos.gameday.source import Mistake
 
     try:
@@ -256,36 +226,6 @@ async def journal(request: web.Request) -> web.Response:
     if found is None:
         raise not_found("journal")
     return json_response(found)
-
-
-async def experiments(request: web.Request) -> web.Response:
-    """GET /api/gameday/experiments: the catalogue."""
-    del request
-    return json_response(ExperimentsOut(await asyncio.to_thread(_catalogue)))
-
-
-def _catalogue() -> list[ExperimentOut]:
-    from chaos.gameday import catalogue
-
-    return [_experiment_out(catalogue.shipped(name)) for name in catalogue.names()]
-
-
-def _experiment_out(one: Experiment) -> ExperimentOut:
-    return ExperimentOut(
-        name=one.name,
-        title=one.title,
-        description=str(one.data["description"]).strip(),
-        hypothesis=one.ours.hypothesis,
-        scenario=one.ours.scenario,
-        expected=one.ours.expected,
-        needs=one.ours.needs,
-        rate_per_s=one.knobs.rate_per_s,
-        duration_s=one.knobs.duration_s,
-        seed=one.knobs.seed,
-        plan=[
-            StrikeOut(strike.name, strike.begins_s, dict(strike.arguments)) for strike in one.plan()
-        ],
-    )
 
 
 async def _expire(request: web.Request) -> None:
@@ -393,14 +333,7 @@ ROUTES: Final = (
         params=_ID,
         tag="gameday",
     ),
-    Route(
-        "GET",
-        "/api/gameday/experiments",
-        experiments,
-        "List the catalogue of experiments",
-        ExperimentsOut,
-        tag="gameday",
-    ),
+    *web_catalogue.ROUTES,
 )
 
 

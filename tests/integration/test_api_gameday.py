@@ -16,7 +16,8 @@ from app.db.engine import Database
 from app.settings import load_settings
 from chaos.gameday import lock, web
 from chaos.gameday.book import Book
-from chaos.gameday.game import GameDayError, alone
+from chaos.gameday.errors import GameDayError
+from chaos.gameday.lock import alone
 from tests.integration.api_client import Client, api, query
 
 pytestmark = pytest.mark.integration

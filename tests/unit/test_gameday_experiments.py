@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 
 from chaos.gameday import catalogue, reference
 from chaos.gameday.command import gameday
-from chaos.gameday.experiment import Knobs, load, of_data
+from chaos.gameday.experiment import Knobs
+from chaos.gameday.parse import load, of_data
 from chaos.gameday.source import BYTES_MAX, Mistake
 from chaos.lab.process import LabError
 from chaos.observe.alerts import ALERTS

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from chaos.gameday import lock
-from chaos.gameday.game import GameDayError, alone
+from chaos.gameday.errors import GameDayError
+from chaos.gameday.lock import alone
 
 
 def test_the_lock_is_held_until_it_is_closed(tmp_path: Path) -> None:

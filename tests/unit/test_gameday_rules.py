@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from chaos.gameday.game import only_known
+from chaos.gameday.audit import only_known
 from chaos.gameday.guard import Evaluation, Limits, Reading, State, evaluate, following
 from chaos.gameday.verdict import EXIT_CODES, WORDS, FaultFound, Findings, judge
 

@@ -198,7 +198,7 @@ def status_of(url: str) -> dict[str, Any]:
     return {"prometheus": {"url": url}, "alertmanager": {"url": url}, "interval_s": 1.0}
 
 
-def sat(watch: alerts.Watch, **changes: Any) -> dict[str, Any]:
+def sat(watch: alerts.AlertWatch, **changes: Any) -> dict[str, Any]:
     """The exam after 60 s, of a fault from 10 to 25 s."""
     faults = [Fault("slow gateway", 10.0, 25.0, True)]
     return alerts.document(SHEET, faults, watch, 60.0, required=False, **changes)
@@ -207,7 +207,7 @@ def sat(watch: alerts.Watch, **changes: Any) -> dict[str, Any]:
 def test_an_exam_is_read_and_marked(serve: Callable[[Answer], Fake]) -> None:
     """From samples to result, with the arrival at Alertmanager."""
     fake = serve(prometheus(range(18, 40), range(61)))
-    watch = alerts.Watch(status_of(fake.url), BEGAN_S)
+    watch = alerts.AlertWatch(status_of(fake.url), BEGAN_S)
     watch.start()
     try:
         wait_until(lambda: watch.arrived, timeout_s=30, what="the watch has looked")
@@ -230,7 +230,7 @@ def test_a_prometheus_that_restarted_in_the_middle_leaves_a_gap(
 ) -> None:
     """It looks again after the restart; what it missed is unknown."""
     fake = serve(prometheus(range(0), [*range(15), *range(35, 61)]))  # type: ignore[arg-type]
-    watch = alerts.Watch(status_of(fake.url), BEGAN_S)
+    watch = alerts.AlertWatch(status_of(fake.url), BEGAN_S)
     fake.stop()
     watch.start()
     try:
@@ -256,7 +256,7 @@ def test_an_exam_that_cannot_be_read_is_unknown(
 ) -> None:
     """No crash, no result, and the reason."""
     fake = serve(lambda _path, _query: answer)
-    found = sat(alerts.Watch(status_of(fake.url), BEGAN_S))
+    found = sat(alerts.AlertWatch(status_of(fake.url), BEGAN_S))
     assert (found["sat"], found["result"], found["score"]) == (False, "unknown", None)
     assert told in found["reasons"][0]
     assert alerts.sentence(found).startswith("unknown: ")
@@ -264,7 +264,7 @@ def test_an_exam_that_cannot_be_read_is_unknown(
 
 def test_without_prometheus_the_exam_was_not_sat() -> None:
     """The sentence says how to have one."""
-    found = sat(alerts.Watch(None, BEGAN_S))
+    found = sat(alerts.AlertWatch(None, BEGAN_S))
     assert (found["sat"], found["result"]) == (False, "unknown")
     assert found["reasons"] == [NOT_SAT]
 
@@ -272,7 +272,7 @@ def test_without_prometheus_the_exam_was_not_sat() -> None:
 def test_what_is_still_worth_waiting_for(serve: Callable[[Answer], Fake]) -> None:
     """An alert that may still fire or stop in time is awaited, and nothing else."""
     fake = serve(prometheus(range(18, 40), range(61)))
-    watch = alerts.Watch(status_of(fake.url), BEGAN_S)
+    watch = alerts.AlertWatch(status_of(fake.url), BEGAN_S)
     faults = [Fault("slow gateway", 10.0, 25.0, True)]
     assert alerts.worth_waiting(SHEET, faults, watch, 29.0), "it may still fire"
     watch.fired["SloBurnFast"] = 0.0

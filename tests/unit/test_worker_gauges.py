@@ -20,7 +20,7 @@ from app.delivery.table_store import RebuildingStore
 from app.observability import metrics
 from app.observability.families import REGISTRY
 from app.settings import Settings
-from chaos.gameday.watch import Watch, slug
+from chaos.gameday.gauges import GameDayGauges, slug
 from chaos.nemesis import lease
 from chaos.nemesis.lease import Lease
 from chaos.nemesis.ledger import Deed
@@ -156,18 +156,18 @@ def test_a_table_shows_what_is_left_of_its_recovery_and_its_size(tmp_path: Path)
 def test_faults_from_outside_are_shown_while_their_lease_lasts(tmp_path: Path) -> None:
     """Beside the chaos rules of this worker, whose count stays as it is."""
     app: Any = SimpleNamespace(settings=Settings(role="slo", lab_dir=tmp_path))
-    watch = Watch(app)
+    gauges = GameDayGauges(app)
     metrics.FAULT_ACTIVE.child("pause").inc()  # a chaos rule's
     deed = Deed("deed-1", "pause", "payment-1", 1, 60.0, {})
     held = Lease(tmp_path / lease.DIRECTORY, deed)
-    watch.look_at_faults()
-    watch.look_at_faults()
+    gauges.look_at_faults()
+    gauges.look_at_faults()
     assert shown("symphony_fault_active", fault="pause") == 2
     assert held.take()
     held.close()
-    watch.look_at_faults()
+    gauges.look_at_faults()
     assert shown("symphony_fault_active", fault="pause") == 1
-    watch.show_faults(Counter())
+    gauges.show_faults(Counter())
     metrics.FAULT_ACTIVE.forget("pause")
 
 
@@ -190,32 +190,32 @@ async def test_a_look_that_fails_is_the_end_of_what_is_known_and_not_of_looking(
 ) -> None:
     """A lease of an older form hides all that was shown, is told once, and goes by."""
     app: Any = SimpleNamespace(settings=Settings(role="slo", lab_dir=tmp_path))
-    watch, phases = Watch(app), FakePhases("method")
+    gauges, phases = GameDayGauges(app), FakePhases("method")
     db: Any = phases
     metrics.FAULT_ACTIVE.forget("delay")
     metrics.FAULT_ACTIVE.child("delay").inc()  # a chaos rule's
     held = Lease(tmp_path / lease.DIRECTORY, Deed("deed-2", "kill", "payment-1", 1, 60.0, {}))
-    await watch.look(db)
+    await gauges.look(db)
     assert shown("symphony_fault_active", fault="kill") == 1
     assert shown("symphony_gameday_phase", phase="method") == 1
     old = tmp_path / lease.DIRECTORY / f"old{lease.HELD}"
     old.write_text('{"deed": {"action": "old", "blast": 1}, "expires_at_s": 1, "steps": []}')
-    await watch.look(db)
-    await watch.look(db)
+    await gauges.look(db)
+    await gauges.look(db)
     assert [one.message for one in caplog.records] == ["gameday.watch_blind"]
     assert shown("symphony_fault_active", fault="kill") is None
     assert shown("symphony_fault_active", fault="delay") == 1
     assert shown("symphony_gameday_phase", phase="method") is None
     old.unlink()
-    await watch.look(db)
+    await gauges.look(db)
     assert shown("symphony_fault_active", fault="kill") == 1
     assert shown("symphony_gameday_phase", phase="method") == 1
     phases.error = KeyError("another form")
-    await watch.look(db)
+    await gauges.look(db)
     assert shown("symphony_gameday_phase", phase="method") is None
     assert held.take()
     held.close()
-    watch.forget()
+    gauges.forget()
     metrics.FAULT_ACTIVE.forget("delay")
 
 

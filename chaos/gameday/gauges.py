@@ -28,8 +28,8 @@ LOOK_S = 1.0
 log = get_log(__name__)
 
 
-class Watch(mode.Service):
-    """Looks once a second between the worker's start and stop."""
+class GameDayGauges(mode.Service):
+    """Looks, and shows, once a second between the worker's start and stop."""
 
     def __init__(self, app: App) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class Watch(mode.Service):
 
     async def on_start(self) -> None:
         """Begin to look."""
-        self._task = asyncio.create_task(self._forever(), name="gameday watch")
+        self._task = asyncio.create_task(self._forever(), name="gameday gauges")
 
     async def on_stop(self) -> None:
         """Look no more; what was shown goes away."""
