@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import msgspec
-
 from app.db.statements import statement
+from app.db.texts import storable, storable_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -81,12 +80,12 @@ def row(
 ) -> dict[str, str]:
     """Return the parameters of RECORD, for who writes it on a connection of its own."""
     return {
-        "actor": _clean(actor),
+        "actor": storable(actor),
         "action": action,
-        "target": _clean(target),
-        "reason": _clean(reason),
-        "detail": _clean(msgspec.json.encode(detail or {}).decode().replace("\\u0000", "\\ufffd")),
-        "request_id": _clean(request_id),
+        "target": storable(target),
+        "reason": storable(reason),
+        "detail": storable_json(detail or {}),
+        "request_id": storable(request_id),
     }
 
 
@@ -97,8 +96,3 @@ async def recent(
     place = _NEWEST if before is None else before
     rows = await db.fetch(_RECENT, before=place, target=target, limit=limit)
     return [Act(*row) for row in rows]
-
-
-def _clean(text: str) -> str:
-    """PostgreSQL's text refuses U+0000."""
-    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import msgspec
 
 from app.db import audit_log
-from app.db.deadletters import Position, Selection
+from app.db.dead_letter_claims import Position
+from app.db.dead_letter_selection import Selection
 from app.db.statements import statement
+from app.db.texts import storable, storable_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -189,11 +191,11 @@ def create(
         _CREATE,
         id=job_id,
         kind=kind,
-        selection=_json(work),
+        selection=storable_json(work),
         rate_per_s=rate_per_s,
         total=total,
         requested_by=request.actor,
-        reason=_clean(request.reason),
+        reason=storable(request.reason),
         now=now,
     )
     said: dict[str, Any] = {
@@ -270,8 +272,8 @@ def advance(tx: Transaction, job_id: str, state: State) -> None:
         id=job_id,
         done=state.done,
         refused=state.refused,
-        tally=_json(state.tally),
-        checkpoint=_json(state.checkpoint),
+        tally=storable_json(state.tally),
+        checkpoint=storable_json(state.checkpoint),
     )
 
 
@@ -282,7 +284,7 @@ async def give_back(db: Database, job_id: str, owner: str) -> None:
 
 def finish(tx: Transaction, job_id: str, status: str, now: datetime, error: str = "") -> None:
     """Queue the end of a job; for a transaction that has locked it by `renew`."""
-    tx.later(_FINISH, id=job_id, status=status, error=_clean(error)[:500], now=now)
+    tx.later(_FINISH, id=job_id, status=status, error=storable(error)[:500], now=now)
 
 
 async def forget(tx: Transaction, before: datetime, limit: int) -> int:
@@ -298,12 +300,3 @@ def _job(row: Sequence[Any]) -> Job:
 
 def _place(stored: Any) -> Position:
     return Position(*stored) if stored else Position()
-
-
-def _json(value: Any) -> str:
-    return _clean(msgspec.json.encode(value).decode().replace("\\u0000", "\\ufffd"))
-
-
-def _clean(text: str) -> str:
-    """PostgreSQL's text and jsonb refuse U+0000."""
-    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")

@@ -94,12 +94,30 @@ _SENT = statement(
        AND status = {Status.TICKED:d}
     """
 )
+_FINISHED = statement(
+    f"""
+    SELECT i.consumer, i.event_id FROM ops.inbox i
+      JOIN unnest(:consumers ::text[], :event_ids ::uuid[]) AS asked(consumer, event_id)
+        ON i.consumer = asked.consumer AND i.event_id = asked.event_id
+     WHERE i.status = {Status.DONE:d}
+    """
+)
 
 
 async def lookup(tx: Transaction, consumer: str, event_ids: Sequence[str]) -> dict[str, InboxRow]:
     """The inbox rows of those events that have one, by event id."""
     rows = await tx.fetch(_LOOKUP, consumer=consumer, event_ids=list(event_ids))
     return {row[0]: InboxRow(Status(row[1]), row[2], row[3]) for row in rows}
+
+
+async def finished(tx: Transaction, events: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
+    """Return those (consumer, event id) that the consumer has finished: its row is DONE."""
+    if not events:
+        return set()
+    rows = await tx.fetch(
+        _FINISHED, consumers=[one[0] for one in events], event_ids=[one[1] for one in events]
+    )
+    return {(row[0], row[1]) for row in rows}
 
 
 async def claim(tx: Transaction, consumer: str, claims: Sequence[Claim]) -> None:

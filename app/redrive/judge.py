@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
 from app import ids
-from app.db import deadletters
+from app.db import inbox, sagas
 from app.domain import redrive as rule
 from app.domain.definition import Policy
 from app.domain.record import Saga, from_bytes
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from app.db.deadletters import DeadLetter
     from app.db.engine import Transaction
+    from app.db.sagas import StoredSaga
     from app.settings import Settings
 
 
@@ -44,27 +45,27 @@ async def judge(
 ) -> list[Judged]:
     """Say what redriving each letter would do, in the order given: two reads for all of them."""
     readable = [record.read(letter) for letter in letters]
-    sagas = await _sagas(tx, readable)
-    done = await _done(tx, readable)
+    stored = await _sagas(tx, readable)
+    finished = await _finished(tx, readable)
     judged = []
     for one in readable:
-        known = record.facts(one, done=_event_of(one) in done)
+        known = record.facts(one, done=_event_of(one) in finished)
         order_id = _order_of(one)
         try:
-            saga = sagas.get(order_id) if order_id is not None else None
-            body = from_bytes(saga) if saga is not None else None
+            found = stored.get(order_id) if order_id is not None else None
+            saga = from_bytes(found.body) if found is not None else None
         except Poison:
             judged.append(Judged(one.letter, Verdict(REFUSED, "its saga cannot be read"), None))
             continue
-        verdict = rule.verdict(known, body, now, policy=policy)
-        judged.append(Judged(one.letter, verdict, _deadline(known.topic, body, now, policy)))
+        verdict = rule.verdict(known, saga, now, policy=policy)
+        judged.append(Judged(one.letter, verdict, _deadline(known.topic, saga, now, policy)))
     return judged
 
 
 async def saga_of(tx: Transaction, order_id: str) -> Saga | None:
     """Return an order's saga, None when it has none; raises Poison when it cannot be read."""
-    found = await deadletters.sagas_of(tx, [order_id])
-    return from_bytes(found[order_id]) if order_id in found else None
+    found = (await sagas.load(tx, [order_id])).get(order_id)
+    return from_bytes(found.body) if found is not None else None
 
 
 def _deadline(topic: str, saga: Saga | None, now: datetime, policy: Policy) -> datetime | None:
@@ -77,14 +78,15 @@ def _deadline(topic: str, saga: Saga | None, now: datetime, policy: Policy) -> d
     return now + timedelta(seconds=policy.patience_s(saga.plan.steps[index], saga.tries))
 
 
-async def _sagas(tx: Transaction, readable: Sequence[record.Readable]) -> dict[str, bytes]:
+async def _sagas(tx: Transaction, readable: Sequence[record.Readable]) -> dict[str, StoredSaga]:
     orders = {_order_of(one) for one in readable if one.message is not None}
-    return await deadletters.sagas_of(tx, sorted(one for one in orders if one is not None))
+    named = sorted(one for one in orders if one is not None)
+    return await sagas.load(tx, named) if named else {}
 
 
-async def _done(tx: Transaction, readable: Sequence[record.Readable]) -> set[tuple[str, str]]:
+async def _finished(tx: Transaction, readable: Sequence[record.Readable]) -> set[tuple[str, str]]:
     events = {_event_of(one) for one in readable if one.message is not None}
-    return await deadletters.done(tx, sorted(one for one in events if ids.is_uuid(one[1])))
+    return await inbox.finished(tx, sorted(one for one in events if ids.is_uuid(one[1])))
 
 
 def _event_of(one: record.Readable) -> tuple[str, str]:

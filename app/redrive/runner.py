@@ -12,9 +12,10 @@ from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
 
+from app.db import dead_letter_claims as claims
 from app.db import dead_letter_jobs as jobs
-from app.db import deadletters
-from app.db.deadletters import Position
+from app.db.dead_letter_claims import Position
+from app.db.dead_letter_selection import protected
 from app.domain import redrive as rule
 from app.domain.redrive import ACT, ALREADY_DONE, REFUSED, Verdict
 from app.errors import OutageBudgetSpent
@@ -136,7 +137,7 @@ class Runner:
             if state.cancel_requested:
                 _finish(tx, job, "CANCELLED", now)
                 return []
-            letters = await deadletters.claim(
+            letters = await claims.claim(
                 tx, job.id, job.work.selection, state.checkpoint, job.created_at, limit
             )
             if not letters:
@@ -152,7 +153,7 @@ class Runner:
         """Do with the claimed letters what the job is for, and settle them; None: read them."""
         async with self._db.transaction() as tx:
             if letters is None:
-                letters = await deadletters.claimed(tx, job.id)
+                letters = await claims.claimed(tx, job.id)
             if not letters:
                 return
             outcomes, outputs = await self._decide(tx, job, letters)
@@ -166,7 +167,7 @@ class Runner:
         final = [_with_refusal(one, refused.get(one.letter.id, "")) for one in outcomes]
         async with self._db.transaction() as tx:
             state = await self._locked(tx, job)
-            await deadletters.settle(
+            await claims.settle(
                 tx,
                 job.id,
                 [(one.letter.id, one.status, one.reason) for one in final],
@@ -254,7 +255,7 @@ class Runner:
             return False
         needed = 0
         if not job.work.force:
-            needed = await deadletters.protected(tx, job.work.topic, job.work.ends)
+            needed = await protected(tx, job.work.topic, job.work.ends)
         if needed:
             why = f"{needed} open letters belong to orders that are under way"
             _finish(tx, job, "FAILED", self._clock.now(), why)
@@ -271,7 +272,7 @@ class Runner:
                 place = state.checkpoint
                 if place.partition != partition:
                     place = Position(job.work.topic, partition, -1)
-                emptied, purged, last = await deadletters.empty(
+                emptied, purged, last = await claims.empty(
                     tx, job.id, place, before, actor=job.requested_by, reason=job.reason or "purge",
                     now=now, limit=self._settings.dlq_batch_max,
                 )  # fmt: skip
@@ -307,7 +308,7 @@ class Runner:
 
 def _finish(tx: Transaction, job: Job, status: str, now: datetime, error: str = "") -> None:
     """End the job; what it still has claimed is open again."""
-    deadletters.release(tx, job.id)
+    claims.release(tx, job.id)
     jobs.finish(tx, job.id, status, now, error)
     log.info("redrive.ended", status=status, error=error)
 

@@ -13,6 +13,7 @@ from app import ids
 from app.clock import ManualClock
 from app.db import dead_letter_jobs as jobs
 from app.db import deadletters
+from app.db.dead_letter_selection import matching
 from app.db.engine import Database, statement
 from app.delivery.decoding import raw_events
 from app.domain.definition import DEFAULT_POLICY
@@ -126,7 +127,7 @@ async def ask(
     """Queue a job; return its id."""
     job_id = str(uuid4())
     async with db.transaction() as tx:
-        total = sum((await deadletters.matching(tx, work.selection)).values())
+        total = sum((await matching(tx, work.selection)).values())
         jobs.create(tx, job_id, kind, work, jobs.Request(actor, reason), total=total,
                     rate_per_s=rate_per_s, now=datetime.now(UTC))  # fmt: skip
     return job_id

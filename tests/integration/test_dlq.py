@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from agents.dlq import DeadLetterIndex, Redelivery, letter
 from app.clock import ManualClock
 from app.db import deadletters
+from app.db.dead_letter_selection import Selection, open_letters
 from app.db.engine import statement
 from app.delivery.decoding import bury, raw_events
 from app.errors import GatewayUnavailable, Poison
@@ -198,7 +199,7 @@ async def test_index_takes_any_record(database: str, junk: list[ConsumerRecord])
             for number, one in enumerate(letters):
                 await deadletters.record(tx, [one._replace(offset=number)])
         async with db.transaction() as tx:
-            found = await deadletters.open_letters(tx, deadletters.Selection(), 100)
+            found = await open_letters(tx, Selection(), 100)
         assert len(found) == len(letters)
         await db.execute(TRUNCATE)
     assert rows(database, "select 1 from ops.dead_letter") == []
