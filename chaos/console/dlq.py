@@ -1,30 +1,22 @@
-"""The commands `symphony dlq ls|groups|show|replay|edit|discard|purge|jobs|cancel`."""
+"""The commands `symphony dlq ls|groups|show|replay|edit|discard|purge`.
+
+Those on jobs stand in `chaos.console.dlq_jobs`, those on floods in `chaos.console.floods`.
+"""
 
 from __future__ import annotations
 
 import json
 import sys
-import time
-from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote, urlencode
 
 import typer
 
-from app.cli import EXIT_FAILED, Failure, Json, print_json, print_table
-from chaos.console import floods
-from chaos.console.api import Api
-from chaos.console.options import Operator, signed
-from chaos.workload.target import running_lab
+from app.cli import Failure, Json, print_json, print_table
+from chaos.console import dlq_jobs, floods
+from chaos.console.dlq_jobs import Follow, tell
+from chaos.console.options import LabDir, Operator, Url, api_of, signed
 
-FOLLOW_PAUSE_S = 0.5
-ENDED = ("DONE", "CANCELLED", "FAILED")
-PROGRESS_WIDTH = 60
-
-Url = Annotated[str, typer.Option(help="The API; default: the running lab's.")]
-LabDir = Annotated[
-    Path | None, typer.Option("--lab-dir", help="Directory of the lab; default setting lab_dir.")
-]
 Topic = Annotated[
     str, typer.Argument(help="A dead-letter topic, payment.requested.dlt, or the topic itself.")
 ]
@@ -32,7 +24,6 @@ OptionalTopic = Annotated[str, typer.Argument(help="Only this dead-letter topic;
 Reason = Annotated[str, typer.Option(help="Why, for the audit log.")]
 Ids = Annotated[list[str] | None, typer.Option("--id", help="This letter; may be repeated.")]
 Group = Annotated[str, typer.Option("--fingerprint", help="Only letters of this group.")]
-Follow = Annotated[bool, typer.Option("--follow", help="Show the progress until the job ends.")]
 
 dlq = typer.Typer(no_args_is_help=True, help="Dead letters: look, send back, put away, delete.")
 floods.register(dlq)
@@ -54,7 +45,7 @@ def ls(
     lab_dir: LabDir = None,
 ) -> None:
     """Count dead letters by topic, or list those of one topic."""
-    api = _api(url, lab_dir)
+    api = api_of(url, lab_dir)
     if not topic:
         found = api.get("/api/dlq/topics")
         if as_json:
@@ -83,7 +74,7 @@ def groups(
 ) -> None:
     """List dead letters by cause: who failed, on what, how."""
     query = f"?{urlencode({'topic': topic})}" if topic else ""
-    found = _api(url, lab_dir).get(f"/api/dlq/groups{query}")
+    found = api_of(url, lab_dir).get(f"/api/dlq/groups{query}")
     if as_json:
         print_json(found)
         return
@@ -112,7 +103,7 @@ def show(
     lab_dir: LabDir = None,
 ) -> None:
     """Print one dead letter whole: origin, error, headers, payload, and what a replay would do."""
-    found = _api(url, lab_dir).get(f"/api/dlq/letters/{quote(letter_id, safe='')}")
+    found = api_of(url, lab_dir).get(f"/api/dlq/letters/{quote(letter_id, safe='')}")
     if as_json:
         print_json(found)
         return
@@ -175,12 +166,12 @@ def replay(
         body |= {"fromOffset": from_offset or 0, "toOffset": _last(to_offset)}
         if partition is not None:
             body["partition"] = partition
-    api = _api(url, lab_dir)
+    api = api_of(url, lab_dir)
     reply = api.post(path, body, signed(operator))
     if dry_run:
         _print_dry_run(reply, as_json=as_json)
     else:
-        _tell(api, reply, follow=follow, as_json=as_json)
+        tell(api, reply, follow=follow, as_json=as_json)
 
 
 @dlq.command("edit")
@@ -200,10 +191,10 @@ def edit(
         content = json.loads(text)
     except ValueError as error:
         raise Failure(f"the payload is not JSON: {error}") from None
-    api = _api(url, lab_dir)
+    api = api_of(url, lab_dir)
     path = f"/api/dlq/letters/{quote(letter_id, safe='')}/edit"
     reply = api.post(path, {"payload": content, "reason": reason}, signed(operator))
-    _tell(api, reply, follow=follow, as_json=as_json)
+    tell(api, reply, follow=follow, as_json=as_json)
 
 
 @dlq.command("discard")
@@ -224,9 +215,9 @@ def discard(
         body["ids"] = letter_id
     if fingerprint:
         body["fingerprint"] = fingerprint
-    api = _api(url, lab_dir)
+    api = api_of(url, lab_dir)
     path = f"/api/dlq/{quote(topic, safe='')}/discard"
-    _tell(api, api.post(path, body, signed(operator)), follow=follow, as_json=as_json)
+    tell(api, api.post(path, body, signed(operator)), follow=follow, as_json=as_json)
 
 
 @dlq.command("purge")
@@ -243,106 +234,10 @@ def purge(
     """Delete the records of a dead-letter topic from Kafka, for good."""
     asked = {"force": "true" if force else "", "reason": reason}
     query = urlencode({name: value for name, value in asked.items() if value})
-    api = _api(url, lab_dir)
+    api = api_of(url, lab_dir)
     path = f"/api/dlq/{quote(topic, safe='')}{'?' if query else ''}{query}"
     reply = api.delete(path, signed(operator))
-    _tell(api, reply, follow=follow, as_json=as_json)
-
-
-@dlq.command("jobs")
-def jobs(
-    job_id: Annotated[str, typer.Argument(help="Only this job, whole.")] = "",
-    limit: Annotated[int, typer.Option(min=1, max=100, help="How many, newest first.")] = 20,
-    follow: Follow = False,
-    url: Url = "",
-    as_json: Json = False,
-    lab_dir: LabDir = None,
-) -> None:
-    """List jobs on dead letters, or show or follow one."""
-    api = _api(url, lab_dir)
-    if job_id:
-        found = api.get(f"/api/dlq/jobs/{quote(job_id, safe='')}")
-        _tell(api, found, follow=follow, as_json=as_json)
-        return
-    found = api.get(f"/api/dlq/jobs?limit={limit}")
-    if as_json:
-        print_json(found)
-        return
-    print_table(
-        [
-            {
-                "job": one["id"],
-                "kind": one["kind"],
-                "of": one["topic"] or one["fingerprint"] or "all",
-                "status": one["status"],
-                "done": f"{one['done']}/{one['total']}",
-                "refused": one["refused"],
-                "by": one["requestedBy"],
-            }
-            for one in found["jobs"]
-        ]
-    )
-    if not found["jobs"]:
-        typer.echo("no jobs yet")
-
-
-@dlq.command("cancel")
-def cancel(
-    job_id: Annotated[str, typer.Argument(help="The id of a job.")],
-    operator: Operator = "",
-    url: Url = "",
-    as_json: Json = False,
-    lab_dir: LabDir = None,
-) -> None:
-    """Stop a job after the letters under way; what it has not sent stays open."""
-    path = f"/api/dlq/jobs/{quote(job_id, safe='')}/cancel"
-    reply = _api(url, lab_dir).post(path, {}, signed(operator))
-    if as_json:
-        print_json(reply)
-    else:
-        typer.echo(f"job {reply['id']} stops: {reply['done']} of {reply['total']} done")
-
-
-def _tell(api: Api, job: dict[str, Any], *, follow: bool, as_json: bool) -> None:
-    """Print a job, after following it when that is wanted; exit 1 when not all was well."""
-    if follow:
-        job = _followed(api, job)
-    if as_json:
-        print_json(job)
-    else:
-        typer.echo(_job_line(job))
-        for what, count in sorted(job["tally"].items(), key=lambda one: -one[1]):
-            typer.echo(f"  {count:>6}  {what}")
-        if not follow and job["status"] not in ENDED:
-            typer.echo(f"follow it: symphony dlq jobs {job['id']} --follow")
-    if follow and (job["status"] != "DONE" or job["refused"]):
-        raise typer.Exit(EXIT_FAILED)
-
-
-def _followed(api: Api, job: dict[str, Any]) -> dict[str, Any]:
-    """Look at a job until it has ended; progress goes to standard error."""
-    terminal = sys.stderr.isatty()
-    told = ""
-    while True:
-        line = _job_line(job)
-        if terminal:
-            typer.echo(f"\r{line:<{PROGRESS_WIDTH}}", err=True, nl=False)
-        elif line != told:
-            typer.echo(line, err=True)
-        told = line
-        if job["status"] in ENDED:
-            if terminal:
-                typer.echo("", err=True)
-            return job
-        time.sleep(FOLLOW_PAUSE_S)
-        job = api.get(f"/api/dlq/jobs/{job['id']}")
-
-
-def _job_line(job: dict[str, Any]) -> str:
-    refused = f", {job['refused']} refused" if job["refused"] else ""
-    why = f": {job['error']}" if job["error"] else ""
-    return (f"{job['kind']} {job['id']} is {job['status']}{why}:"
-            f" {job['done']} of {job['total']} done{refused}")  # fmt: skip
+    tell(api, reply, follow=follow, as_json=as_json)
 
 
 def _print_dry_run(reply: dict[str, Any], *, as_json: bool) -> None:
@@ -400,5 +295,5 @@ def _last(offset: int | None) -> int:
     return 2**63 - 1 if offset is None else offset
 
 
-def _api(url: str, lab_dir: Path | None) -> Api:
-    return Api(url or running_lab(lab_dir).url)
+# Help lists commands in the order of their registration: jobs after what asks for them.
+dlq_jobs.register(dlq)

@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
 
 import typer
 
 from app.cli import Json, print_json, print_table
-from chaos.console.api import Api
-from chaos.console.options import Operator, signed
-from chaos.workload.target import running_lab
-
-Url = Annotated[str, typer.Option(help="The API; default: the running lab's.")]
-LabDir = Annotated[
-    Path | None, typer.Option("--lab-dir", help="Directory of the lab; default setting lab_dir.")
-]
+from chaos.console.options import LabDir, Operator, Url, api_of, signed
 
 
 def register(dlq: typer.Typer) -> None:
@@ -27,7 +19,7 @@ def register(dlq: typer.Typer) -> None:
 
 def ls(url: Url = "", as_json: Json = False, lab_dir: LabDir = None) -> None:
     """List consumers that a flood of dead letters stopped."""
-    found = Api(url or running_lab(lab_dir).url).get("/api/dlq/floods")["floods"]
+    found = api_of(url, lab_dir).get("/api/dlq/floods")["floods"]
     if as_json:
         print_json(found)
         return
@@ -48,7 +40,7 @@ def release(
     lab_dir: LabDir = None,
 ) -> None:
     """Let a stopped consumer go on: the rest of its batch passes, the count begins anew."""
-    reply = Api(url or running_lab(lab_dir).url).post(
+    reply = api_of(url, lab_dir).post(
         f"/api/dlq/floods/{quote(consumer, safe='')}/release",
         {"reason": reason},
         signed(operator),

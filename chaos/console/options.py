@@ -1,4 +1,4 @@
-"""What the commands about orders and sagas share: options, and how a line of history looks."""
+"""What the commands of the console share: options, and how a line of history looks."""
 
 from __future__ import annotations
 

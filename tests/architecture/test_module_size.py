@@ -21,7 +21,6 @@ TO_BE_SPLIT: tuple[str, ...] = (
     "app/db/engine.py",
     "app/delivery/effects.py",
     "app/domain/saga.py",
-    "chaos/console/dlq.py",
     "chaos/gameday/experiment.py",
     "chaos/gameday/game.py",
     "chaos/gameday/web.py",
