@@ -75,6 +75,12 @@ def child(traceparent: str, span_id: str) -> str:
     return f"{traceparent[:36]}{span_id}{traceparent[52:]}"
 
 
+def continued(traceparent: str, correlation_id: str, span_id: str) -> str:
+    """Return the context of span `span_id` in the trace of `traceparent`, or without one in the
+    trace that `correlation_id` stands for."""
+    return child(traceparent, span_id) if traceparent else derived(correlation_id, span_id)
+
+
 def derived(correlation_id: str, span_id: str) -> str:
     """Return an unsampled context in the trace that a correlation id stands for."""
     trace_id = sha1(correlation_id.encode(), usedforsecurity=False).hexdigest()[:32]

@@ -19,11 +19,11 @@ from app.errors import BrokenObjective, DatabaseOutage, TransientDatabase
 from app.ids import is_uuid
 from app.observability import exemplars, metrics
 from app.observability.logging import bound, get_log
-from app.observability.tracing import now_ns, within
+from app.observability.tracing import begin, now_ns, within
 from app.trace_context import parse, read_state, span_id_of, trace_id_of
 from web.context import CONTEXT, ERROR_PAGE
 from web.problems import Problem, of_http_error, unavailable
-from web.trace import Answered, record_request, request_id, traceparent
+from web.trace import Answered, record_request, request_id
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -55,8 +55,8 @@ async def edge(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Answer `request` by `handler` within the request timeout, whatever happens inside."""
     started, started_ns = time.monotonic(), now_ns()
     identity = request[REQUEST_ID] = request_id(request.headers.get("X-Request-ID"))
-    given = request.headers.get("traceparent")
-    context = request[TRACE] = traceparent(given)
+    parent = parse(request.headers.get("traceparent", ""))
+    context = request[TRACE] = begin(parent)
     with bound(**_log_fields(request, identity, context)), within(context):
         try:
             async with asyncio.timeout(request.app[CONTEXT].settings.api_request_timeout_s):
@@ -69,7 +69,7 @@ async def edge(request: web.Request, handler: Handler) -> web.StreamResponse:
     response.headers.setdefault("Cache-Control", "no-store")
     route = observe(request, response.status, time.monotonic() - started)
     answered = Answered(request.method, route, request.path, response.status, response.content_type)
-    record_request(context, given, answered, started_ns)
+    record_request(context, parent, answered, started_ns)
     return response
 
 

@@ -1,7 +1,7 @@
-"""Request ids and W3C trace context: taken over when well-formed, made up otherwise.
+"""What identifies a request: its id, taken over when well-formed and made up otherwise; its span.
 
-Guarantees: what comes out is safe for headers, logs and the outbox; a client cannot smuggle
-anything in. A request is a span of its own, recorded when it is answered.
+Guarantees: an id is safe for headers, logs and the outbox; a client cannot smuggle anything in. A
+request is a span of its own, recorded when it is answered.
 """
 
 from __future__ import annotations
@@ -47,24 +47,16 @@ def request_id(given: str | None) -> str:
     return urandom(16).hex()
 
 
-def traceparent(given: str | None) -> str:
-    """Return the trace context of this request: the client's trace with a new span, or a new one.
-
-    A malformed header starts a new trace, sampled by the setting `trace_sample_ratio`.
-    """
-    return tracing.begin(trace_context.parse(given) if given is not None else "")
-
-
-def record_request(context: str, given: str | None, answered: Answered, start_ns: int) -> None:
-    """Record the server span of a request that was answered, unless its route is not traced."""
+def record_request(context: str, parent: str, answered: Answered, start_ns: int) -> None:
+    """Record the server span `context` of a request that was answered, below the client's span
+    `parent` if it named one; unless its route is not traced."""
     if not tracing.wants(context) or answered.route in NOT_TRACED or answered.media == ENDLESS:
         return
-    known = trace_context.parse(given) if given is not None else ""
     failed = answered.status >= ERRORS_FROM
     tracing.record(
         f"{answered.method} {answered.route}",
         context,
-        parent=trace_context.span_id_of(known),
+        parent=trace_context.span_id_of(parent),
         kind=SpanKind.SERVER,
         start_ns=start_ns,
         attributes={

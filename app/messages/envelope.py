@@ -210,12 +210,8 @@ def emit(
     if type(body) not in topic.bodies:
         raise ValueError(f"{type(body).__name__} does not belong on {topic.name}")
     type_name, key = _WRITERS[type(body)]
-    span_id = trace_context.span_of(event_id)
-    trace = cause.traceparent
-    trace = (
-        trace_context.child(trace, span_id)
-        if trace
-        else trace_context.derived(cause.correlation_id, span_id)
+    trace = trace_context.continued(
+        cause.traceparent, cause.correlation_id, trace_context.span_of(event_id)
     )
     headers = [
         ("ce_specversion", SPECVERSION),

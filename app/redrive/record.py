@@ -103,12 +103,10 @@ def edited(
     failure = deadletter.read_failure(record.headers)
     given: dict[str, Any] = dict(record.headers)
     topic = failure.original_topic or letter.origin_topic
-    known = deadletter.traceparent_of(record.headers)
-    span_id = trace_context.span_of(letter.id, f"edit\0{event_id}")
-    trace = (
-        trace_context.child(known, span_id)
-        if known
-        else trace_context.derived(correlation_id, span_id)
+    trace = trace_context.continued(
+        deadletter.traceparent_of(record.headers),
+        correlation_id,
+        trace_context.span_of(letter.id, f"edit\0{event_id}"),
     )
     headers = [
         ("ce_specversion", b"1.0"),

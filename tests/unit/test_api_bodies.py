@@ -11,12 +11,14 @@ from aiohttp.test_utils import make_mocked_request
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from app.observability.tracing import begin
+from app.trace_context import parse
 from web.api.bodies import CancelIn, OrderIn, OrderRequest, decode
 from web.api.bodies import _check as check
 from web.api.money import EXPONENTS, MINOR_MAX, BadMoney, format_minor, parse_minor
 from web.api.paging import LIMIT_MAX, limit_of
 from web.problems import Problem
-from web.trace import request_id, traceparent
+from web.trace import request_id
 
 pytestmark = pytest.mark.unit
 
@@ -190,12 +192,12 @@ def test_request_ids_are_taken_over_only_when_plain() -> None:
 def test_a_trace_is_continued_or_started_anew() -> None:
     """A valid traceparent keeps its trace and flags with a new span; others start a new trace."""
     given = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-    taken = traceparent(given)
+    taken = begin(parse(given))
     assert taken.split("-")[1] == given.split("-")[1]
     assert taken.split("-")[2] != given.split("-")[2]
     assert taken.endswith("-01")
-    for bad in (None, "junk", given.upper(), "00-" + "0" * 32 + "-b7ad6b7169203331-01"):
-        made = traceparent(bad)
+    for bad in ("", "junk", given.upper(), "00-" + "0" * 32 + "-b7ad6b7169203331-01"):
+        made = begin(parse(bad))
         assert re.fullmatch("00-[0-9a-f]{32}-[0-9a-f]{16}-00", made)
         assert made.split("-")[1] != given.split("-")[1]
 

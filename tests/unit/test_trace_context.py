@@ -13,6 +13,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from app import trace_context
 from app.trace_context import (
     child,
+    continued,
     derived,
     is_sampled,
     parse,
@@ -104,6 +105,8 @@ def test_a_child_keeps_trace_and_flags() -> None:
     assert trace_id_of(made) != trace_id_of(derived("request-2", "2" * 16))
     assert not is_sampled(made)
     assert parse(made) == made
+    assert continued(VALID, "request-1", "1" * 16) == child(VALID, "1" * 16)
+    assert continued("", "request-1", "2" * 16) == made
 
 
 @pytest.mark.parametrize("text", ["", "00", VALID[:-1], trace_context.derived("", "0" * 16)])
