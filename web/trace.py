@@ -8,18 +8,11 @@ from __future__ import annotations
 
 import re
 from os import urandom
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from app import trace_context
-from app.messages import deadletter
 from app.observability import tracing
-from app.observability.messaging import record_send
 from app.observability.tracing import SpanKind
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from app.messages import Output
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{7,127}")
 NOT_TRACED: Final = frozenset(
@@ -67,12 +60,3 @@ def record_request(context: str, parent: str, answered: Answered, start_ns: int)
         },
         error=str(answered.status) if failed else "",
     )
-
-
-def record_created(outputs: Iterable[Output], parent: str, start_ns: int) -> None:
-    """Record messages that were put into the outbox by the request `parent`, once committed."""
-    if not tracing.wants(parent):
-        return
-    for output in outputs:
-        context = deadletter.traceparent_of(output.headers)
-        record_send(output, context, parent, start_ns=start_ns, operation="create")

@@ -44,6 +44,11 @@ class NewOrder(NamedTuple):
     review: reviews.NewReview | None = None
     rejection: Output | None = None
 
+    @property
+    def events(self) -> tuple[Output, ...]:
+        """What goes into the outbox with the order."""
+        return (self.event,) if self.rejection is None else (self.event, self.rejection)
+
 
 class Price(NamedTuple):
     """What the catalogue says about a product on sale."""
@@ -180,8 +185,7 @@ def insert(tx: Transaction, orders: Sequence[NewOrder], now: datetime) -> None:
     held = [order.review for order in orders if order.review is not None]
     if held:
         reviews.insert(tx, held)
-    rejections = [order.rejection for order in orders if order.rejection is not None]
-    outbox.append(tx, [order.event for order in orders] + rejections, now)
+    outbox.append(tx, [event for order in orders for event in order.events], now)
 
 
 def lock(tx: Transaction, order_id: str) -> None:

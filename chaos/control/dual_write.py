@@ -27,6 +27,7 @@ from web.api.drafts import Draft, Priced, finish, new_order_id, price
 from web.api.screening import ACCEPTED
 from web.context import CONTEXT
 from web.edge import REQUEST_ID, trace_of
+from web.messages import source_of
 from web.problems import unavailable
 
 if TYPE_CHECKING:
@@ -173,4 +174,4 @@ def _order(request: web.Request) -> NewOrder:
                   trace_of(request), now)  # fmt: skip
     priced = price(draft, {})
     assert isinstance(priced, Priced), "an amount needs no catalogue"
-    return finish(priced, ACCEPTED, f"{context.settings.namespace}/web")
+    return finish(priced, ACCEPTED, source_of(context.settings))

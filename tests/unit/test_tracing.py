@@ -7,9 +7,11 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from hypothesis import given
@@ -20,12 +22,15 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.sdk.trace.sampling import Decision, TraceIdRatioBased
 
 from app.errors import InvalidSettings
+from app.messages import Cause, OrderCancel, OrderReviewed, emit
 from app.observability import metrics, trace_files, trace_sdk, tracing
 from app.observability.tracing import SpanKind
 from app.settings_model import Settings
+from app.topics import ORDER_CANCEL, ORDER_REVIEWED
 from app.trace_context import child, is_sampled, span_id_of, trace_id_of
 from chaos.console.trace import _nothing, find, told, tree
 from tests.waiting import wait_until
+from web.messages import committed
 
 pytestmark = pytest.mark.unit
 
@@ -90,6 +95,30 @@ def test_the_context_of_a_task_is_known_while_it_lasts(spans: InMemorySpanExport
         assert tracing.current() == TRACE
         assert tracing.current_trace_id() == trace_id_of(TRACE)
     assert tracing.current_trace_id() == ""
+
+
+@pytest.mark.parametrize("sampled", [True, False], ids=["sampled", "unsampled"])
+def test_every_message_of_a_request_is_counted_and_recorded(
+    spans: InMemorySpanExporter, sampled: bool
+) -> None:
+    """An order that is rejected at once has two; their spans stand below the request's."""
+    parent = TRACE if sampled else UNSAMPLED
+    order_id, now = str(uuid4()), datetime.now(UTC)
+    cause = Cause(order_id, "request-1", parent)
+    outputs = [
+        emit(cause, topic, body, event_id=str(uuid4()), now=now, source="test/web")
+        for topic, body in (
+            (ORDER_CANCEL, OrderCancel(order_id=order_id, reason="", requested_by="customer")),
+            (ORDER_REVIEWED, OrderReviewed(order_id=order_id, approved=False, reviewed_by="r")),
+        )
+    ]
+    before = [metrics.OUTBOX_WRITTEN.child(one.topic)._value.get() for one in outputs]
+    committed(outputs, parent, 1_000_000)
+    after = [metrics.OUTBOX_WRITTEN.child(one.topic)._value.get() for one in outputs]
+    assert after == [count + 1 for count in before]
+    found = [(one.name, one.parent and one.parent.span_id) for one in spans.get_finished_spans()]
+    expected = [(f"create {one.topic}", int(span_id_of(TRACE), 16)) for one in outputs]
+    assert found == (expected if sampled else [])
 
 
 def test_switched_off_nothing_is_recorded_and_a_sampled_trace_passes_through() -> None:

@@ -11,8 +11,7 @@ from msgspec import Meta
 
 from app.db import audit_log, intake, outbox, saga_reads
 from app.domain.operations import REFUSALS, Action, legal
-from app.messages import Cause, OrderOperate, emit
-from app.observability import metrics
+from app.messages import OrderOperate, emit
 from app.observability.health import json_response
 from app.observability.tracing import now_ns
 from app.topics import ORDER_OPERATE
@@ -21,10 +20,10 @@ from web.api.bodies import decode, read_json
 from web.api.orders import order_id_of
 from web.api.sagas import read_body
 from web.context import CONTEXT
-from web.edge import REQUEST_ID, state_of, trace_of
+from web.edge import REQUEST_ID, trace_of
+from web.messages import cause_of, committed, source_of
 from web.problems import Problem, invalid, not_found
 from web.routes import OPERATOR, Route
-from web.trace import record_created
 
 VERSION_MAX: Final = 10**9
 
@@ -69,7 +68,7 @@ async def act(request: web.Request) -> web.Response:
     now = context.clock.now()
     event_id, began_ns = str(uuid4()), now_ns()
     event = emit(
-        Cause(order_id, request[REQUEST_ID], trace_of(request), state_of(request)),
+        cause_of(request, order_id),
         ORDER_OPERATE,
         OrderOperate(
             order_id=order_id,
@@ -80,7 +79,7 @@ async def act(request: web.Request) -> web.Response:
         ),
         event_id=event_id,
         now=now,
-        source=f"{context.settings.namespace}/web",
+        source=source_of(context.settings),
     )
     async with context.db.transaction() as tx:
         intake.lock(tx, order_id)
@@ -97,8 +96,7 @@ async def act(request: web.Request) -> web.Response:
             detail={"event_id": event_id, "expected_version": wanted.expected_version},
             request_id=request[REQUEST_ID],
         )
-    metrics.OUTBOX_WRITTEN.child(ORDER_OPERATE.name).inc()
-    record_created((event,), trace_of(request), began_ns)
+    committed((event,), trace_of(request), began_ns)
     return json_response(
         ActionOut(order_id, wanted.action, row.state, row.version, event_id), status=202
     )

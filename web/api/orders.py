@@ -13,11 +13,9 @@ from app import ids
 from app.db import intake, order_reads
 from app.domain.definition import FINAL, State
 from app.failpoints import failpoint
-from app.messages import Cause
 from app.observability import metrics
 from app.observability.health import json_response
 from app.observability.tracing import now_ns
-from app.topics import ORDER_CANCEL
 from web.api.bodies import (
     CancelIn,
     OrderIn,
@@ -33,9 +31,9 @@ from web.api.paging import BEFORE, LIMIT, next_cursor, page_of
 from web.api.writer import OrderWriter
 from web.context import CONTEXT
 from web.edge import REQUEST_ID, state_of, trace_of
+from web.messages import cause_of, committed, source_of
 from web.problems import Problem, not_found
 from web.routes import IDEMPOTENCY_KEY, Param, Route
-from web.trace import record_created
 
 WRITER: web.AppKey[OrderWriter] = web.AppKey("writer", OrderWriter)
 STATUSES: Final = (intake.STATUS_CREATED, *(str(state) for state in State))
@@ -168,8 +166,7 @@ async def cancel(request: web.Request) -> web.Response:
     order_id = order_id_of(request)
     body = await read_cancel(request)
     now = context.clock.now()
-    cause = Cause(order_id, request[REQUEST_ID], trace_of(request), state_of(request))
-    source = f"{context.settings.namespace}/web"
+    cause, source = cause_of(request, order_id), source_of(context.settings)
     began_ns = now_ns()
     event_id, event = cancel_event(order_id, body.reason, cause, now, source)
     async with context.db.transaction() as tx:
@@ -183,8 +180,7 @@ async def cancel(request: web.Request) -> web.Response:
         await failpoint("web.before_cancel_commit")
     await failpoint("web.after_cancel_commit")
     if not order.requested:
-        metrics.OUTBOX_WRITTEN.child(ORDER_CANCEL.name).inc()
-        record_created((event,), cause.traceparent, began_ns)
+        committed((event,), cause.traceparent, began_ns)
     return json_response(CancelOut(order_id, order.status), status=202)
 
 

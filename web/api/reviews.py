@@ -11,11 +11,10 @@ from msgspec import Meta
 
 from app.db import audit_log, reviews
 from app.db.order_reads import OLDEST, Cursor
-from app.messages import Cause, OrderReviewed
+from app.messages import OrderReviewed
 from app.observability import metrics
 from app.observability.health import json_response
 from app.observability.tracing import now_ns
-from app.topics import ORDER_REVIEWED
 from web.actor import actor_of
 from web.api.bodies import decode, read_json
 from web.api.drafts import reviewed_event
@@ -24,10 +23,10 @@ from web.api.orders import order_id_of
 from web.api.paging import LIMIT, cursor_of, limit_of, next_cursor
 from web.api.screening import REVIEW
 from web.context import CONTEXT
-from web.edge import REQUEST_ID, state_of, trace_of
+from web.edge import REQUEST_ID, trace_of
+from web.messages import cause_of, committed, source_of
 from web.problems import Problem, not_found
 from web.routes import OPERATOR, Param, Route
-from web.trace import record_created
 
 Decision = Literal["APPROVED", "REJECTED"]
 ReasonText = Annotated[str, Meta(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*\Z")]
@@ -150,9 +149,9 @@ async def _decide(request: web.Request, decision: Decision, reason: str) -> web.
             reviewed_by=operator,
             reason=reason,
         ),
-        Cause(order_id, request[REQUEST_ID], trace_of(request), state_of(request)),
+        cause_of(request, order_id),
         now,
-        f"{context.settings.namespace}/web",
+        source_of(context.settings),
     )
     async with context.db.transaction() as tx:
         held = await reviews.lock(tx, order_id)
@@ -171,8 +170,7 @@ async def _decide(request: web.Request, decision: Decision, reason: str) -> web.
             reason=reason,
             request_id=request[REQUEST_ID],
         )
-    metrics.OUTBOX_WRITTEN.child(ORDER_REVIEWED.name).inc()
-    record_created((event,), trace_of(request), began_ns)
+    committed((event,), trace_of(request), began_ns)
     metrics.FRAUD_DECIDED.child(decision.lower()).inc()
     return json_response(ReviewedOut(order_id, decision, operator, reason, now), status=202)
 

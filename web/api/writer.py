@@ -21,16 +21,16 @@ from app.db import intake
 from app.db.engine import Database, Transaction
 from app.errors import DatabaseOutage, SymphonyError, TransientDatabase
 from app.failpoints import failpoint
-from app.observability import metrics, tracing
+from app.observability import metrics
 from app.observability.logging import get_log
+from app.observability.tracing import now_ns
 from app.settings import Settings
-from app.topics import ORDER_CREATED
 from app.trace_context import trace_id_of
 from web.api.drafts import Draft, Priced, finish, price
 from web.api.line import Bounds, Line, has_room, paced
 from web.api.screening import Screen, count
+from web.messages import committed, source_of
 from web.problems import Problem, unavailable
-from web.trace import record_created
 
 log = get_log(__name__)
 
@@ -81,7 +81,7 @@ class OrderWriter:
         self._settings = settings
         self._db = db
         self._clock = clock
-        self._source = f"{settings.namespace}/web"
+        self._source = source_of(settings)
         self._screen = Screen(settings)
         self._queue = Queue(settings.api_queue_max)
         self._bounds = Bounds(
@@ -216,7 +216,7 @@ class OrderWriter:
     ) -> list[Stored | Problem]:
         skus = {line.product_id for draft in drafts for line in draft.request.lines}
         prices = await intake.prices(tx, sorted(skus)) if skus else {}
-        now, began_ns = self._clock.now(), tracing.now_ns()
+        now, began_ns = self._clock.now(), now_ns()
         priced = [price(draft, prices) for draft in drafts]
         candidates = [one for one in priced if isinstance(one, Priced)]
         screened = await self._screen.screen(tx, candidates, again=again)
@@ -242,23 +242,14 @@ class OrderWriter:
         await failpoint("web.before_commit")
         await tx.commit()
         await failpoint("web.after_commit")
-        metrics.OUTBOX_WRITTEN.child(ORDER_CREATED.name).inc(len(new))
-        self._record(drafts, new, began_ns)
+        parents = {draft.order_id: draft.traceparent for draft in drafts}
+        for order in new:
+            committed(order.events, parents[order.order_id], began_ns)
         count(Counter(screened[order.order_id].status for order in new))
         return [
             order if isinstance(order, Problem) else _result(order, holders.get(order.key))
             for order in orders
         ]
-
-    def _record(
-        self, drafts: Sequence[Draft], new: Sequence[intake.NewOrder], began_ns: int
-    ) -> None:
-        if not tracing.on():
-            return
-        parents = {draft.order_id: draft.traceparent for draft in drafts}
-        for order in new:
-            made = (order.event,) if order.rejection is None else (order.event, order.rejection)
-            record_created(made, parents[order.order_id], began_ns)
 
 
 def stopping() -> Problem:
