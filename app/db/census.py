@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 ROWS_MAX: Final = 200_000
 STUCK_S: Final = 30
-"""A saga whose deadline is over for longer is stuck: the orchestrator looks every second."""
+STUCK: Final = f"(state <> 'PARKED' and next_due < now() - interval '{STUCK_S} s')"
+"""Whether a row of orders.saga is stuck, as SQL: nobody parked it and its deadline is long over,
+although the orchestrator looks every second."""
 _BELOW = {level: below for below, level in THRESHOLDS}
 
 
@@ -33,8 +35,7 @@ def _fallen(level: Level, *, at_least: int = 0) -> str:
 _SAGAS = statement(
     f"""
     select state, count(*), extract(epoch from now() - min(created_at))::float8,
-           count(*) filter (where state <> 'PARKED'
-                              and next_due < now() - interval '{STUCK_S} s')
+           count(*) filter (where {STUCK})
       from (select state, created_at, next_due from orders.saga where not terminal limit :most) s
      group by state
     """

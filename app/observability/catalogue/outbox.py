@@ -8,6 +8,7 @@ from app.observability.families import counter, gauge, histogram
 OUTBOX_WRITTEN = counter(
     "symphony_outbox_written_total", "Outbox rows committed by writers.", "topic"
 )
+# The same is told by the census (OUTBOX_PENDING), for when no relay lives to tell it.
 RELAY_LAG_ROWS = gauge("symphony_relay_lag_rows", "Outbox rows not yet published.")
 RELAY_LAG_AGE = gauge(
     "symphony_relay_lag_age_seconds", "Age of the oldest unpublished outbox row; 0 when empty."
