@@ -28,13 +28,15 @@ from app.delivery.decoding import letter_id
 from app.errors import BrokenObjective
 from app.observability import metrics
 from app.observability.logging import get_log
-from app.slo import objectives, outcomes
+from app.slo import outcomes
+from app.slo.objectives import completion_s
 from app.slo.outcomes import Reading
 from app.slo.panes import (
     ODD,
     Key,
     Odd,
     Pane,
+    Sli,
     from_bytes,
     keys_of,
     merged,
@@ -77,7 +79,7 @@ class Panes:
         clock: Clock,
         *,
         name: str,
-        slis: Iterable[str],
+        slis: Iterable[Sli],
         read: Callable[[Event, float], Reading],
     ) -> None:
         """`read` says what an event means that happened at a time; no other consumer writes panes
@@ -232,11 +234,6 @@ class Unread(Outcomes):
     async def tick(self, tx: Transaction, partition: int, now: datetime) -> list[Ticked]:
         """Nothing: an end that is not looked at is not read to."""
         return []
-
-
-def completion_s() -> float:
-    """Return within which time an order is to complete. Raises BrokenObjective."""
-    return objectives.threshold_s(objectives.declared(), "completion")
 
 
 def outcomes_of(

@@ -19,6 +19,7 @@ from app.slo.panes import (
     Key,
     Pane,
     Scheme,
+    Sli,
     merged,
     sketch_from_json,
     sketch_to_json,
@@ -187,7 +188,7 @@ def progressed(tx: Transaction, consumer: str, partition: int, now: datetime) ->
 
 
 async def figures(
-    reader: Reader, scheme: Scheme, now: datetime, *, latency_of: str, consumers: Mapping[str, int]
+    reader: Reader, scheme: Scheme, now: datetime, *, latency_of: Sli, consumers: Mapping[str, int]
 ) -> Figures:
     """Return what the panes say at `now`; quantiles are of the SLI `latency_of`.
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, NamedTuple
+from typing import Annotated, Any, Final, Literal, NamedTuple, get_args
 
 import msgspec
 import yaml
@@ -20,16 +20,12 @@ from msgspec import Meta
 
 from app.errors import BrokenObjective
 from app.slo.burn import Counts
-from app.slo.panes import WINDOWS_S
+from app.slo.panes import WINDOWS_S, Sli
 
 FILES: Final = Path(__file__).parent
 FILE_BYTES_MAX: Final = 65_536
-LATENCIES: Final = ("completion",)
-COUNTS: Final = tuple(
-    f"{sli}.{what}"
-    for sli in ("completion", "availability", "fraud", "dead_letters")
-    for what in ("good", "bad")
-)
+LATENCIES: Final[tuple[Sli, ...]] = ("completion",)
+COUNTS: Final = tuple(f"{sli}.{what}" for sli in get_args(Sli) for what in ("good", "bad"))
 
 Name = Annotated[str, Meta(pattern="^[a-z][a-z0-9_]{0,62}$")]
 Text = Annotated[str, Meta(max_length=2000)]
@@ -167,7 +163,12 @@ def read(paths: Iterable[Path]) -> dict[str, Objective]:
     return found
 
 
-def threshold_s(objectives: Mapping[str, Objective], sli: str) -> float:
+def completion_s() -> float:
+    """Return within which time an order is to complete, as declared; raises BrokenObjective."""
+    return threshold_s(declared(), "completion")
+
+
+def threshold_s(objectives: Mapping[str, Objective], sli: Sli) -> float:
     """Return within which time an event of a latency SLI is good; raises BrokenObjective."""
     for objective in objectives.values():
         if objective.threshold_s is not None and objective.total == (f"{sli}.good", f"{sli}.bad"):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from app.slo.objectives import declared, threshold_s
+from app.slo.objectives import completion_s
 from chaos.observe.panels import Limit
 
-COMPLETION_S = Limit(threshold_s(declared(), "completion"))
+COMPLETION_S = Limit(completion_s())
 """The share that SLO `completion` demands of orders completes within this."""
 API_P95_S = Limit(1.0)
 API_ERRORS = Limit(0.05)
