@@ -1,4 +1,4 @@
-"""Generator of docs/reference/log-events.md: `python -m app.observability.log_reference [--check]`.
+"""Generator of docs/reference/log-events.md: `python -m app.observability.log_reference`.
 
 It reads the code: every `log.LEVEL("area.what_happened", field=...)` of the product and of the
 laboratory's parts that run in workers.
@@ -7,7 +7,6 @@ laboratory's parts that run in workers.
 from __future__ import annotations
 
 import ast
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -75,14 +74,5 @@ def _calls(tree: ast.Module, module: str) -> Iterator[LogCall]:
                 yield LogCall(str(event), level, tuple(filter(None, fields)), module)
 
 
-def main(arguments: list[str]) -> int:
-    """Write the page, or with `--check` return 1 when the committed one is out of date."""
-    if "--check" in arguments:
-        return 0 if PAGE.is_file() and PAGE.read_text() == page() else 1
-    PAGE.parent.mkdir(parents=True, exist_ok=True)
-    PAGE.write_text(page())
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    PAGE.write_text(page())

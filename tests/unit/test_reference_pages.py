@@ -7,17 +7,10 @@ from pathlib import Path
 import pytest
 
 from app import errors, reference
-from app.domain import diagram
 
 pytestmark = pytest.mark.unit
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
-
-
-def test_saga_pages_are_current() -> None:
-    """`python -m app.domain.diagram docs/reference` would change nothing."""
-    for name, text in diagram.pages().items():
-        assert (REFERENCE / name).read_text(encoding="utf-8") == text, name
 
 
 def test_the_errors_page_is_current() -> None:
@@ -25,7 +18,7 @@ def test_the_errors_page_is_current() -> None:
     assert (REFERENCE / "errors.md").read_text(encoding="utf-8") == errors.reference()
 
 
-def test_the_pages_of_settings_and_topics_are_current() -> None:
+def test_the_pages_of_saga_settings_and_topics_are_current() -> None:
     """`python -m app.reference docs/reference` would change nothing."""
     for name, page in reference.PAGES.items():
         assert (REFERENCE / name).read_text(encoding="utf-8") == page(), name
