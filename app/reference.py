@@ -45,9 +45,11 @@ def topics_page() -> str:
         "",
         GENERATED,
         "",
-        "Created by `symphony topics apply`; all keyed topics have",
+        (
+            "Created by `symphony topics apply`; all keyed topics have the same partition count,"
+            " fixed at creation."
+        ),
     ]
-    lines[-1] += " the same partition count, fixed at creation."
     head = ["topic", "key", "message types", "cleanup", "kept"]
     lines += ["", _row(head), _row(["---"] * len(head))]
     changelogs = [

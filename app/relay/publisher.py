@@ -41,6 +41,9 @@ class Outlet(Protocol):
     async def reset(self) -> None:
         """Replace the producer; raises KafkaError while there is no broker."""
 
+    async def close(self) -> None:
+        """Let the producer go."""
+
 
 # The record can never be accepted as it is: too large, or not encodable.
 _HOPELESS = (

@@ -52,16 +52,19 @@ class Relay:
         self._outages = Outages("relay", settings.outage_budget_s)
 
     async def run(self) -> None:
-        """Work until `stop` or cancellation; then give the leases back.
+        """Work until `stop` or cancellation; then give the leases back and let Kafka go.
 
         Asked to stop during an outage, it leaves the round unfinished. Raises OutageBudgetSpent,
         and what no retry can heal.
         """
-        with contextlib.suppress(Stopped):
-            await self._outages.outlast("connect", self._outlet.reset)
-            await self._outages.outlast("leases", lambda: leases.create(self._db))
-            await self._outages.outlast("leases", self._ownership.renew)
-            await self._work()
+        try:
+            with contextlib.suppress(Stopped):
+                await self._outages.outlast("connect", self._outlet.reset)
+                await self._outages.outlast("leases", lambda: leases.create(self._db))
+                await self._outages.outlast("leases", self._ownership.renew)
+                await self._work()
+        finally:
+            await self._outlet.close()
 
     async def _work(self) -> None:
         tasks = [

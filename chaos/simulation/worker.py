@@ -140,3 +140,6 @@ class Outlet:
 
     async def reset(self) -> None:
         """There is always a producer."""
+
+    async def close(self) -> None:
+        """It is not let go."""

@@ -134,14 +134,10 @@ def first_occurrences(found: Sequence[Any]) -> dict[str, list[bytes]]:
 @asynccontextmanager
 async def relaying(db: Database, config: Settings) -> AsyncIterator[Relay]:
     """A relay running in this process; stopped in good order, its failure raised."""
-    outlet = KafkaOutlet(config, config.worker_id)
-    relay = Relay(config, db, outlet, SystemClock())
+    relay = Relay(config, db, KafkaOutlet(config, config.worker_id), SystemClock())
     task = asyncio.create_task(relay.run())
     try:
         yield relay
     finally:
         relay.stop()
-        try:
-            await task
-        finally:
-            await outlet.close()
+        await task

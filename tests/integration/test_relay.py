@@ -162,11 +162,9 @@ async def test_crash_at_each_failpoint_loses_nothing(
     rows = [kit.event(topic, f"k{n % 5}", b"%d" % n) for n in range(40)]
     await kit.append(db, *rows)
     failpoints.install(point, crash)
-    outlet = KafkaOutlet(config, "crash")
     with pytest.raises(Crash):
         async with asyncio.timeout(20):
-            await Relay(config, db, outlet, SystemClock()).run()
-    await outlet.close()
+            await Relay(config, db, KafkaOutlet(config, "crash"), SystemClock()).run()
     assert await rows_left(db) == 40
     failpoints.remove(point)
     async with kit.relaying(db, config):
