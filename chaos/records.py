@@ -6,7 +6,8 @@ For the laboratory's own tools; the auditor has a reader of its own and shares n
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from confluent_kafka import (
@@ -83,12 +84,51 @@ def publish(bootstrap: str, records: Iterable[Record]) -> list[Record]:
     return [written[number] for number in range(count)]
 
 
-def read(bootstrap: str, topics: Iterable[str], last: int | None = None) -> Iterator[Record]:
-    """Every record of those of `topics` that exist, or the `last` so many of each partition; per
-    partition in order.
+def read(
+    bootstrap: str, topics: Iterable[str], *, last: int | None = None, since_ms: int | None = None
+) -> Iterator[Record]:
+    """Every record of those of `topics` that exist, or the `last` so many of each partition, or
+    those since `since_ms` of the epoch; per partition in order.
 
     Raises LabError when the broker does not answer, or gives nothing for 30 s.
     """
+    with _consumer(bootstrap) as consumer:
+        starts = {}
+        for topic, partition in partitions(bootstrap, topics):
+            low, high = _ends(consumer, TopicPartition(topic, partition))
+            if last is not None:
+                low = max(low, high - last)
+            if since_ms is not None and high > low:
+                asked = [TopicPartition(topic, partition, since_ms)]
+                found = consumer.offsets_for_times(asked, timeout=TIMEOUT_S)[0].offset
+                low = found if found >= 0 else high
+            if high > low:
+                starts[topic, partition] = low
+        yield from _read(consumer, starts)
+
+
+def read_on(bootstrap: str, starts: Mapping[tuple[str, int], int]) -> Iterator[Record]:
+    """Every record of these partitions from an offset of each; per partition in order.
+
+    Raises LabError as `read` does.
+    """
+    with _consumer(bootstrap) as consumer:
+        yield from _read(consumer, starts)
+
+
+def end_offsets(
+    bootstrap: str, places: Iterable[tuple[str, int]], request_s: float = TIMEOUT_S
+) -> dict[tuple[str, int], int]:
+    """Where these partitions end now. Raises LabError when the broker does not answer within
+    `request_s`.
+    """
+    with _consumer(bootstrap) as consumer:
+        return {place: _ends(consumer, TopicPartition(*place), request_s)[1] for place in places}
+
+
+@contextmanager
+def _consumer(bootstrap: str) -> Iterator[Consumer]:
+    """A client without a group, that commits nothing."""
     consumer = Consumer(
         {
             "bootstrap.servers": bootstrap,
@@ -96,42 +136,42 @@ def read(bootstrap: str, topics: Iterable[str], last: int | None = None) -> Iter
             "enable.auto.commit": False,
             "enable.partition.eof": True,
             "fetch.message.max.bytes": 4_000_000,
+            "reconnect.backoff.max.ms": 500,
             "log_level": 0,
         }
     )
     try:
-        places = []
-        for topic, partition in partitions(bootstrap, topics):
-            place = TopicPartition(topic, partition)
-            low, high = _ends(consumer, place)
-            if high > low:
-                place.offset = low if last is None else max(low, high - last)
-                places.append(place)
-        consumer.assign(places)
-        left = {(place.topic, place.partition) for place in places}
-        heard_s = time.monotonic()
-        while left:
-            if time.monotonic() - heard_s > TIMEOUT_S:
-                raise LabError(f"nothing was read for {TIMEOUT_S:g} s from {sorted(left)}")
-            for message in consumer.consume(1000, LOOK_S):
-                error = message.error()
-                if error is None:
-                    heard_s = time.monotonic()
-                    yield _record(message)
-                elif error.code() == KafkaError._PARTITION_EOF:
-                    left.discard((message.topic(), message.partition()))
+        yield consumer
     except KafkaException as error:
         raise LabError(f"Kafka at {bootstrap}: {error}") from None
     finally:
         consumer.close()
 
 
-def _ends(consumer: Consumer, place: TopicPartition) -> tuple[int, int]:
+def _read(consumer: Consumer, starts: Mapping[tuple[str, int], int]) -> Iterator[Record]:
+    consumer.assign([TopicPartition(*place, offset) for place, offset in starts.items()])
+    left = set(starts)
+    heard_s = time.monotonic()
+    while left:
+        if time.monotonic() - heard_s > TIMEOUT_S:
+            raise LabError(f"nothing was read for {TIMEOUT_S:g} s from {sorted(left)}")
+        for message in consumer.consume(1000, LOOK_S):
+            error = message.error()
+            if error is None:
+                heard_s = time.monotonic()
+                yield _record(message)
+            elif error.code() == KafkaError._PARTITION_EOF:
+                left.discard((message.topic(), message.partition()))
+
+
+def _ends(
+    consumer: Consumer, place: TopicPartition, request_s: float = TIMEOUT_S
+) -> tuple[int, int]:
     """First and end offset of a partition, once the broker leads it."""
     deadline = time.monotonic() + TIMEOUT_S
     while True:
         try:
-            low, high = consumer.get_watermark_offsets(place, timeout=TIMEOUT_S)
+            low, high = consumer.get_watermark_offsets(place, timeout=request_s)
         except KafkaException as error:
             if error.args[0].code() not in PASSING or time.monotonic() > deadline:
                 raise

@@ -20,7 +20,7 @@ from app.db.seed import UNTRACKED_SKU
 from app.observability.health import json_response
 from app.observability.logging import get_log
 from app.topics import ORDER_CREATED
-from chaos.topic_reader import Tail
+from chaos.control.tail import Tail
 from web.actor import actor_of
 from web.api.bodies import OrderRequest
 from web.api.drafts import Draft, Priced, finish, new_order_id, price

@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 import urllib.request
 from collections import Counter
+from collections.abc import Iterable
 from secrets import token_hex
 
+from app.topics import CATALOGUE
 from chaos.console.recorded import place_recorded
 from chaos.demo.script import Script, Stage
-from chaos.topic_reader import records_of
+from chaos.records import Record, read
 
 COMPLETED_S = 60.0
 TRAVELLED = (
@@ -58,11 +60,18 @@ def play(stage: Stage, script: Script) -> None:
     script.promise(f"{page} says Completed", order_id in text and "completed" in text, text[:200])
 
     script.scene("Its records stand on the topics, each key in one partition")
-    found = records_of(stage.target.bootstrap, order_id, since_ms)
+    found = records_of(order_id, read(stage.target.bootstrap, CATALOGUE, since_ms=since_ms))
     for one in found:
-        script.tell(f"{one.topic:<22} {one.partition}/{one.offset:<6} {one.type}")
+        kind = (dict(one.headers).get("ce_type") or b"").decode("utf-8", "replace")
+        script.tell(f"{one.topic:<22} {one.partition}/{one.offset:<6} {kind}")
     counts = Counter(one.topic for one in found)
     missing = [topic for topic in TRAVELLED if not counts[topic]]
     script.promise("every command and every answer is there", not missing, missing)
     announced = counts["order.status_changed"]
     script.promise("each change of status was announced", announced >= len(STATUSES), announced)
+
+
+def records_of(order_id: str, records: Iterable[Record]) -> list[Record]:
+    """Those about one order, in the order in which they came."""
+    mine = [one for one in records if one.key == order_id.encode()]
+    return sorted(mine, key=lambda one: (one.timestamp, one.topic, one.partition, one.offset))

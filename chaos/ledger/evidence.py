@@ -29,7 +29,7 @@ class Collector:
         self._table: dict[int, bytes] = {}
 
     def collect(self) -> Evidence:
-        """Evidence as of now. Raises KafkaException or TimeoutError when the broker is away."""
+        """Evidence as of now. Raises KafkaException or LabError when the broker is away."""
         subject = self._trial.subject
         committed = committed_offsets(self._bootstrap, subject.group)
         for topic, places in self._places.items():

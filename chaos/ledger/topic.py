@@ -1,4 +1,4 @@
-"""Whole topics and offsets, read with a client that shares no code with the workers.
+"""Whole topics in instalments, and offsets, read past the workers.
 
 Guarantees: `TopicLog.advance` returns every record that was in the topic when it was called and was
 not returned before, in offset order per partition, up to the high watermark.
@@ -6,89 +6,31 @@ not returned before, in offset order per partition, up to the high watermark.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from time import monotonic, sleep
-from typing import NamedTuple
+from collections.abc import Iterator
 
-from confluent_kafka import (
-    Consumer,
-    ConsumerGroupTopicPartitions,
-    KafkaError,
-    KafkaException,
-    TopicPartition,
-)
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
-from chaos.records import PASSING
+from chaos import records
+from chaos.records import Record
 
-READ_TIMEOUT_S = 30.0
 REQUEST_TIMEOUT_S = 10.0
-LOOK_S = 0.2
 # The client's own time-out comes first: it tells what happened.
 GRACE_S = 5.0
-
-
-class Record(NamedTuple):
-    """One record as the broker stores it."""
-
-    partition: int
-    offset: int
-    key: bytes | None
-    value: bytes | None
 
 
 class TopicLog:
     """A topic from its first record on, read in instalments."""
 
     def __init__(self, bootstrap: str, topic: str, partitions: int) -> None:
-        self._bootstrap, self._topic = bootstrap, topic
-        self._next = dict.fromkeys(range(partitions), 0)
+        self._bootstrap = bootstrap
+        self._next = {(topic, partition): 0 for partition in range(partitions)}
 
     def advance(self) -> Iterator[Record]:
-        """Records that appeared since the last call. Raises TimeoutError when reading stalls."""
-        consumer = _consumer(self._bootstrap)
-        try:
-            ends = {p: _end(consumer, self._topic, p) for p in self._next}
-            consumer.assign([TopicPartition(self._topic, p, o) for p, o in self._next.items()])
-            progress_s = monotonic()
-            while any(self._next[p] < end for p, end in ends.items()):
-                if monotonic() - progress_s > READ_TIMEOUT_S:
-                    raise TimeoutError(f"{self._topic}: no record for {READ_TIMEOUT_S} s")
-                for message in consumer.consume(2000, 0.2):
-                    progress_s = monotonic()
-                    partition, offset = message.partition(), message.offset()
-                    if message.error() is not None:
-                        # End of partition: a compacted or transactional tail holds no record.
-                        self._next[partition] = max(self._next[partition], ends[partition])
-                        continue
-                    self._next[partition] = offset + 1
-                    yield Record(partition, offset, message.key(), message.value())
-        finally:
-            consumer.close()
-
-
-def end_offsets(
-    bootstrap: str, topics: Iterable[str], partitions: int
-) -> dict[tuple[str, int], int]:
-    """End offset of every partition. Raises KafkaException when the broker does not answer."""
-    consumer = _consumer(bootstrap)
-    try:
-        return {(topic, p): _end(consumer, topic, p) for topic in topics for p in range(partitions)}
-    finally:
-        consumer.close()
-
-
-def _end(consumer: Consumer, topic: str, partition: int) -> int:
-    """End offset of a partition, once the broker leads it."""
-    deadline = monotonic() + READ_TIMEOUT_S
-    place = TopicPartition(topic, partition)
-    while True:
-        try:
-            return int(consumer.get_watermark_offsets(place, timeout=REQUEST_TIMEOUT_S)[1])
-        except KafkaException as error:
-            if error.args[0].code() not in PASSING or monotonic() > deadline:
-                raise
-        sleep(LOOK_S)
+        """Records that appeared since the last call. Raises LabError when reading stalls."""
+        for record in records.read_on(self._bootstrap, dict(self._next)):
+            self._next[record.topic, record.partition] = record.offset + 1
+            yield record
 
 
 def committed_offsets(bootstrap: str, group: str) -> dict[tuple[str, int], int]:
@@ -115,16 +57,3 @@ def reachable(bootstrap: str, timeout_s: float) -> bool:
     except KafkaException:
         return False
     return True
-
-
-def _consumer(bootstrap: str) -> Consumer:
-    return Consumer(
-        {
-            "bootstrap.servers": bootstrap,
-            "group.id": "ledger-audit",
-            "enable.auto.commit": False,
-            "enable.partition.eof": True,
-            "reconnect.backoff.max.ms": 500,
-            "log_level": 0,
-        }
-    )

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 from time import monotonic, sleep
 from typing import TYPE_CHECKING
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from chaos.lab.process import LabError
 from chaos.ledger.events import Load
 from chaos.ledger.fleet import Fleet
 from chaos.ledger.group import GroupWatch
-from chaos.ledger.topic import committed_offsets, end_offsets
+from chaos.ledger.topic import REQUEST_TIMEOUT_S, committed_offsets
+from chaos.records import end_offsets
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -109,11 +112,12 @@ class Trial:
         since_s = monotonic()
         before: dict[Partition, int] = {}
         topics = (self.subject.input_topic, self.subject.middle_topic)
+        places = list(product(topics, range(self.subject.partitions)))
         while monotonic() - since_s < self.limits.quiesce_s:
             try:
                 done = committed_offsets(self._bootstrap, self.subject.group)
-                ends = end_offsets(self._bootstrap, topics, self.subject.partitions)
-            except KafkaException:
+                ends = end_offsets(self._bootstrap, places, REQUEST_TIMEOUT_S)
+            except (KafkaException, LabError):
                 ends, done = {}, {}
             if ends and ends == before and all(done.get(tp, 0) >= end for tp, end in ends.items()):
                 return monotonic() - since_s

@@ -1,4 +1,4 @@
-"""Reading topics just after the broker has started: it does not lead its partitions yet."""
+"""Reading topics: from where, to where, and just after the broker has started."""
 
 from __future__ import annotations
 
@@ -76,6 +76,31 @@ def test_an_error_about_a_partition_is_not_its_end(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(records, "Consumer", lambda _settings: Scripted())
     monkeypatch.setattr(records, "partitions", lambda *_: [("t", 0)])
     assert [one.offset for one in records.read("nowhere", ["t"])] == [3, 4]
+
+
+def test_what_came_before_a_time_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading begins where the broker says; a partition without newer records is not read."""
+    assigned: list[tuple[str, int, int]] = []
+
+    class Timed(Broker):
+        close = staticmethod(lambda *_: None)
+
+        def offsets_for_times(
+            self, asked: list[TopicPartition], timeout: float
+        ) -> list[TopicPartition]:
+            assert [one.offset for one in asked] == [1_000]
+            return [TopicPartition("t", one.partition, 5 - 6 * one.partition) for one in asked]
+
+        def assign(self, places: list[TopicPartition]) -> None:
+            assigned.extend((one.topic, one.partition, one.offset) for one in places)
+
+        def consume(self, _count: int, _timeout_s: float) -> list[Message]:
+            return [Message(5), Message(7, KafkaError._PARTITION_EOF)]
+
+    monkeypatch.setattr(records, "Consumer", lambda _settings: Timed())
+    monkeypatch.setattr(records, "partitions", lambda *_: [("t", 0), ("t", 1)])
+    assert [one.offset for one in records.read("nowhere", ["t"], since_ms=1_000)] == [5]
+    assert assigned == [("t", 0, 5)]
 
 
 def test_any_other_error_is_told_at_once() -> None:

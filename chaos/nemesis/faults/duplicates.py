@@ -44,7 +44,7 @@ class Duplicates(Fault):
         newest = int(run.params["newest"])
         there = [
             one
-            for one in records.read(run.world.bootstrap, topics, newest)
+            for one in records.read(run.world.bootstrap, topics, last=newest)
             if dict(one.headers).get("ce_source", POISONED) != POISONED
         ]
         if not there:

@@ -109,7 +109,7 @@ class Clock(InsideFault):
     def _written(run: Run, topic: str) -> float | None:
         skew_s, since_ms = run.notes["skew_s"], run.notes["since_ms"]
         try:
-            newest = list(records.read(run.world.bootstrap, [topic], LAST))
+            newest = list(records.read(run.world.bootstrap, [topic], last=LAST))
         except LabError:  # another fault's doing
             return None
         return skewed(newest, skew_s, since_ms)

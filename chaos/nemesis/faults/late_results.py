@@ -72,7 +72,7 @@ class LateResults(Fault):
     def _late(run: Run, topic: str, delay_s: float) -> float | None:
         since_ms = int(run.began_s * 1000)
         try:
-            arrived = arrivals(records.read(run.world.bootstrap, [topic], LAST), since_ms)
+            arrived = arrivals(records.read(run.world.bootstrap, [topic], last=LAST), since_ms)
             done = dict(run.world.sql(DONE_AT, role_of(run.target), list(arrived)))
         except (LabError, psycopg2.Error):  # another fault's doing
             return None
