@@ -21,9 +21,6 @@ TO_BE_SPLIT: tuple[str, ...] = (
     "app/db/engine.py",
     "app/delivery/effects.py",
     "app/domain/saga.py",
-    "chaos/gameday/experiment.py",
-    "chaos/gameday/game.py",
-    "chaos/gameday/web.py",
 )
 """What has grown too long; only ever shorter. Whoever splits a module deletes its line."""
 
