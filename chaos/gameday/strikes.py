@@ -138,13 +138,13 @@ class Strikes:
             return self._keep(Struck(name, fault, aim, "called off", "aborted before", 0, 0))
         began_s = self._timeline.now_s
         rule_id = f"gameday-{self._run_id[:8]}-{next(self._rule_numbers)}"
-        one = LeasedRule(self._url, rule_id, arguments, self._seed_of(name))
+        one = LeasedRule(self._url, rule_id, arguments, self._seed_of(name), self._stop)
         self._timeline.say(f"{fault} {aim}")
         try:
             with self._in_force(name):
-                one.make(name)
                 try:
-                    one.hold(for_s, self._stop)
+                    one.make(name)
+                    one.hold(for_s)
                 finally:
                     if not one.end():
                         self._rules_left.append(one.id)
