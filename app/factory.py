@@ -5,7 +5,6 @@ from __future__ import annotations
 from importlib import import_module
 from uuid import uuid4
 
-from app.clock import Clock
 from app.delivery.app import App
 from app.delivery.killer import KillerJournal
 from app.errors import Definite
@@ -20,7 +19,7 @@ class NotALab(Definite):
     doc = "A plug-in or lab-only role was configured without `lab = true`."
 
 
-def create_app(settings: Settings, clock: Clock | None = None) -> App:
+def create_app(settings: Settings) -> App:
     """Make the Faust application of `settings.role`: its agents and tables, nothing started.
 
     Raises LookupError for an unknown role and NotALab for laboratory code outside a lab.
@@ -30,7 +29,7 @@ def create_app(settings: Settings, clock: Clock | None = None) -> App:
         settings = settings.model_copy(update={"incarnation": uuid4().hex[:12]})
     if role.lab_only and not settings.lab:
         raise NotALab(f"role {role.name} runs in a lab only: set lab = true")
-    app = App(settings, role, clock)
+    app = App(settings, role)
     app.killer = KillerJournal(app)
     for module in role.modules:
         import_module(module).register(app)

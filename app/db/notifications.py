@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from app.db.order_reads import NEWEST, Cursor
+from app.db.order_reads import Cursor
 from app.db.statements import statement
 from app.errors import TransientDatabase
 
@@ -122,9 +122,7 @@ def _keys(told: Sequence[Notice | Message]) -> dict[str, Any]:
     }
 
 
-async def listed(
-    db: Database, limit: int, before: Cursor = NEWEST, subject: str = ""
-) -> list[NotificationRow]:
+async def listed(db: Database, limit: int, before: Cursor, subject: str) -> list[NotificationRow]:
     """Return at most `limit` notifications older than `before`, newest first; all, or of one
     subject."""
     rows = await db.fetch(

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from app.db.engine import Database
 
 LOOKED_MAX: Final = 10_000
+HISTORY_MAX: Final = 500
 """How many orders one page of a status looks at: what is rare must not read the whole table."""
 
 
@@ -149,9 +150,9 @@ async def lines(db: Database, order_id: str) -> list[LineRow]:
     return [LineRow(*row) for row in await db.fetch(_LINES, order_id=order_id)]
 
 
-async def history(db: Database, order_id: str, limit: int = 500) -> list[HistoryRow]:
-    """Return what happened to an order, oldest first, at most `limit` entries."""
-    rows = await db.fetch(_HISTORY, order_id=order_id, limit=limit)
+async def history(db: Database, order_id: str) -> list[HistoryRow]:
+    """Return what happened to an order, oldest first, at most HISTORY_MAX entries."""
+    rows = await db.fetch(_HISTORY, order_id=order_id, limit=HISTORY_MAX)
     return [HistoryRow(*row) for row in rows]
 
 
@@ -204,7 +205,7 @@ def _page(rows: list[tuple[Any, ...]], limit: int, last: Cursor | None) -> Order
     return OrderPage(orders, last)
 
 
-async def products(db: Database, limit: int, after: str = "") -> list[ProductRow]:
+async def products(db: Database, limit: int, after: str) -> list[ProductRow]:
     """Return at most `limit` products on sale whose SKU follows `after`, by SKU."""
     rows = await db.fetch(_PRODUCTS, untracked=UNTRACKED_SKU, after=after, limit=limit)
     return [ProductRow(*row) for row in rows]

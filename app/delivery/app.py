@@ -54,10 +54,10 @@ class App(faust.App):
     db: Database
     killer: KillerJournal
 
-    def __init__(self, settings: Settings, role: Role, clock: Clock | None = None) -> None:
+    def __init__(self, settings: Settings, role: Role) -> None:
         self.settings = settings
         self.role = role
-        self.clock = clock or SystemClock()
+        self.clock: Clock = SystemClock()
         self.taps = Taps()
         self.batch_topics: set[str] = set()
         self.runners: list[StepRunner] = []

@@ -72,7 +72,7 @@ STORIES: tuple[Story, ...] = (
 )
 
 
-def edges(definition: str = "order.v1") -> dict[tuple[State | None, State], list[str]]:
+def edges(definition: str) -> dict[tuple[State | None, State], list[str]]:
     """Return every change of state that is reachable, with the names of the events behind it."""
     found: dict[tuple[State | None, State], list[str]] = {}
     for edge in explore(definition):

@@ -33,6 +33,7 @@ from app.messages.orders import Item, OrderCancel, OrderCreated, OrderOperate, O
 ORDER_ID = ids.uuid5("00000000-0000-0000-0000-000000000000", "order")
 START = datetime(2026, 1, 1, tzinfo=UTC)
 LATER = timedelta(days=1)
+RECORDS_MAX = 20_000
 
 #: Few retries, so that every counter's end is near; enough to pass through each branch.
 SMALL = Policy(redrives_max=1, compensation_attempts_max=1)
@@ -169,13 +170,11 @@ def vocabulary(
 
 
 @cache
-def explore(
-    definition: str = "order.v1", *, late: bool = False, records_max: int = 20_000
-) -> tuple[Edge, ...]:
+def explore(definition: str = "order.v1") -> tuple[Edge, ...]:
     """Return every decision on every record reachable from nothing, breadth first.
 
-    `late` adds late successes of steps that are over, which multiplies the records. Raises
-    RuntimeError past `records_max` records: the saga would not be finite any more.
+    Without late successes of steps that are over, which would multiply the records. Raises
+    RuntimeError past RECORDS_MAX records: the saga would not be finite any more.
     """
     policy = SMALL._replace(definition=definition)
     edges: list[Edge] = []
@@ -184,7 +183,7 @@ def explore(
     while pending:
         saga = pending.popleft()
         now = START if saga is None or saga.due is None else saga.due
-        for name, event in vocabulary(saga, definition, late=late):
+        for name, event in vocabulary(saga, definition, late=False):
             decision = decide(saga, event, now, policy=policy)
             edges.append(Edge(saga, name, decision))
             if isinstance(decision, Applied):
@@ -193,8 +192,8 @@ def explore(
                 if key not in seen:
                     seen.add(key)
                     pending.append(after)
-        if len(seen) > records_max:
-            raise RuntimeError(f"more than {records_max} records of {definition}")
+        if len(seen) > RECORDS_MAX:
+            raise RuntimeError(f"more than {RECORDS_MAX} records of {definition}")
     return tuple(edges)
 
 

@@ -244,7 +244,7 @@ def _merged(body: InventoryRequested) -> tuple[tuple[str, int], ...]:
     return tuple(sorted(wanted.items()))
 
 
-def _moved(row: Stock, *, available: int = 0, held: int = 0, consumed: int = 0) -> Stock:
+def _moved(row: Stock, *, available: int = 0, held: int, consumed: int = 0) -> Stock:
     return Stock(row.sku, row.available + available, row.held + held, row.consumed + consumed)
 
 

@@ -73,7 +73,7 @@ def decide(
     return _cancel(shipment, command_id, body)
 
 
-def refusal(address: str | None, rules: Rules = DEFAULT_RULES) -> str:
+def refusal(address: str | None, rules: Rules) -> str:
     """Return why an address is refused, empty when it is accepted."""
     if address is None:
         return ""

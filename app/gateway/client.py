@@ -95,7 +95,7 @@ def backoff_s(attempt: int, uniform: float) -> float:
     return min(_BACKOFF_MAX_S, _BACKOFF_S * 2.0 ** (attempt - 1)) * uniform
 
 
-def observed_breaker(settings: Settings, told: Callable[[State], None] = ignore) -> Breaker:
+def observed_breaker(settings: Settings, told: Callable[[State], None]) -> Breaker:
     """Return a breaker as the settings want it, whose state is in the metrics and `told`.
 
     `told` also hears CLOSED at its first answer.
@@ -122,22 +122,14 @@ def observed_breaker(settings: Settings, told: Callable[[State], None] = ignore)
 class GatewayClient:
     """A pool of kept-alive connections to one gateway; for one event loop. Close it at the end."""
 
-    def __init__(
-        self,
-        url: str,
-        limits: Limits,
-        breaker: Breaker,
-        *,
-        uniform: Callable[[], float] = random.random,
-    ) -> None:
-        """`uniform` draws the jitter from [0, 1). Nothing is connected before the first call."""
+    def __init__(self, url: str, limits: Limits, breaker: Breaker) -> None:
+        """Nothing is connected before the first call."""
         base = URL(url)
         self._charges = base / "v1" / "charges"
         self._refunds = base / "v1" / "refunds"
         self._base = str(base).rstrip("/")
         self._limits = limits
         self._breaker = breaker
-        self._uniform = uniform
         self._session: aiohttp.ClientSession | None = None
 
     @classmethod
@@ -230,7 +222,7 @@ class GatewayClient:
                     reason=error.detail,
                     call_attempt=attempt,
                 )
-                pause_s = backoff_s(attempt, self._uniform())
+                pause_s = backoff_s(attempt, random.random())
                 hopeless = isinstance(error, UnexpectedReply) and not error.retryable
                 late = time.monotonic() + pause_s >= deadline
                 if hopeless or late or attempt >= self._limits.attempts_max:

@@ -170,9 +170,8 @@ ALIASES: Sequence[Alias] = (
 class AliasCollector(Collector):
     """Serves the aliases of this process; `service` is the role, the reference's label."""
 
-    def __init__(self, service: str, aliases: Sequence[Alias] = ALIASES) -> None:
+    def __init__(self, service: str) -> None:
         self._service = service
-        self._aliases = aliases
 
     def describe(self) -> Iterable[Metric]:
         """Nothing: what there is depends on what was counted."""
@@ -180,7 +179,7 @@ class AliasCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Every alias whose source has series now."""
-        for alias in self._aliases:
+        for alias in ALIASES:
             series: dict[tuple[str, Labels], float] = defaultdict(float)
             for part in alias.parts:
                 for place, value in _shown(part):

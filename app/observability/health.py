@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from app.settings import Settings
 
 log = get_log(__name__)
+LOOP_DELAY_EVERY_S = 1.0
 
 
 class Verdict(NamedTuple):
@@ -49,10 +50,9 @@ class HealthServer:
     `port` is the bound port once started.
     """
 
-    def __init__(self, settings: Settings, probe: Probe, *, loop_delay: bool = True) -> None:
+    def __init__(self, settings: Settings, probe: Probe) -> None:
         self._settings = settings
         self._probe = probe
-        self._loop_delay = loop_delay
         self._sampler: asyncio.Task[None] | None = None
         self._runner: web.AppRunner | None = None
         self.port: int = 0
@@ -78,8 +78,7 @@ class HealthServer:
             await runner.cleanup()
             raise
         self._runner, self.port = runner, settings.health_port
-        if self._loop_delay:
-            self._sampler = asyncio.create_task(sample_loop_delay(), name="loop-delay")
+        self._sampler = asyncio.create_task(sample_loop_delay(), name="loop-delay")
         log.info("health.listening", host=settings.health_host, port=self.port)
 
     async def stop(self) -> None:
@@ -134,13 +133,13 @@ def json_response(body: Any, *, status: int = 200) -> web.Response:
     )
 
 
-async def sample_loop_delay(interval_s: float = 1.0) -> None:
-    """Record once per `interval_s` how late this event loop wakes a sleeping task."""
+async def sample_loop_delay() -> None:
+    """Record once a second how late this event loop wakes a sleeping task."""
     loop = asyncio.get_running_loop()
     series = metrics.LOOP_DELAY.child()
     while True:
-        due = loop.time() + interval_s
-        await asyncio.sleep(interval_s)
+        due = loop.time() + LOOP_DELAY_EVERY_S
+        await asyncio.sleep(LOOP_DELAY_EVERY_S)
         series.observe(max(0.0, loop.time() - due))
 
 

@@ -33,7 +33,7 @@ class LogCall(NamedTuple):
     module: str
 
 
-def calls(root: Path = Path()) -> Iterator[LogCall]:
+def calls(root: Path) -> Iterator[LogCall]:
     """Every log call below `root`, in the order of files and lines."""
     for package in PACKAGES:
         for path in sorted((root / package).rglob("*.py")):

@@ -36,6 +36,7 @@ _ROW_IN_JSON: Final = re.compile(r'\\nDETAIL:(?:[^"\\]|\\(?!n).)*')
 _COLOUR: Final = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _SERVICE: Final = re.compile(r"\[\^-*([^\n]+?)\]: ")
 _TABLE: Final = ("+", "|")
+_REPEATED_EVERY_S: Final = 5.0
 _LEVELS: Final = (
     (logging.CRITICAL, "critical"),
     (logging.ERROR, "error"),
@@ -93,16 +94,15 @@ class EventLog:
 
 
 class RateLimit(logging.Filter):
-    """At most one record of a library per message template in `every_s` seconds.
+    """At most one record of a library per message template in 5 seconds.
 
     The next one that passes tells how many were held back. For libraries that repeat one sentence
     through an outage; `library` is the first part of their loggers' names.
     """
 
-    def __init__(self, library: str, every_s: float = 5.0) -> None:
+    def __init__(self, library: str) -> None:
         super().__init__()
         self._library = library
-        self._every_s = every_s
         self._passed: dict[tuple[str, object], tuple[float, int]] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -110,8 +110,8 @@ class RateLimit(logging.Filter):
         if record.name.partition(".")[0] != self._library:
             return True
         key = (record.name, record.msg)
-        passed_at, held_back = self._passed.get(key, (-self._every_s, 0))
-        if record.created - passed_at < self._every_s:
+        passed_at, held_back = self._passed.get(key, (-_REPEATED_EVERY_S, 0))
+        if record.created - passed_at < _REPEATED_EVERY_S:
             self._passed[key] = (passed_at, held_back + 1)
             return False
         self._passed[key] = (record.created, 0)

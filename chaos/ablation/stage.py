@@ -191,14 +191,12 @@ class Stage:
 
     # What can be seen from outside
 
-    def until(
-        self, condition: Callable[[], Any], what: str, *, timeout_s: float = PATIENCE_S
-    ) -> None:
-        """Return when `condition` holds. Raises Void naming `what` after `timeout_s`."""
-        deadline = time.monotonic() + timeout_s
+    def until(self, condition: Callable[[], Any], what: str) -> None:
+        """Return when `condition` holds. Raises Void naming `what` after PATIENCE_S."""
+        deadline = time.monotonic() + PATIENCE_S
         while not condition():
             if time.monotonic() > deadline:
-                raise Void(f"not within {timeout_s:g} s: {what}")
+                raise Void(f"not within {PATIENCE_S:g} s: {what}")
             time.sleep(LOOK_S)
 
     def count(self, sql: str, *values: Any) -> int:

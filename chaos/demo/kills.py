@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Event
 from typing import NamedTuple
@@ -47,13 +47,13 @@ class Assassin:
         self._pending: list[Future[Kill]] = []
         self._called_off = Event()
 
-    def schedule(self, over_s: float, victims: Sequence[Victim] = VICTIMS) -> None:
+    def schedule(self, over_s: float) -> None:
         """Kill the victims at even distances inside the next `over_s` seconds.
 
         The last two distances stay free: a recovery needs orders that come after the kill.
         """
-        for number, victim in enumerate(victims, start=1):
-            delay_s = over_s * number / (len(victims) + 2)
+        for number, victim in enumerate(VICTIMS, start=1):
+            delay_s = over_s * number / (len(VICTIMS) + 2)
             self._pending.append(self._pool.submit(self._kill_after, victim, delay_s))
 
     def results(self) -> list[Kill]:

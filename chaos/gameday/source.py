@@ -31,7 +31,7 @@ class Source:
     more than 256 KiB.
     """
 
-    def __init__(self, path: Path, text: str | None = None) -> None:
+    def __init__(self, path: Path, text: str | None) -> None:
         self.path = path
         self._lines: dict[Place, int] = {(): 1}
         text = self._read() if text is None else text

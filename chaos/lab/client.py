@@ -26,12 +26,13 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 CALL_S = 180.0
 LOOK_S = 0.1
+DOWN_S = 90.0
 
 
 class Lab:
     """A handle on the lab in `lab_dir`; creating one starts nothing."""
 
-    def __init__(self, lab_dir: Path = Path(".lab")) -> None:
+    def __init__(self, lab_dir: Path) -> None:
         self.files = LabFiles(lab_dir)
         self._started: subprocess.Popen[bytes] | None = None
 
@@ -191,7 +192,7 @@ class Lab:
                 raise LabError(f"{name} is {row['state']} {timeout_s:g} s after its end")
             time.sleep(LOOK_S)
 
-    def down(self, *, timeout_s: float = 90.0) -> bool:
+    def down(self) -> bool:
         """End the lab and wait until it is gone; False when none ran (leftovers are ended)."""
         try:
             pid = int(self.call("down")["pid"])
@@ -199,12 +200,12 @@ class Lab:
             if self.running():
                 raise
             return bool(sweep(self.files.run))
-        deadline = time.monotonic() + timeout_s
+        deadline = time.monotonic() + DOWN_S
         while _alive(pid):
             if self._started is not None:
                 self._started.poll()
             if time.monotonic() > deadline:
-                raise LabError(f"the supervisor (pid {pid}) has not ended after {timeout_s:g} s")
+                raise LabError(f"the supervisor (pid {pid}) has not ended after {DOWN_S:g} s")
             time.sleep(LOOK_S)
         return True
 

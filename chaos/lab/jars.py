@@ -47,10 +47,10 @@ class Jar(NamedTuple):
         return f"{self.artifact}-{self.version}.jar"
 
 
-def read_lock(path: Path = LOCK_FILE) -> list[Jar]:
+def read_lock() -> list[Jar]:
     """The locked jars, in file order."""
     jars = []
-    for line in path.read_text().splitlines():
+    for line in LOCK_FILE.read_text().splitlines():
         if line and not line.startswith("#"):
             sha256, coordinate = line.split()
             group, artifact, version = coordinate.split(":")

@@ -74,7 +74,7 @@ class BrokerPart:
 
     name = role = "broker"
 
-    def __init__(self, plan: Plan, proxy_port: int | None = None) -> None:
+    def __init__(self, plan: Plan, proxy_port: int | None) -> None:
         port = plan.broker_port or None
         self.server = Broker(plan.files.broker, port=port, proxy_port=proxy_port)
         self.log = self.server.log

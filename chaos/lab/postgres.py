@@ -59,6 +59,7 @@ _INITDB_OPTIONS = (
 _STOP_SIGNALS = {"fast": signal.SIGINT, "immediate": signal.SIGQUIT}
 _STOP_GRACE_S = 20.0
 _READY_S = 30.0
+_STALE_S = 10.0
 _PUBLIC = Path("/var/tmp")  # noqa: S108 (readable by other users on purpose; see _Home)
 
 
@@ -167,18 +168,18 @@ def _public_data(directory: Path) -> Path:
     return place / "data"
 
 
-def _clear_stale_lock(data: Path, timeout_s: float = 10.0) -> None:
+def _clear_stale_lock(data: Path) -> None:
     """Remove the lock file of a server that is gone, children included.
 
     PostgreSQL believes in its predecessor as long as the pid exists: a killed server that nobody
     has reaped yet, or a later process with its number, would keep it from starting. Its processes
     all work in the data directory, so the lock is stale when no live process does. Raises LabError
-    when one still does after `timeout_s`.
+    when one still does after 10 s.
     """
     lock = data / "postmaster.pid"
     if not lock.exists():
         return
-    deadline = time.monotonic() + timeout_s
+    deadline = time.monotonic() + _STALE_S
     while users := _processes_in(data):
         if time.monotonic() > deadline:
             raise LabError(f"another PostgreSQL (pid {users[0]}) still runs in {data}: end it")

@@ -41,6 +41,7 @@ HOST = "127.0.0.1"
 # as the source port of somebody's connection while its server is down.
 _PORTS = (20_000, 32_000)
 _PR_SET_PDEATHSIG = 1
+_SWEEP_S = 10.0
 
 _given: set[int] = set()
 _giving = threading.Lock()
@@ -256,10 +257,10 @@ class ProcessRecord:
             return False
 
 
-def sweep(directory: Path, timeout_s: float = 10.0) -> list[str]:
+def sweep(directory: Path) -> list[str]:
     """SIGKILL every process recorded in `directory` that still runs; their names, in file order.
 
-    Raises LabError when one does not go within `timeout_s`. The records are removed.
+    Raises LabError when one does not go within 10 s. The records are removed.
     """
     left: list[ProcessRecord] = []
     for file in sorted(directory.glob("*.json")) if directory.exists() else []:
@@ -269,7 +270,7 @@ def sweep(directory: Path, timeout_s: float = 10.0) -> list[str]:
                 os.kill(record.pid, signal.SIGKILL)
                 left.append(record)
         file.unlink(missing_ok=True)
-    deadline = time.monotonic() + timeout_s
+    deadline = time.monotonic() + _SWEEP_S
     for record in left:
         while record.alive():
             if time.monotonic() > deadline:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -58,21 +58,18 @@ class Arena:
         self,
         plugins: tuple[str, ...] = (),
         failpoints: str = "",
-        *,
-        evict: bool = True,
-        settings: Mapping[str, str] | None = None,
     ) -> Trial:
         """Start our core; returns when its group owns every partition.
 
-        `plugins` are installed in its workers and `failpoints` (rules of chaos.rules) armed;
-        `settings` are environment names without prefix that differ from the defaults. With `evict`
-        a dead worker is evicted from its group, as the laboratory's supervisor does. One probe per
-        arena: its topics have fixed names.
+        `plugins` are installed in its workers and `failpoints` (rules of chaos.rules) armed. A dead
+        worker is evicted from its group, as the laboratory's supervisor does. One probe per arena:
+        its topics have fixed names.
         """
+        settings = {}
         if failpoints:
             parse_rules(failpoints)
             plugins = (*plugins, INJECTOR)
-            settings = {**(settings or {}), "FAILPOINTS": failpoints}
+            settings["FAILPOINTS"] = failpoints
         if self._postgres is None:
             self._postgres = Postgres(self.directory / "postgres", fsync=False)
             self._ends.callback(self._postgres.kill)
@@ -84,9 +81,8 @@ class Arena:
         subject = ProbeSubject(
             self.broker.bootstrap, dsn, place, self.limits, plugins=plugins, settings=settings
         )
-        evictor = Evictor(self.broker.bootstrap, subject.group) if evict else None
-        if evictor is not None:
-            self._ends.callback(evictor.close)
+        evictor = Evictor(self.broker.bootstrap, subject.group)
+        self._ends.callback(evictor.close)
         return self._started(Trial(subject, self.broker.bootstrap, place, self.limits, evictor))
 
     def _started(self, trial: Trial) -> Trial:
@@ -113,14 +109,13 @@ def run(
     probe: bool = True,
     failpoints: str = "",
     keep: Path | None = None,
-    limits: Limits | None = None,
 ) -> list[Result]:
     """Run `plan` over our core and, when a mode is named, stock Faust beside it.
 
     `plan.rates` has one rate per subject, ours first. `failpoints` are rules for our core's
     workers. Logs and ledgers stay in `keep`. Raises BadRule.
     """
-    with temporary_directory(keep) as directory, Arena(directory, limits or Limits()) as arena:
+    with temporary_directory(keep) as directory, Arena(directory, Limits()) as arena:
         trials = [arena.probe(failpoints=failpoints)] if probe else []
         if stock_mode is not None:
             trials.append(arena.stock(stock_mode))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import psycopg2
 
 from chaos.ledger.events import Numbered
-from chaos.ledger.subject import Effects, Launch, TopicPlan, environment, key_of
+from chaos.ledger.subject import PARTITIONS, Effects, Launch, TopicPlan, environment, key_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -49,6 +49,7 @@ class ProbeSubject:
     effects_once = True
     final_state = b"2:2"
     input_topic, middle_topic = INPUT, MIDDLE
+    partitions = PARTITIONS
 
     def __init__(
         self,
@@ -57,15 +58,13 @@ class ProbeSubject:
         directory: Path,
         limits: Limits,
         *,
-        partitions: int = 4,
-        plugins: tuple[str, ...] = (),
-        settings: Mapping[str, str] | None = None,
+        plugins: tuple[str, ...],
+        settings: Mapping[str, str],
     ) -> None:
         self.name = "probe"
         self.namespace = "ledger"
         self.group = f"{self.namespace}-probe"
         self.changelog_topic = f"{self.group}-probe-changelog"
-        self.partitions = partitions
         self._directory = directory
         self._read_to: dict[Path, int] = {}
         self._deliveries: dict[str, Counter[int]] = {INPUT: Counter(), MIDDLE: Counter()}
@@ -81,10 +80,10 @@ class ProbeSubject:
             "DATA_DIR": str(directory),
             "BROKER_BOOTSTRAP": bootstrap,
             "POSTGRES_DSN": dsn,
-            "TOPIC_PARTITIONS": str(partitions),
+            "TOPIC_PARTITIONS": str(PARTITIONS),
             "SESSION_TIMEOUT_S": f"{limits.session_timeout_s:g}",
             "REBALANCE_TIMEOUT_S": f"{limits.rebalance_timeout_s:g}",
-            **(settings or {}),
+            **settings,
         }
 
     def topics(self) -> list[TopicPlan]:

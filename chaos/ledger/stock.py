@@ -30,7 +30,6 @@ class Options(NamedTuple):
     session_timeout_s: float
     rebalance_timeout_s: float
     commit_interval_s: float
-    work_s: float
 
 
 class EffectFile:
@@ -97,8 +96,6 @@ def _agents(app: faust.App, options: Options) -> None:
         if stage == 1:
             sent = await middle.send(key=message.key, value=b"m", partition=message.partition)
             await sent
-        if options.work_s:
-            await app.sleep(options.work_s)
         seq = int(message.key)
         effects.append(stage, seq, message.partition, message.offset, old is not None)
         if manual:

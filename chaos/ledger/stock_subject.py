@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from chaos.ledger.events import Numbered
-from chaos.ledger.subject import Effects, Launch, TopicPlan, environment, key_of
+from chaos.ledger.subject import PARTITIONS, Effects, Launch, TopicPlan, environment, key_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,23 +19,14 @@ class StockSubject:
 
     effects_once = False
     final_state = b"2:2"
+    partitions = PARTITIONS
 
-    def __init__(
-        self,
-        mode: str,
-        bootstrap: str,
-        directory: Path,
-        limits: Limits,
-        *,
-        partitions: int = 4,
-        work_s: float = 0.0,
-    ) -> None:
+    def __init__(self, mode: str, bootstrap: str, directory: Path, limits: Limits) -> None:
         self.name = self.group = f"stock-{mode}"
-        self.partitions = partitions
         self.input_topic, self.middle_topic = f"{self.group}.in", f"{self.group}.out"
         self.changelog_topic = f"{self.group}-t-changelog"
         self._mode, self._bootstrap, self._directory = mode, bootstrap, directory
-        self._limits, self._work_s = limits, work_s
+        self._limits = limits
         self._read_to: dict[Path, int] = {}
         self._stages = {1: Effects(), 2: Effects()}
 
@@ -59,7 +50,6 @@ class StockSubject:
             "session-timeout-s": self._limits.session_timeout_s,
             "rebalance-timeout-s": self._limits.rebalance_timeout_s,
             "commit-interval-s": 0.5,
-            "work-s": self._work_s,
         }
         arguments = [part for name, value in options.items() for part in (f"--{name}", str(value))]
         command = (sys.executable, "-W", "ignore", "-m", "chaos.ledger.stock", *arguments)

@@ -16,6 +16,9 @@ from typing import NamedTuple, Protocol
 
 from chaos.ledger.events import Numbered
 
+PARTITIONS = 4
+"""Of every topic of a trial: the same for all subjects, so that their figures can be compared."""
+
 
 class Launch(NamedTuple):
     """One process to start."""

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from chaos.ledger.group import Generation, Partition
     from chaos.ledger.subject import Launch, Subject
 
+CREATE_S = 20.0
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -126,12 +128,12 @@ class Trial:
         return None
 
 
-def create_topics(bootstrap: str, subject: Subject, timeout_s: float = 20.0) -> None:
+def create_topics(bootstrap: str, subject: Subject) -> None:
     """Create the subject's topics. Raises KafkaException when one exists or cannot be created."""
     admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
     wanted = [
         NewTopic(plan.name, plan.partitions, 1, config=dict(plan.config))
         for plan in subject.topics()
     ]
-    for answer in admin.create_topics(wanted, request_timeout=timeout_s).values():
+    for answer in admin.create_topics(wanted, request_timeout=CREATE_S).values():
         answer.result()

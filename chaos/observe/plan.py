@@ -41,9 +41,7 @@ class Observe(msgspec.Struct, frozen=True, kw_only=True):
         return max(LOOKBACK_MIN_S, LOOKBACK_INTERVALS * self.scrape_interval_s)
 
 
-def observe_of(
-    settings: Settings, *, prometheus_port: int = 0, alertmanager_port: int = 0
-) -> Observe:
+def observe_of(settings: Settings, *, prometheus_port: int, alertmanager_port: int) -> Observe:
     """What to start under these settings; starts nothing.
 
     Raises LabError when a program is missing, a rule file cannot be used, the windows of the

@@ -113,14 +113,14 @@ class Prometheus:
 class Alertmanager:
     """An Alertmanager. Every method raises Unreadable."""
 
-    def __init__(self, url: str, *, timeout_s: float = TIMEOUT_S) -> None:
-        self.url, self._timeout_s = url.rstrip("/"), timeout_s
+    def __init__(self, url: str) -> None:
+        self.url = url.rstrip("/")
 
     def alerts(self) -> dict[str, bool]:
         """Names of alerts that have arrived and go on, and whether all of that name are inhibited
         or silenced.
         """
-        found = fetch(f"{self.url}/api/v2/alerts", self._timeout_s, "Alertmanager")
+        found = fetch(f"{self.url}/api/v2/alerts", TIMEOUT_S, "Alertmanager")
         told: dict[str, bool] = {}
         try:
             for one in found:

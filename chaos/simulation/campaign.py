@@ -128,8 +128,8 @@ def _part(first_seed: int, count: int, plant: str) -> Campaign:
     return Campaign(first_seed, done, sagas, endings, faults, virtual_s, wall_s, cpu_s, failure)
 
 
-def shrink(failed: Result, runs_max: int = SHRINK_RUNS_MAX) -> Result:
-    """Return the smallest failing run that at most `runs_max` further runs find.
+def shrink(failed: Result) -> Result:
+    """Return the smallest failing run that at most SHRINK_RUNS_MAX further runs find.
 
     Orders, kinds of fault, workers and time are taken away one by one as long as some promise is
     still broken. A run that does not fail any more is simply not taken.
@@ -138,7 +138,7 @@ def shrink(failed: Result, runs_max: int = SHRINK_RUNS_MAX) -> Result:
     while shrinking:
         shrinking = False
         for plan in _smaller(best.plan):
-            if runs >= runs_max:
+            if runs >= SHRINK_RUNS_MAX:
                 return best
             runs += 1
             result = simulate(plan)

@@ -27,6 +27,7 @@ from chaos.workload.mix import Order, Product, other_body
 #: Problem codes of a 503 by which the API says that it did not begin.
 NOT_BEGUN = frozenset({"overloaded"})
 PRODUCTS_MAX = 200
+CATALOGUE_S = 20.0
 CATALOGUE_PAUSE_S = 0.5
 #: Before the retries: the last one finds a killed API that is started again (some 6 s in a lab).
 RETRY_PAUSES_S = (0.5, 2.0, 8.0)
@@ -286,12 +287,12 @@ def judge(status: int, answer: bytes) -> tuple[Literal["ok", "fail", "unknown"],
     return "unknown", "", detail
 
 
-async def read_catalogue(url: str, timeout_s: float = 20.0) -> list[Product]:
+async def read_catalogue(url: str) -> list[Product]:
     """Return the products on sale; an API that does not answer is asked again meanwhile.
 
     Raises aiohttp.ClientError, TimeoutError or msgspec errors, the last seen.
     """
-    deadline_s = time.monotonic() + timeout_s
+    deadline_s = time.monotonic() + CATALOGUE_S
     while True:
         try:
             return await _catalogue(url, max(1.0, deadline_s - time.monotonic()))

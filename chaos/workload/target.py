@@ -42,8 +42,8 @@ class Target(NamedTuple):
         return sorted(self.ledger_dir.glob("*.jsonl"))
 
 
-def running_lab(lab_dir: Path | None = None) -> Target:
-    """Return the lab in `lab_dir` (default: the setting's).
+def running_lab(lab_dir: Path | None) -> Target:
+    """Return the lab in `lab_dir` (None: the setting's).
 
     Raises chaos.lab.process.LabError when none runs.
     """

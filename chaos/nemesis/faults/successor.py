@@ -17,10 +17,10 @@ def note(run: Run, name: str) -> None:
     run.notes[name] = record
 
 
-def gone(run: Run, name: str, timeout_s: float = GONE_S) -> str:
+def gone(run: Run, name: str) -> str:
     """Return once the noted process has ended. Raises Unproved."""
     old: ProcessRecord = run.notes[name]
-    seen(f"the end of {name} (pid {old.pid})", lambda: not old.alive(), timeout_s)
+    seen(f"the end of {name} (pid {old.pid})", lambda: not old.alive(), GONE_S)
     return f"pid {old.pid} is gone"
 
 
