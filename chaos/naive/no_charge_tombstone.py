@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from app.db import payments
 from app.delivery import Event
 from app.domain import payment as domain
-from app.domain import saga
+from app.domain import results
 from app.domain.decision import Ignored
 from app.messages import PaymentRefund
 from chaos.naive.loud import handlers, replace, unsafe
@@ -34,7 +34,7 @@ def install(app: App) -> None:
         for handler in handlers(app):
             replace(handler, "begin", _without_tombstones(handler, handler.begin))
     if unsafe(app, __name__, "the compensation of a late success", "orchestrator"):
-        replace(saga, "_late_success", lambda *_: Ignored("stale"))
+        replace(results, "_late_success", lambda *_: Ignored("stale"))
 
 
 def _without_tombstones(handler: Any, begin: Any) -> Any:

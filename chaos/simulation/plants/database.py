@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from app.db import inbox, inventory, payments, sagas, shipping
 from app.delivery.effects import Effects
-from app.domain import saga
+from app.domain import results
+from app.domain.decision import Decision, Ignored
 from chaos.simulation.plants.registry import plant
 from chaos.simulation.statements.sagas import move
 
@@ -113,11 +114,11 @@ def _without_tombstones(planting: Planting, module: Any, status: str) -> None:
 def late_charge_kept(planting: Planting) -> None:
     """A refund leaves nothing behind for the charge it overtook, and a late success is ignored."""
 
-    def late_success(*_: object) -> saga.Decision:
-        return saga.Ignored("stale")
+    def late_success(*_: object) -> Decision:
+        return Ignored("stale")
 
     _without_tombstones(planting, payments, "CANCELLED")
-    planting.replace(saga, "_late_success", late_success)
+    planting.replace(results, "_late_success", late_success)
 
 
 @plant("no-inventory-tombstone")

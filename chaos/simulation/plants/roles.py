@@ -6,8 +6,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import app.domain.inventory as stock
-import app.domain.saga as decisions
 from app import ids
+from app.domain import moves, results, saga
 from app.domain.payment import NothingCaptured, Refunded
 from app.domain.record import StepRecord
 from app.gateway.client import GatewayClient
@@ -15,10 +15,6 @@ from chaos.simulation.plants.registry import plant
 
 if TYPE_CHECKING:
     from chaos.simulation.plants.registry import Planting
-
-
-sagas: Any = decisions
-"""Its private functions are what a defect replaces."""
 
 
 @plant("gateway-key-per-call")
@@ -74,12 +70,12 @@ def late_reply_flips(planting: Planting) -> None:
     def forward_result(draft: Any, saga: Any, index: int, body: Any) -> Any:
         step = saga.plan.steps[index]
         if body.outcome in step.success and saga.steps[index].status != "DONE":
-            saga = sagas.replaced(saga, index, StepRecord(status="SENT"))
+            saga = moves.replaced(saga, index, StepRecord(status="SENT"))
             return answered(draft, saga, index, body)
         return decided(draft, saga, index, body)
 
-    decided, answered = sagas._forward_result, sagas._answered
-    planting.replace(sagas, "_forward_result", forward_result)
+    decided, answered = results._forward_result, results._answered
+    planting.replace(results, "_forward_result", forward_result)
 
 
 @plant("duplicate-reply-advances")
@@ -91,8 +87,8 @@ def duplicate_reply_advances(planting: Planting) -> None:
             return answered(draft, saga, index, body)
         return decided(draft, saga, index, body)
 
-    decided, answered = sagas._forward_result, sagas._answered
-    planting.replace(sagas, "_forward_result", forward_result)
+    decided, answered = results._forward_result, results._answered
+    planting.replace(results, "_forward_result", forward_result)
 
 
 @plant("one-result-id")
@@ -113,8 +109,8 @@ def timeout_is_refusal(planting: Planting) -> None:
     def turn_back(draft: Any, saga: Any, reason: str) -> Any:
         index = saga.current()
         if index is not None and saga.steps[index].status == "SENT":
-            saga = sagas.replaced(saga, index, StepRecord(status="FAILED"))
+            saga = moves.replaced(saga, index, StepRecord(status="FAILED"))
         return turned(draft, saga, reason)
 
-    turned = sagas.turn_back
-    planting.replace(sagas, "turn_back", turn_back)
+    turned = moves.turn_back
+    planting.replace(saga, "turn_back", turn_back)
