@@ -189,22 +189,6 @@ class Connection:
             status = self._aiopg.raw.get_transaction_status()
         return status
 
-    async def notified(self, timeout_s: float) -> bool:
-        """Wait for a notification, at most `timeout_s`; drain all that came. DatabaseOutage."""
-        try:
-            async with asyncio.timeout(timeout_s):
-                await self._aiopg.notifies.get()
-        except TimeoutError:
-            if self._aiopg.closed:
-                raise DatabaseOutage("the listening connection is lost") from None
-            return False
-        except psycopg2.Error as exc:
-            self.discard()
-            raise DatabaseOutage(_first_line(exc)) from exc
-        while not self._aiopg.notifies.empty():
-            self._aiopg.notifies.get_nowait()
-        return True
-
     def discard(self) -> None:
         """Close the connection; the server rolls back what was open. May be called twice."""
         self._aiopg.close()

@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Database",
-    "Listener",
     "Statement",
     "StatementError",
     "Transaction",
@@ -224,24 +223,6 @@ class Transaction:
                 self._connection.discard()
 
 
-class Listener:
-    """A connection of its own that waits for notifications on one channel."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-
-    async def wait(self, timeout_s: float) -> bool:
-        """Wait for a notification, at most `timeout_s`; True if one came (many count as one).
-
-        Raises DatabaseOutage when the connection is lost; the listener is then of no more use.
-        """
-        return await self._connection.notified(timeout_s)
-
-    async def close(self) -> None:
-        """Close the connection; may be called twice."""
-        self._connection.discard()
-
-
 class Pool(NamedTuple):
     """Connections by what they do: in a transaction, open and free, not opened."""
 
@@ -353,18 +334,6 @@ class Database:
         """Run one statement as its own transaction, in one round trip; return rows touched."""
         async with self.transaction() as tx:
             return await tx.execute(statement, commit=True, **params)
-
-    async def listen(self, channel: str) -> Listener:
-        """Open a connection outside the pool that listens on `channel` (an identifier)."""
-        if not channel.isidentifier():
-            raise ValueError(f"not a channel name: {channel!r}")
-        connection = await connect(self._limits)
-        try:
-            await connection.run(f"LISTEN {channel}".encode())
-        except BaseException:
-            connection.discard()
-            raise
-        return Listener(connection)
 
     async def _acquire(self) -> Connection:
         if self._closed:

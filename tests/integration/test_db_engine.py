@@ -345,21 +345,6 @@ async def test_silent_server_is_an_outage(db: Database) -> None:
     assert await count(db) == 0
 
 
-async def test_listener_wakes_and_reports_loss(db: Database) -> None:
-    """A listener returns True on a notification, False at the limit, DatabaseOutage when cut."""
-    listener = await db.listen("engine_test")
-    assert await listener.wait(0.05) is False
-    await db.execute(statement("notify engine_test"))
-    assert await listener.wait(5) is True
-    cut = statement(
-        "select pg_terminate_backend(pid) from pg_stat_activity where query like 'LISTEN%'"
-    )
-    await db.fetch(cut)
-    with pytest.raises(DatabaseOutage):
-        await listener.wait(5)
-    await listener.close()
-
-
 async def test_values_arrive_as_documented(db: Database) -> None:
     """uuid arrives as text, bytea as bytes, times in UTC, arrays of bytes and uuids can be sent."""
     order = "6f1f9a52-7d3a-4b3e-9a3f-1f8d7d6c5b4a"
