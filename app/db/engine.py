@@ -8,22 +8,16 @@ Does not guarantee that an unanswered COMMIT did not happen: DatabaseOutage leav
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from contextlib import asynccontextmanager
-from functools import partial
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, NamedTuple
-from weakref import WeakSet
+from typing import TYPE_CHECKING, Any
 
 import psycopg2
-from psycopg2.extensions import (
-    TRANSACTION_STATUS_IDLE,
-    TRANSACTION_STATUS_INERROR,
-    TRANSACTION_STATUS_INTRANS,
-)
+from psycopg2.extensions import TRANSACTION_STATUS_INERROR, TRANSACTION_STATUS_INTRANS
 
-from app.db.connection import Connection, Limits, connect
+from app.db.connection import Connection, Limits
 from app.db.faults import classify
+from app.db.pool import Pool, Usage
 from app.db.statements import Statement, statement
 from app.errors import DatabaseOutage, RowsMissed, TransientDatabase
 from app.observability import metrics
@@ -223,16 +217,8 @@ class Transaction:
                 self._connection.discard()
 
 
-class Pool(NamedTuple):
-    """Connections by what they do: in a transaction, open and free, not opened."""
-
-    busy: int
-    idle: int
-    unopened: int
-
-
 class Database:
-    """A bounded pool of connections; open one per process and event loop."""
+    """Transactions over a bounded pool of connections; open one per process and event loop."""
 
     def __init__(
         self,
@@ -242,19 +228,9 @@ class Database:
         *,
         observed: bool = True,
     ) -> None:
-        self._limits = limits
+        self._pool = Pool(limits, connections_max, observed=observed)
         self._taps = taps
-        self._connections_max = connections_max
-        self._free_slots = asyncio.Semaphore(connections_max)
-        self._idle: deque[Connection] = deque()
-        self._closed = False
-        self._busy = 0
         self._observed = observed
-        if not observed:
-            return
-        _open.add(self)
-        for state in Pool._fields:
-            metrics.DB_POOL.child(state).set_function(partial(_connections, state))
 
     @classmethod
     async def open(
@@ -275,16 +251,12 @@ class Database:
 
     async def close(self) -> None:
         """Close idle connections and refuse new transactions; busy ones close when returned."""
-        self._closed = True
-        _open.discard(self)
-        while self._idle:
-            self._idle.pop().discard()
+        self._pool.close()
 
     @property
-    def pool(self) -> Pool:
+    def pool(self) -> Usage:
         """What the connections do now."""
-        idle = len(self._idle)
-        return Pool(self._busy, idle, self._connections_max - self._busy - idle)
+        return self._pool.usage
 
     async def wait_ready(self, timeout_s: float) -> None:
         """Return once a statement was answered; DatabaseOutage with the cause after `timeout_s`."""
@@ -308,14 +280,14 @@ class Database:
         as long again for a new one (else DatabaseOutage). A cancelled one drops its connection.
         """
         try:
-            connection = await self._acquire()
+            connection = await self._pool.acquire()
             try:
                 async with Transaction(
                     connection, guessing=guessing, taps=self._taps, observed=self._observed
                 ) as tx:
                     yield tx
             finally:
-                self._release(connection)
+                self._pool.release(connection)
         except RowsMissed:
             raise  # a guess that was wrong, or another worker that was faster
         except (DatabaseOutage, TransientDatabase) as error:
@@ -334,57 +306,6 @@ class Database:
         """Run one statement as its own transaction, in one round trip; return rows touched."""
         async with self.transaction() as tx:
             return await tx.execute(statement, commit=True, **params)
-
-    async def _acquire(self) -> Connection:
-        if self._closed:
-            raise RuntimeError("the database facade is closed")
-        began = perf_counter()
-        try:
-            await self._take_slot()
-            self._busy += 1
-            try:
-                return self._take_idle() or await connect(self._limits)
-            except BaseException:
-                self._busy -= 1
-                self._free_slots.release()
-                raise
-        finally:
-            if self._observed:
-                metrics.DB_ACQUIRE.child().observe(perf_counter() - began)
-
-    def _take_idle(self) -> Connection | None:
-        while self._idle:
-            connection = self._idle.pop()
-            if connection.transaction_status() == TRANSACTION_STATUS_IDLE:
-                return connection
-            connection.discard()
-        return None
-
-    async def _take_slot(self) -> None:
-        if not self._free_slots.locked():
-            await self._free_slots.acquire()
-            return
-        try:
-            async with asyncio.timeout(self._limits.connect_timeout_s):
-                await self._free_slots.acquire()
-        except TimeoutError:
-            raise TransientDatabase("no free connection") from None
-
-    def _release(self, connection: Connection) -> None:
-        if self._closed or connection.transaction_status() != TRANSACTION_STATUS_IDLE:
-            connection.discard()
-        else:
-            self._idle.append(connection)
-        self._busy -= 1
-        self._free_slots.release()
-
-
-_open: WeakSet[Database] = WeakSet()
-"""This process's databases: one, or one per role of a monolith."""
-
-
-def _connections(state: str) -> float:
-    return float(sum(getattr(database.pool, state) for database in list(_open)))
 
 
 _PING = statement("select 1")

@@ -1,6 +1,6 @@
 """A connection to the database in memory: what `app.db.connection.Connection` promises.
 
-The facade above it (`app.db.engine`: pool, queueing, guess, BEGIN and COMMIT in the round trip of a
+The facade above it (`app.db.engine`: queueing, guess, BEGIN and COMMIT in the round trip of a
 statement) is the product's own. Each round trip travels there and back in virtual time, so a
 process can die before the server hears, and after the server acted but before the answer.
 """

@@ -15,7 +15,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
-import app.db.engine
+import app.db.pool
 import app.delivery.agent
 import app.delivery.consumer
 import app.delivery.patience
@@ -62,7 +62,7 @@ def _edges(world: World) -> Iterator[tuple[Any, str, Any]]:
         yield module, "end_process", world.end_process
     yield app.gateway.client, "time", SimpleNamespace(monotonic=world.loop.time)
     yield app.gateway.client, "aiohttp", http_of(world)
-    yield app.db.engine, "connect", partial(connect, world)
+    yield app.db.pool, "connect", partial(connect, world)
     yield app.delivery.agent, "BatchTopic", NoChannel
 
 

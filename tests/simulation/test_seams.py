@@ -41,7 +41,7 @@ NOT_RUN = {
     "agents.probe",
 }
 """Modules whose use of time, or of the end of the process, no simulated worker reaches."""
-MEASURING = {"app.db.engine", "app.delivery.step"}
+MEASURING = {"app.db.engine", "app.db.pool", "app.delivery.step"}
 """Modules that read the real clock for metrics only."""
 
 
