@@ -3,8 +3,7 @@
 One transaction for the whole batch, and few round trips: whatever needs no answer is queued and
 travels with the inbox claim and COMMIT. A batch that fails for a reason of its events is split
 until the bad one stands alone; that one moves to a retry tier or to the dead letters, in a
-transaction of its own whose stored output is that very move. `CallingEffects` puts calls to a
-third party between two such transactions.
+transaction of its own whose stored output is that very move (`app.delivery.moves`).
 
 Most batches hold no repeated event, so the inbox is not looked up first: the claim fails when the
 guess was wrong, everything is rolled back, and the batch is done again with a look-up.
@@ -12,42 +11,26 @@ guess was wrong, everything is rolled back, and the batch is done again with a l
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from app.db import inbox
 from app.db.engine import StatementError
 from app.db.inbox import Claim, Status
 from app.delivery.deduplicate import is_finished
-from app.delivery.events import (
-    About,
-    Applied,
-    Call,
-    CallingHandler,
-    Event,
-    FailureNotices,
-    Handler,
-    MoveObserver,
-    Reply,
-    RestoringHandler,
-    Retry,
-    Write,
-)
-from app.delivery.failures import ToTier, as_symphony_error, next_move
+from app.delivery.events import About, Applied, Event, Handler, Reply, RestoringHandler, Write
+from app.delivery.failures import as_symphony_error
 from app.delivery.flood import FloodGate
+from app.delivery.moves import Moves
 from app.delivery.patience import Patience
 from app.delivery.precedence import Precedence
-from app.delivery.spans import context_of, log_fields
-from app.errors import DatabaseOutage, Indefinite, RowsMissed, SymphonyError, TransientDatabase
+from app.delivery.spans import log_fields
+from app.errors import DatabaseOutage, SymphonyError, TransientDatabase
 from app.failpoints import failpoint
-from app.messages import deadletter, pack, unpack
+from app.messages import pack, unpack
 from app.messages.envelope import Output
-from app.observability import exemplars, metrics
+from app.observability import metrics
 from app.observability.logging import bound, get_log
-from app.observability.tracing import within
-from app.topics import dlt_of, retry_tier
 
 if TYPE_CHECKING:
     from app.db.engine import Transaction
@@ -56,6 +39,8 @@ if TYPE_CHECKING:
 log = get_log(__name__)
 Item = TypeVar("Item", Event, Reply)
 T = TypeVar("T")
+Store = Callable[["Transaction", Sequence[Claim]], Awaitable[None]]
+"""Writes inbox rows and commits; RowsMissed when one of them is another worker's by now."""
 
 
 class Finished(NamedTuple):
@@ -74,13 +59,6 @@ class Finished(NamedTuple):
     about: About = About()
 
 
-class Pending(NamedTuple):
-    """INTENT is recorded; the third party must be called."""
-
-    event: Event
-    request: Any
-
-
 class HandlerFailed(Exception):
     """A handler raised something unforeseen: that is its events' failure.
 
@@ -93,7 +71,8 @@ class HandlerFailed(Exception):
         self.error = error
 
 
-async def _by_handler(work: Awaitable[T]) -> T:
+async def by_handler(work: Awaitable[T]) -> T:
+    """Await a handler's work; what it raises without a name of ours becomes HandlerFailed."""
     try:
         return await work
     except (SymphonyError, StatementError):
@@ -112,7 +91,7 @@ class Effects:
         self._name = name
         self._handler = handler
         self._patience = patience
-        self._flood = flood
+        self._moves = Moves(app, name, handler, flood)
         self._precedence = Precedence(handler)
         self._guess_fresh = False
 
@@ -121,7 +100,7 @@ class Effects:
         if not events:
             return []
         await failpoint("delivery.before_transaction", events)
-        finished = await self._split(events, self._transact, self._isolate)
+        finished = await self._split(events, self._transact, self._claim)
         await failpoint("delivery.after_commit", events)
         return finished
 
@@ -133,15 +112,16 @@ class Effects:
         async with self._app.db.transaction() as tx:
             _, fresh = await self._look_up(tx, barriers)
             if fresh:
-                await inbox.claim(tx, self._name, [_claim(one, Status.DONE, ()) for one in fresh])
+                await inbox.claim(tx, self._name, [claim_of(one, Status.DONE, ()) for one in fresh])
 
     async def _split(
         self,
         items: Sequence[Item],
         attempt: Callable[[Sequence[Item]], Awaitable[list[Any]]],
-        isolate: Callable[[Item, SymphonyError], Awaitable[Any]],
+        store: Store,
     ) -> list[Any]:
-        """Run `attempt` on all items, on halves when it fails, `isolate` on what fails alone."""
+        """Run `attempt` on all items, on halves when it fails; what fails alone moves on, and its
+        inbox row is written by `store`."""
         try:
             return await self._patience.run(lambda: attempt(items))
         except (DatabaseOutage, TransientDatabase):
@@ -151,11 +131,11 @@ class Effects:
                 event = items[0].event if isinstance(items[0], Reply) else items[0]
                 with bound(**log_fields(self._name, event)):
                     failure = self._failure(caught)
-                    return [await self._patience.run(lambda: isolate(items[0], failure))]
+                    return [await self._patience.run(lambda: self._isolate(event, failure, store))]
             metrics.SPLITS.child(self._name).inc()
         middle = len(items) // 2
-        first = await self._split(items[:middle], attempt, isolate)
-        return first + await self._split(items[middle:], attempt, isolate)
+        first = await self._split(items[:middle], attempt, store)
+        return first + await self._split(items[middle:], attempt, store)
 
     def _failure(self, caught: Exception) -> SymphonyError:
         """Log what an event failed by and give it the platform's name."""
@@ -191,14 +171,14 @@ class Effects:
             unsure = self._precedence.unsure(events, known)
             applied: Sequence[Applied] = ()
             if fresh:
-                applied = await _by_handler(handler.apply(tx, fresh, self._app.clock.now()))
+                applied = await by_handler(handler.apply(tx, fresh, self._app.clock.now()))
                 await failpoint("delivery.in_transaction", fresh)
             finished = await self._restore(tx, events, known)
-            before = await _by_handler(self._precedence.look_up(tx, unsure))
+            before = await by_handler(self._precedence.look_up(tx, unsure))
             if fresh:
                 both = list(zip(fresh, applied, strict=True))
-                await self._claim(tx, [_claim(one, Status.DONE, a.outputs) for one, a in both])
-                finished = finished | {one.event_id: _finished(one, a) for one, a in both}
+                await self._claim(tx, [claim_of(one, Status.DONE, a.outputs) for one, a in both])
+                finished = finished | {one.event_id: finished_by(one, a) for one, a in both}
         self._precedence.settle(unsure)
         return [
             one._replace(outputs=(*before.get(one.event_id, ()), *one.outputs))
@@ -225,7 +205,7 @@ class Effects:
         again = [event for event in events if event.event_id in known]
         if not again or not isinstance(self._handler, RestoringHandler):
             return known
-        writes = await _by_handler(self._handler.restore(tx, again))
+        writes = await by_handler(self._handler.restore(tx, again))
         return {
             event.event_id: known[event.event_id]._replace(writes=one)
             for event, one in zip(again, writes, strict=True)
@@ -260,206 +240,29 @@ class Effects:
         await failpoint("delivery.before_commit")
         await inbox.claim(tx, self._name, claims)
 
-    async def _isolate(self, event: Event, error: SymphonyError) -> Finished:
-        """Move one failed event on, in a transaction of its own."""
+    async def _isolate(self, event: Event, error: SymphonyError, store: Store) -> Finished:
+        """Move one failed event on, in a transaction of its own; if meanwhile another worker has
+        finished it, repeat what that one stored."""
         async with self._app.db.transaction() as tx:
             known, fresh = await self._look_up(tx, [event])
             if not fresh:
                 return known[event.event_id]
-            status, outputs = self._move_on(tx, event, error)
+            claim, finished = self._move_on(tx, event, error)
             await failpoint("delivery.before_move", (event,))
-            await self._claim(tx, [_claim(event, status, outputs)])
-        return Finished(event.partition, event.key, event.event_id, outputs, done=False)
+            await store(tx, [claim])
+        return finished
 
     def _move_on(
         self, tx: Transaction, event: Event, error: SymphonyError
-    ) -> tuple[Status, tuple[Output, ...]]:
-        """Build the records that move a failed event to a tier or to its dead letters.
-
-        Counted when `tx` has happened. Raises Flooded when it would be one dead letter too many.
-        """
-        settings, now = self._app.settings, self._app.clock.now()
-        move = next_move(
-            error,
-            event.attempt,
-            tiers_s=settings.retry_tiers,
-            attempts_max=settings.retry_attempts_max,
-        )
-        notices = self._handler if isinstance(self._handler, FailureNotices) else None
-        if isinstance(move, ToTier):
-            due_at = now + timedelta(seconds=move.delay_s)
-            record = deadletter.retry(
-                event.record,
-                tier=retry_tier(move.delay_s).name,
-                role=self._name,
-                error=error,
-                attempt=event.attempt + 1,
-                due_at=due_at,
-                now=now,
-            )
-            tx.after_commit(lambda: self._count_retry(event, error, move.delay_s, due_at))
-            extra = notices.retrying(event, error, due_at, now) if notices else ()
-            return Status.RETRYING, (record, *extra)
-        self._flood.admit((event.topic, event.partition, event.offset))
-        tx.after_commit(lambda: self._count_dead_letter(event, error))
-        letter = deadletter.dead_letter(
-            event.record,
-            topic=dlt_of(event.topic),
-            role=self._name,
-            error=error,
-            attempt=event.attempt + 1,
-            now=now,
-        )
-        extra = notices.parked(event, error, now) if notices else ()
-        return Status.PARKED, (letter, *extra)
-
-    def _count_retry(
-        self, event: Event, error: SymphonyError, delay_s: int, due_at: datetime
-    ) -> None:
-        log.info(
-            "event.retried",
-            **log_fields(self._name, event),
-            consumer=self._name,
-            code=error.code,
-            reason=error.detail,
-            failures=event.attempt + 1,
-            tier=f"{delay_s}s",
-            due_at=due_at.isoformat(),
-        )
-        metrics.RETRIED.child(self._name, f"{delay_s}s").inc()
-        if isinstance(self._handler, MoveObserver):
-            self._handler.moved(event, parked=False)
-
-    def _count_dead_letter(self, event: Event, error: SymphonyError) -> None:
-        log.warning(
-            "event.dead_lettered",
-            **log_fields(self._name, event),
-            consumer=self._name,
-            code=error.code,
-            reason=error.detail,
-            failures=event.attempt + 1,
-        )
-        metrics.DEAD_LETTERED.child(self._name, error.code).inc(
-            exemplar=exemplars.of(event.traceparent)
-        )
-        if isinstance(self._handler, MoveObserver):
-            self._handler.moved(event, parked=True)
-
-
-class CallingEffects(Effects):
-    """Effects with calls to a third party: apply - call - apply."""
-
-    async def apply(self, events: Sequence[Event]) -> list[Finished]:
-        """As Effects.apply; calls run concurrently, at most `gateway_concurrency_max` at once."""
-        if not events:
-            return []
-        await failpoint("delivery.before_transaction", events)
-        begun = await self._split(events, self._begin, self._isolate)
-        pending = [one for one in begun if isinstance(one, Pending)]
-        finished = [one for one in begun if isinstance(one, Finished)]
-        if pending:
-            await failpoint("delivery.after_intent")
-            replies = await self._call_all(pending)
-            await failpoint("delivery.after_call")
-            finished += await self._split(replies, self._complete, self._isolate_reply)
-        await failpoint("delivery.after_commit", events)
-        return finished
-
-    async def _begin(self, events: Sequence[Event]) -> list[Finished | Pending]:
-        return await self._guess(lambda guessing: self._apply_first(events, guessing))
-
-    async def _apply_first(
-        self, events: Sequence[Event], guessing: bool
-    ) -> list[Finished | Pending]:
-        handler: CallingHandler = self._handler
-        async with self._app.db.transaction(guessing=guessing) as tx:
-            known, fresh = await self._split_known(tx, events)
-            begun: dict[str, Finished | Pending] = dict(known)
-            if fresh:
-                results = await _by_handler(handler.begin(tx, fresh, self._app.clock.now()))
-                await failpoint("delivery.in_transaction", fresh)
-                claims = []
-                for event, one in zip(fresh, results, strict=True):
-                    if isinstance(one, Call):
-                        claims.append(_claim(event, Status.INTENT, ()))
-                        begun[event.event_id] = Pending(event, one.request)
-                    else:
-                        claim, begun[event.event_id] = self._settle(tx, event, one)
-                        claims.append(claim)
-                await self._claim(tx, claims)
-        return [begun[event.event_id] for event in events]
-
-    def _settle(
-        self, tx: Transaction, event: Event, one: Applied | Retry
     ) -> tuple[Claim, Finished]:
-        if isinstance(one, Applied):
-            return _claim(event, Status.DONE, one.outputs), _finished(event, one)
-        status, outputs = self._move_on(tx, event, one.error)
-        return _claim(event, status, outputs), Finished(
-            event.partition, event.key, event.event_id, outputs, done=False
-        )
-
-    async def _call_all(self, pending: Sequence[Pending]) -> list[Reply]:
-        """Call for each; what is not answered within the total deadline is Indefinite, and so is
-        what raised something unforeseen: the other side may have done it."""
-        settings = self._app.settings
-        gate = asyncio.Semaphore(settings.gateway_concurrency_max)
-
-        async def one(item: Pending) -> Reply:
-            event = item.event
-            with bound(**log_fields(self._name, event)), within(context_of(self._name, event)):
-                try:
-                    async with gate, asyncio.timeout_at(deadline):
-                        result = await _by_handler(self._handler.call(item.request))
-                except SymphonyError as error:
-                    result = error
-                except TimeoutError:
-                    result = Indefinite("the step's deadline for calls passed")
-                except (StatementError, HandlerFailed) as caught:
-                    result = self._failure(caught)
-            return Reply(item.event, item.request, result)
-
-        deadline = asyncio.get_running_loop().time() + settings.gateway_deadline_s
-        return list(await asyncio.gather(*(one(item) for item in pending)))
-
-    async def _complete(self, replies: Sequence[Reply]) -> list[Finished]:
-        """Record the outcomes; where another worker was faster, repeat what it stored."""
-        try:
-            return await self._apply_second(replies, guessing=True)
-        except RowsMissed:
-            return await self._apply_second(replies, guessing=False)
-
-    async def _apply_second(self, replies: Sequence[Reply], *, guessing: bool) -> list[Finished]:
-        handler: CallingHandler = self._handler
-        async with self._app.db.transaction(guessing=guessing) as tx:
-            known, _ = await self._split_known(tx, [reply.event for reply in replies])
-            finished = dict(known)
-            ours = [reply for reply in replies if reply.event.event_id not in known]
-            if ours:
-                results = await _by_handler(handler.complete(tx, ours, self._app.clock.now()))
-                await failpoint("delivery.in_transaction", [reply.event for reply in ours])
-                claims = []
-                for reply, one in zip(ours, results, strict=True):
-                    claim, finished[reply.event.event_id] = self._settle(tx, reply.event, one)
-                    claims.append(claim)
-                await failpoint("delivery.before_commit")
-                await inbox.complete(tx, self._name, claims)
-        return [finished[reply.event.event_id] for reply in replies]
-
-    async def _isolate_reply(self, reply: Reply, error: SymphonyError) -> Finished:
-        """One reply that could not be recorded: repeat the winner's outcome, else move on."""
-        event = reply.event
-        async with self._app.db.transaction() as tx:
-            known, fresh = await self._look_up(tx, [event])
-            if not fresh:
-                return known[event.event_id]
-            status, outputs = self._move_on(tx, event, error)
-            await failpoint("delivery.before_move", (event,))
-            await inbox.complete(tx, self._name, [_claim(event, status, outputs)])
-        return Finished(event.partition, event.key, event.event_id, outputs, done=False)
+        """Move a failed event to a tier or to its dead letters: its inbox row, what to publish."""
+        status, outputs = self._moves.move(tx, event, error)
+        finished = Finished(event.partition, event.key, event.event_id, outputs, done=False)
+        return claim_of(event, status, outputs), finished
 
 
-def _claim(event: Event, status: Status, outputs: Sequence[Output]) -> Claim:
+def claim_of(event: Event, status: Status, outputs: Sequence[Output]) -> Claim:
+    """Return the inbox row of an event that ended in `status` with `outputs`."""
     return Claim(
         event.event_id,
         status,
@@ -471,7 +274,8 @@ def _claim(event: Event, status: Status, outputs: Sequence[Output]) -> Claim:
     )
 
 
-def _finished(event: Event, one: Applied) -> Finished:
+def finished_by(event: Event, one: Applied) -> Finished:
+    """Return what is left to do for an event that its handler has applied."""
     return Finished(
         event.partition, event.key, event.event_id, one.outputs, one.writes, about=one.about
     )

@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from aiokafka.structs import ConsumerRecord
 
 from app.delivery.batch import BatchMessage
+from app.delivery.calls import CallingEffects
 from app.delivery.decoding import bury, decode_records, raw_events
 from app.delivery.deduplicate import first_deliveries
-from app.delivery.effects import CallingEffects, Effects, Finished
+from app.delivery.effects import Effects, Finished
 from app.delivery.events import (
     CallingHandler,
     DueHandler,

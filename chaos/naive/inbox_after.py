@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from app.db.inbox import Status
-from app.delivery.effects import Effects, Finished, _by_handler, _claim, _finished
+from app.delivery.effects import Effects, Finished, by_handler, claim_of, finished_by
 from app.delivery.events import Event
 from chaos.naive.loud import unsafe
 
@@ -28,13 +28,13 @@ class ProcessThenMark(Effects):
         async with self._app.db.transaction() as tx:
             known, fresh = await self._look_up(tx, events)
             work = self._handler.apply(tx, fresh, self._app.clock.now()) if fresh else None
-            applied = await _by_handler(work) if work is not None else []
+            applied = await by_handler(work) if work is not None else []
         finished = known
         if fresh:
             both = list(zip(fresh, applied, strict=True))
             async with self._app.db.transaction() as tx:
-                await self._claim(tx, [_claim(one, Status.DONE, a.outputs) for one, a in both])
-            finished = known | {one.event_id: _finished(one, a) for one, a in both}
+                await self._claim(tx, [claim_of(one, Status.DONE, a.outputs) for one, a in both])
+            finished = known | {one.event_id: finished_by(one, a) for one, a in both}
         return [finished[event.event_id] for event in events]
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from app.db import inbox
 from app.db.inbox import Status
 from app.db.statements import statement
-from app.delivery.effects import Effects, Finished, _by_handler, _claim, _finished
+from app.delivery.effects import Effects, Finished, by_handler, claim_of, finished_by
 from app.delivery.events import Event
 from app.failpoints import failpoint
 from chaos.naive.loud import unsafe
@@ -41,18 +41,18 @@ class MarkThenProcess(Effects):
         async with self._app.db.transaction() as tx:
             known, fresh = await self._look_up(tx, events)
             if fresh:
-                claims = [_claim(one, Status.DONE, ()) for one in fresh]
+                claims = [claim_of(one, Status.DONE, ()) for one in fresh]
                 await inbox.claim(tx, self._name, claims)
         finished = known
         if fresh:
             async with self._app.db.transaction() as tx:
                 work = self._handler.apply(tx, fresh, self._app.clock.now())
-                applied = await _by_handler(work)
+                applied = await by_handler(work)
                 await failpoint("delivery.in_transaction", fresh)
                 both = list(zip(fresh, applied, strict=True))
-                said = [_claim(one, Status.DONE, a.outputs) for one, a in both]
+                said = [claim_of(one, Status.DONE, a.outputs) for one, a in both]
                 tx.later(_SAY, consumer=self._name, **inbox._columns(said))
-            finished = known | {one.event_id: _finished(one, a) for one, a in both}
+            finished = known | {one.event_id: finished_by(one, a) for one, a in both}
         return [finished[event.event_id] for event in events]
 
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from app.db.inbox import Status
-from app.delivery.effects import CallingEffects
 from app.delivery.events import Event
+from app.delivery.moves import Moves
 from app.errors import SymphonyError
 from app.messages.envelope import Output
 from app.topics import DLT_SUFFIX
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from app.delivery import App
 
 
-class GiveUp(CallingEffects):
+class GiveUp(Moves):
     """Parked, and nobody can find it."""
 
-    def _move_on(
+    def move(
         self, tx: Transaction, event: Event, error: SymphonyError
     ) -> tuple[Status, tuple[Output, ...]]:
         """Extends the move: the letter is left out."""
-        status, outputs = super()._move_on(tx, event, error)
+        status, outputs = super().move(tx, event, error)
         return status, tuple(out for out in outputs if not out.topic.endswith(DLT_SUFFIX))
 
 
@@ -37,4 +37,4 @@ def install(app: App) -> None:
     """Have payment give up quietly."""
     if unsafe(app, __name__, "the dead letter of a parked event", "payment"):
         for runner in app.runners:
-            runner.step._effects.__class__ = GiveUp
+            runner.step._effects._moves.__class__ = GiveUp

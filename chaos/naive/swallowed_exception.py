@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from app.delivery.effects import Effects, Finished
+from app.delivery.effects import Effects, Finished, Store
 from app.delivery.events import Event
 from app.errors import SymphonyError
 from app.observability.logging import get_log
@@ -24,7 +24,7 @@ log = get_log(__name__)
 class Swallow(Effects):
     """`except Exception: log`."""
 
-    async def _isolate(self, event: Event, error: SymphonyError) -> Finished:
+    async def _isolate(self, event: Event, error: SymphonyError, store: Store) -> Finished:
         """Replaces the move to a tier."""
         log.error("naive.event_skipped", error=error, event_id=event.event_id)
         return Finished(event.partition, event.key, event.event_id, (), done=False)

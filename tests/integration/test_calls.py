@@ -9,8 +9,8 @@ import pytest
 from aiokafka.structs import ConsumerRecord
 
 from app.delivery import Applied, Event
+from app.delivery.calls import CallingEffects
 from app.delivery.decoding import to_event
-from app.delivery.effects import CallingEffects
 from app.delivery.events import Reply, Retry
 from app.errors import SymphonyError
 from app.messages import decode

@@ -12,7 +12,8 @@ from agents.shipping import Shipping
 from app.clock import SystemClock
 from app.db.statements import statement
 from app.delivery import Applied, Event
-from app.delivery.effects import CallingEffects, Effects, Finished
+from app.delivery.calls import CallingEffects
+from app.delivery.effects import Effects, Finished
 from app.delivery.events import Call, Reply, Write
 from app.errors import Poison
 from app.messages import ShippingRequested
