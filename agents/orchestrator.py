@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from app import ids
 from app.control.canary import Split, board
 from app.db import sagas as rows
-from app.db.sagas import HistoryEntry, SagaWrite
 from app.delivery import (
     About,
     Applied,
@@ -24,29 +22,24 @@ from app.delivery import (
     table_items,
 )
 from app.domain import saga as domain
-from app.domain.batch import Move, decide_in_order
-from app.domain.decision import Incoming, SagaEvent, status_changes
+from app.domain.decision import Incoming, SagaEvent
 from app.domain.definition import Policy
-from app.domain.operations import OPERATED
 from app.domain.record import Saga, from_bytes, to_bytes
-from app.errors import Poison, TransientDatabase
+from app.errors import Poison
 from app.failpoints import failpoint
-from app.messages import Cause, Output, emit, unpack
-from app.messages.deadletter import redriven
-from app.observability import exemplars, metrics
+from app.messages import Output, unpack
+from app.observability import metrics
+from app.orchestrator.emitting import Emitter
+from app.orchestrator.moving import Moved, move_sagas
 from app.topics import (
-    CATALOGUE,
     INVENTORY_RESULT,
     ORDER_CANCEL,
     ORDER_CREATED,
     ORDER_OPERATE,
     ORDER_REVIEWED,
     ORDER_STATUS_CHANGED,
-    PAYMENT_REQUESTED,
-    PAYMENT_REQUESTED_CANARY,
     PAYMENT_RESULT,
     SHIPPING_RESULT,
-    TopicSpec,
 )
 from tables import sagas
 
@@ -56,15 +49,6 @@ if TYPE_CHECKING:
     from app.settings import Settings
 
 NAME = "orchestrator"
-RELOADS_MAX = 3
-"""Guarded updates of one batch that may miss before the whole batch is repeated."""
-
-
-class Moved(NamedTuple):
-    """A move and the bytes of its record, None while nothing is recorded."""
-
-    move: Move
-    body: bytes | None
 
 
 class Orchestrator:
@@ -73,8 +57,7 @@ class Orchestrator:
     def __init__(self, settings: Settings, table: Table, split: Split) -> None:
         """`split` says which orders' charges go to the canary."""
         self._table = table
-        self._split = split
-        self._source = f"{settings.namespace}/{NAME}"
+        self._emitter = Emitter(f"{settings.namespace}/{NAME}", split)
         self._policy = Policy(
             step_deadline_s=settings.step_deadline_s,
             redrives_max=settings.redrives_max,
@@ -99,7 +82,7 @@ class Orchestrator:
             for order_id, listed in by_order.items()
         }
         partitions = {one: listed[0].partition for one, listed in by_order.items()}
-        moves = await self._move(tx, by_order, known, partitions, now)
+        moves = await move_sagas(tx, by_order, known, partitions, now, policy=self._policy)
         return self._results(tx, events, by_order, moves, now)
 
     async def restore(self, tx: Transaction, events: Sequence[Event]) -> list[tuple[Write, ...]]:
@@ -143,52 +126,6 @@ class Orchestrator:
         for event in events:
             self._doubted.get(event.partition, set()).discard(event.key)
 
-    async def _move(
-        self,
-        tx: Transaction,
-        by_order: Mapping[str, Sequence[SagaEvent]],
-        known: dict[str, Saga | None],
-        partitions: Mapping[str, int],
-        now: datetime,
-    ) -> dict[str, Moved]:
-        """Decide and write until every order's version was as expected.
-
-        Whatever changed nothing, or missed its version, was perhaps decided on a stale copy: it is
-        decided again on PostgreSQL's record.
-        """
-        done: dict[str, Moved] = {}
-        authority: set[str] = set()
-        for _ in range(RELOADS_MAX):
-            moves = {one: self._decide(known[one], by_order[one], now) for one in known}
-            doubtful = [one for one in moves if moves[one].doubtful and one not in authority]
-            if doubtful:
-                known.update(await self._load(tx, doubtful))
-                authority.update(doubtful)
-                moves.update(
-                    {one: self._decide(known[one], by_order[one], now) for one in doubtful}
-                )
-            moved = {one: Moved(move, _packed(move.saga)) for one, move in moves.items()}
-            writes = [_write(m, partitions[one]) for one, m in moved.items() if m.move.changed]
-            await failpoint("orchestrator.before_write")
-            hit = await rows.write(tx, writes, now)
-            missed = [one.order_id for one in writes if one.order_id not in hit]
-            done.update({one: m for one, m in moved.items() if one not in missed})
-            if not missed:
-                return done
-            metrics.SAGA_STALE_TABLE.child().inc(len(missed))
-            known = await self._load(tx, missed)
-            authority.update(missed)
-        raise TransientDatabase("sagas of this batch kept changing under it")
-
-    def _decide(self, saga: Saga | None, events: Sequence[SagaEvent], now: datetime) -> Move:
-        jitters = [random.random() for _ in events]
-        return decide_in_order(saga, events, now, policy=self._policy, jitters=jitters)
-
-    async def _load(self, tx: Transaction, order_ids: Sequence[str]) -> dict[str, Saga | None]:
-        await failpoint("orchestrator.before_reload")
-        stored = await rows.load(tx, order_ids)
-        return {one: from_bytes(stored[one].body) if one in stored else None for one in order_ids}
-
     def _working_copy(self, partition: int, key: bytes) -> Saga | None:
         """The table's record; of a saga that is not settled it is in memory too."""
         running = self._running.get(partition, {}).get(key)
@@ -218,62 +155,13 @@ class Orchestrator:
                         tx.after_commit(metrics.SAGA_IGNORED.child(reason).inc)
                         applied[id(event)] = Applied()
                     case domain.Applied():
-                        outputs = self._outputs(tx, event, decision, now)
+                        outputs = self._emitter.outputs(tx, event, decision, now)
                         applied[id(event)] = Applied(outputs, about=_about(decision.saga))
             if body is not None:
                 last = applied[id(listed[-1])]
                 write = Write(sagas.NAME, listed[-1].key, body)
                 applied[id(listed[-1])] = last._replace(writes=(write,))
         return [applied[id(event)] for event in events]
-
-    def _outputs(
-        self, tx: Transaction, event: SagaEvent, decision: domain.Applied, now: datetime
-    ) -> tuple[Output, ...]:
-        """Commands under their own ids, then what the order's status became.
-
-        A command that is sent again says so: its participant may have dead-lettered it, and must
-        then try anew and not repeat that it failed.
-        """
-        saga = decision.saga
-        cause = Cause(
-            event.event_id,
-            saga.correlation_id,
-            event.traceparent or saga.traceparent,
-            event.tracestate,
-        )
-        outputs = [
-            emit(
-                cause,
-                self._topic_of(command.topic, saga.order_id),
-                command.body,
-                event_id=command.command_id,
-                now=now,
-                source=self._source,
-            )
-            for command in decision.commands
-        ]
-        if saga.redrives:
-            outputs = [redriven(output, saga.redrives) for output in outputs]
-        for number, body in enumerate(status_changes(decision)):
-            identity = ids.event_id(event.event_id, f"order.status_changed:{number}")
-            outputs.append(
-                emit(
-                    cause,
-                    ORDER_STATUS_CHANGED,
-                    body,
-                    event_id=identity,
-                    now=now,
-                    source=self._source,
-                )
-            )
-        tx.after_commit(lambda: _count(decision, now, cause.traceparent))
-        return tuple(outputs)
-
-    def _topic_of(self, name: str, order_id: str) -> TopicSpec:
-        """A charge goes to the order's arm as it is now: a re-drive after a rollback to stable."""
-        if name == PAYMENT_REQUESTED.name and self._split.is_canary(order_id):
-            return PAYMENT_REQUESTED_CANARY
-        return CATALOGUE[name]
 
     def recovered(self, partitions: Sequence[int]) -> None:
         """Rebuild the due heaps and the running sagas from the recovered table; doubt them all."""
@@ -333,7 +221,8 @@ class Orchestrator:
             elif saga.due is not None:
                 timers[saga.order_id], known[saga.order_id] = [domain.timeout(saga)], saga
         if timers:
-            moves = await self._move(tx, timers, known, dict.fromkeys(timers, partition), now)
+            partitions = dict.fromkeys(timers, partition)
+            moves = await move_sagas(tx, timers, known, partitions, now, policy=self._policy)
             ticked += [self._fired(tx, one, timers[one][0], moves[one], now) for one in timers]
         return ticked + await self._idle(tx, partition, now)
 
@@ -346,7 +235,7 @@ class Orchestrator:
             return Ticked("", key, Applied((), writes))
         for command in decision.commands:
             tx.after_commit(metrics.SAGA_REDRIVES.child(command.topic, "timeout").inc)
-        outputs = self._outputs(tx, timer, decision, now)
+        outputs = self._emitter.outputs(tx, timer, decision, now)
         return Ticked(timer.event_id, key, Applied(outputs, writes, _about(decision.saga)))
 
     async def _idle(self, tx: Transaction, partition: int, now: datetime) -> list[Ticked]:
@@ -372,7 +261,7 @@ class Orchestrator:
         again = domain.Applied(saga, commands, ())
         for command in commands:
             tx.after_commit(metrics.SAGA_REDRIVES.child(command.topic, "idle").inc)
-        outputs = self._outputs(tx, cause, again, now)
+        outputs = self._emitter.outputs(tx, cause, again, now)
         return Ticked(event_id, key, Applied(outputs, writes, _about(saga)))
 
 
@@ -380,53 +269,8 @@ def _about(saga: Saga) -> About:
     return About(saga.state, saga.traceparent)
 
 
-def _packed(saga: Saga | None) -> bytes | None:
-    return None if saga is None else to_bytes(saga)
-
-
-def _write(moved: Moved, partition: int) -> SagaWrite:
-    move, body = moved
-    saga = move.saga
-    assert saga is not None, "only changed moves are written"
-    assert body is not None
-    return SagaWrite(
-        order_id=saga.order_id,
-        partition=partition,
-        expected=move.expected,
-        version=saga.version,
-        state=saga.state,
-        reason=saga.reason,
-        terminal=saga.settled,
-        body=body,
-        next_due=saga.due,
-        history=[
-            HistoryEntry(line.event, line.target, line.reason, line.cause_id, line.at)
-            for line in move.transitions
-        ],
-    )
-
-
 def _state_of(saga: Saga | None) -> str:
     return saga.state if saga is not None else "none"
-
-
-def _count(decision: domain.Applied, now: datetime, traceparent: str) -> None:
-    saga = decision.saga
-    if saga.version == 1:
-        metrics.SAGA_STARTED.child().inc()
-    for line in decision.transitions:
-        if line.event in OPERATED:
-            metrics.SAGA_OPERATIONS.child(line.event).inc()
-        if line.source is line.target:
-            continue
-        if line.source is not None:
-            metrics.SAGA_TRANSITIONS.child(line.source, line.target).inc()
-        if saga.final and line.target is saga.state:
-            metrics.SAGA_FINISHED.child(saga.state, saga.reason).inc()
-            if saga.started_at is not None and line.source is not None:
-                lasted_s = (now - saga.started_at).total_seconds()
-                trace = exemplars.of(traceparent)
-                metrics.SAGA_SECONDS.child(saga.state).observe(max(0.0, lasted_s), trace)
 
 
 def register(app: App) -> None:

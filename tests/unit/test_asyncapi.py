@@ -146,7 +146,8 @@ def test_flows_name_every_role() -> None:
 
 
 def test_flows_send_what_agents_name() -> None:
-    """Every topic that an agent imports by name is one it receives or sends, and the reverse.
+    """Every topic that an agent, or what stands beneath it, names is one it receives or sends, and
+    the reverse.
 
     What the orchestrator sends to participants stands in the definitions of the saga.
     """
@@ -156,8 +157,8 @@ def test_flows_send_what_agents_name() -> None:
     commands = {topic for d in DEFINITIONS.values() for s in d.steps for topic in
                 (s.topic, s.compensation.topic if s.compensation else s.topic)}  # fmt: skip
     for role in ("orchestrator", "payment", "inventory", "shipping"):
-        files = [ROOT / "agents" / f"{role}.py", ROOT / "app" / "participants" / f"{role}.py"]
-        source = "".join(file.read_text() for file in files if file.exists())
+        beneath = [f"agents/{role}.py", f"app/participants/{role}.py", f"app/{role}/*.py"]
+        source = "".join(file.read_text() for name in beneath for file in ROOT.glob(name))
         named = {one.name for name, one in constants.items() if re.search(rf"\b{name}\b", source)}
         if role == "orchestrator":
             named |= commands

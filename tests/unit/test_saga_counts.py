@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from agents.orchestrator import _count
 from app.domain.exploration import START, cancellation, creation
 from app.domain.saga import Applied, Saga, decide
 from app.observability import metrics
+from app.orchestrator.emitting import count
 
 pytestmark = pytest.mark.unit
 
@@ -27,7 +27,7 @@ def test_a_saga_that_ends_with_its_first_event_is_finished(events: list[object])
     for event in events:
         decision = decide(saga, event, START)  # type: ignore[arg-type]
         assert isinstance(decision, Applied)
-        _count(decision, START, "")
+        count(decision, START, "")
         saga = decision.saga
     assert isinstance(saga, Saga)
     after = counted()
