@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from app.census.service import CensusService
 from app.clock import Clock
 from app.db import slo as rows
 from app.db.slo import Place
@@ -263,11 +264,11 @@ def letters_of(settings: Settings, table: Table, clock: Clock) -> Panes:
 
 
 def register(app: App) -> None:
-    """Declare both agents, their table, and the service that tells what the panes say.
+    """Declare both agents, their table, the service that tells what the panes say, and the census.
 
     While an objective's file is broken nobody can say what is good: nothing is told then, and
     outcomes stay in their topic, to be counted by a worker that starts with better files. Dead
-    letters, and the census beside this, need no objective.
+    letters and the census need no objective.
     """
     usable = _are_usable(app)
     table = slo_panes.declare(app)
@@ -291,6 +292,7 @@ def register(app: App) -> None:
     )
     if usable:
         app.service(SnapshotService(app))
+    app.service(CensusService(app))
 
 
 def _are_usable(app: App) -> bool:

@@ -107,7 +107,7 @@ ROLES: Mapping[str, Role] = MappingProxyType(
             ),
             Role(
                 "slo",
-                ("agents.slo", "agents.census"),
+                ("agents.slo",),
                 "counts what the service level objectives are judged by, and takes the census",
                 tables=("slo_panes",),
                 fetch_pace_ms=500,

@@ -14,9 +14,9 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from agents import census as service
-from agents.census import KAFKA, POSTGRES, CensusService
+from app.census import service
 from app.census.kafka import KafkaCensus
+from app.census.service import KAFKA, POSTGRES, CensusService
 from app.clock import SystemClock
 from app.db.engine import Database
 from app.db.grants import dsn_of

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from agents import census
-from agents.census import KAFKA, POSTGRES, CensusService
+from app.census import service as census
 from app.census.kafka import KafkaBooks
+from app.census.service import KAFKA, POSTGRES, CensusService
 from app.clock import ManualClock
 from app.db.census import Books, SagaBooks
 from app.observability import metrics

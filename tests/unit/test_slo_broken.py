@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from agents.census import CensusService
 from agents.slo import Panes
 from app import cli
+from app.census.service import CensusService
 from app.delivery.decoding import letter_id
 from app.factory import create_app
 from app.settings import load_settings

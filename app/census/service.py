@@ -1,4 +1,4 @@
-"""The census in role `slo`: reads Kafka and PostgreSQL every few seconds and shows the figures.
+"""A service of role `slo`: reads Kafka and PostgreSQL every few seconds and shows the figures.
 
 It stands beside the role's consumers and never holds them up. Every worker of the role reports the
 same. A source that does not answer makes its figures absent once they are older than
@@ -23,7 +23,7 @@ from app.observability.logging import get_log
 from app.topics import DEAD_LETTER_TOPICS
 
 if TYPE_CHECKING:
-    from app.delivery import App
+    from app.delivery.app import App
 
 log = get_log(__name__)
 
@@ -169,8 +169,3 @@ def clear_postgres() -> None:
     """Nothing is known of PostgreSQL."""
     for family in _OF_POSTGRES:
         family.forget()
-
-
-def register(app: App) -> None:
-    """Have `app` take the census."""
-    app.service(CensusService(app))
