@@ -16,6 +16,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,7 +37,8 @@ from chaos.lab.eviction import evict
 from chaos.lab.process import free_port
 from chaos.ledger.fleet import Fleet
 from chaos.ledger.subject import Launch, environment
-from chaos.ledger.topic import committed_offsets, end_offsets
+from chaos.ledger.topic import committed_offsets
+from chaos.records import end_offsets
 from tests.conformance.subjects import Facts, Subject, query
 from tests.integration.gateway_process import GatewayProcess
 from tests.waiting import wait_until
@@ -333,7 +335,8 @@ class Stage:
         """Wait until the group has committed everything there is on its topics."""
 
         def all_committed() -> bool:
-            ends = end_offsets(self.bootstrap, self.subject.topics, PARTITIONS)
+            places = product(self.subject.topics, range(PARTITIONS))
+            ends = end_offsets(self.bootstrap, places)
             done = committed_offsets(self.bootstrap, self.group)
             return all(done.get(tp, 0) >= end for tp, end in ends.items())
 
