@@ -33,11 +33,9 @@ NOT_RUN = {
     "app.delivery.table_store",
     "app.delivery.watchdog",
     "app.redrive.runner",
-    "app.redrive.service",
-    "app.redrive.worker",
     "app.slo.service",
     "app.delivery.exits",
-    "agents.relay",
+    "app.work",
     "agents.probe",
 }
 """Modules whose use of time, or of the end of the process, no simulated worker reaches."""
