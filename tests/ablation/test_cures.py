@@ -50,7 +50,7 @@ def test_every_plugin_and_every_experiment_is_used() -> None:
     assert installable == {cure.name for cure in CURES}
     assert set(EXPERIMENTS) == {cure.experiment for cure in CURES}
     assert len(CURES) >= 30
-    assert sum(cure.tested for cure in CURES) >= 5
+    assert sum(cure.tested for cure in CURES) >= 4
 
 
 @by_name
