@@ -1,4 +1,4 @@
-"""The payment gateway simulator as a process of its own, for tests."""
+"""The payment gateway simulator as a process, for tests; it ends with whoever started it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from chaos.lab.process import free_port
+from chaos.lab.process import free_port, port_in_use, spawn, tail
+from tests.waiting import wait_until
 
 
 class GatewayProcess:
@@ -27,13 +28,17 @@ class GatewayProcess:
 
     def start(self, *options: str) -> GatewayProcess:
         command = [sys.executable, "-m", "chaos.gateway_sim", "--ledger", str(self.ledger)]
-        self.process = subprocess.Popen(
+        self.process = process = spawn(
             [*command, "--port", str(self.port), "--latency-ms-max", "0", *options],
-            stdout=subprocess.PIPE,
+            log=self.ledger.with_suffix(".log"),
             cwd=Path(__file__).parents[2],
         )
-        assert self.process.stdout is not None
-        assert json.loads(self.process.stdout.readline())["port"] == self.port
+        wait_until(
+            lambda: port_in_use(self.port) or process.poll() is not None,
+            timeout_s=60,
+            what="the gateway listens",
+        )
+        assert process.poll() is None, tail(self.ledger.with_suffix(".log"))
         return self
 
     def kill(self) -> None:
@@ -47,8 +52,6 @@ class GatewayProcess:
             return 0
         self.process.send_signal(number)
         code = self.process.wait(30)
-        assert self.process.stdout is not None
-        self.process.stdout.close()
         self.process = None
         return code
 
