@@ -214,7 +214,7 @@ def test_a_clock_is_read_off_what_was_written(
 def test_a_clock_that_nothing_was_written_by_is_void(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not even when the plug-in says that the clock is wrong."""
     monkeypatch.setattr(inside, "WRITTEN_S", 0.0)
-    monkeypatch.setattr(records, "read", lambda *_: iter(()))
+    monkeypatch.setattr(records, "read", lambda *_, **__: iter(()))
     run = run_of(SimpleNamespace(bootstrap=""), skew_s=3600.0, since_ms=0)
     with pytest.raises(Unproved, match=r"payment\.result"):
         inside.Clock().prove(run)
@@ -244,7 +244,7 @@ def test_results_that_nobody_held_back_are_void(
 ) -> None:
     """The failpoint's line in the log is not enough."""
     monkeypatch.setattr(late_results, "OVERDUE_S", 0.0)
-    monkeypatch.setattr(records, "read", lambda *_: iter([stamped("", MIDNIGHT_S)]))
+    monkeypatch.setattr(records, "read", lambda *_, **__: iter([stamped("", MIDNIGHT_S)]))
     world = world_of(tmp_path, f"{late_results.STRUCK} {late_results.POINT}\n")
     world.sql = lambda *_: [(COMMAND, MIDNIGHT_S)]
     run = run_of(world, size=0)

@@ -54,9 +54,10 @@ RUNNING = (
 REPLAYED_MAX = 2_000
 #: Delays that make it likely that a worker is stopped inside a step, before and after its COMMIT.
 SLOW_STEP = "delivery.before_transaction=delay:150ms,delivery.after_commit=delay:150ms"
-#: A stall of the machine, not of the database, must not be answered with 503; and what fails for
-#: good is to be given up soon.
+#: A stall of the machine, not of the database, must not be answered with 503, nor must it use up a
+#: record's tries while the gateway fails for a while; the next try is soon.
 PATIENT = {
+    "SYMPHONY_RETRY_ATTEMPTS_MAX": "12",
     "SYMPHONY_API_REQUEST_TIMEOUT_S": "15",
     "SYMPHONY_API_QUEUE_WAIT_MAX_MS": "15000",
     "SYMPHONY_RETRY_TIERS_S": "1,5",
