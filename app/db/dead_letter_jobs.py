@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
+    from app.db.cursor import Cursor
     from app.db.engine import Database, Transaction
 
 ENDED: Final = ("DONE", "CANCELLED", "FAILED")
@@ -76,13 +77,6 @@ class Job(NamedTuple):
     created_at: datetime
     started_at: datetime | None
     ended_at: datetime | None
-
-
-class Place(NamedTuple):
-    """A place in the list of jobs, newest first: continue after this one."""
-
-    created_at: datetime
-    id: str
 
 
 _COLUMNS = (
@@ -223,7 +217,7 @@ async def get(db: Database, job_id: str) -> Job | None:
     return _job(rows[0]) if rows else None
 
 
-async def recent(db: Database, limit: int, after: Place | None = None) -> list[Job]:
+async def recent(db: Database, limit: int, after: Cursor | None = None) -> list[Job]:
     """Return at most `limit` jobs, newest first, those older than `after`."""
     at, job_id = after if after is not None else (None, None)
     return [_job(row) for row in await db.fetch(_RECENT, at=at, id=job_id, limit=limit)]

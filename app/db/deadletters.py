@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
+    from app.db.cursor import Cursor
     from app.db.engine import Database, Transaction
 
 _NAMESPACE = "5f2d7a0e-6f0b-5c53-9b6f-1f1a2f6f4f10"
@@ -92,13 +93,6 @@ def letter_id(topic: str, partition: int, offset: int) -> str:
 def pack_headers(headers: Sequence[tuple[str, bytes | None]]) -> bytes:
     """Return the bytes under which exact headers are stored."""
     return _pack_headers(list(headers))
-
-
-class Place(NamedTuple):
-    """A place in the list, newest first: continue after this letter."""
-
-    at: datetime
-    id: str
 
 
 class Count(NamedTuple):
@@ -235,7 +229,7 @@ async def peek(
     *,
     status: str = "",
     fingerprint: str = "",
-    after: Place | None = None,
+    after: Cursor | None = None,
 ) -> list[DeadLetter]:
     """Return at most `limit` letters of `topic`, newest first; of one status, of one group."""
     at, letter_id = after if after is not None else (None, None)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from app.db.cursor import NEWEST, Cursor
 from app.db.statements import statement
 
 if TYPE_CHECKING:
@@ -103,9 +104,6 @@ LIST = statement(
     " where (created_at, id) < (:before_at::timestamptz, :before_id::uuid)"
     " order by created_at desc, id desc limit :limit"
 )
-NEWEST = statement(
-    f"select {_COLUMNS} from ops.gameday_run order by created_at desc, id desc limit :limit"
-)
 SHOW = statement(f"select {_COLUMNS} from ops.gameday_run where id = :id")
 CURRENT = statement(f"select {_COLUMNS} from ops.gameday_run where status <> 'ENDED' limit 1")
 PHASE = statement(
@@ -155,14 +153,9 @@ async def abort(tx: Transaction, run_id: str) -> bool:
     return bool(await tx.fetch(ABORT, id=run_id))
 
 
-async def recent(
-    db: Database, limit: int, before: tuple[datetime, str] | None = None
-) -> list[RunRow]:
+async def recent(db: Database, limit: int, before: Cursor = NEWEST) -> list[RunRow]:
     """Runs, newest first, older than `before`."""
-    if before is None:
-        rows = await db.fetch(NEWEST, limit=limit)
-    else:
-        rows = await db.fetch(LIST, limit=limit, before_at=before[0], before_id=before[1])
+    rows = await db.fetch(LIST, limit=limit, before_at=before.at, before_id=before.id)
     return [run_row(row) for row in rows]
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from app.db.order_reads import Cursor
+from app.db.cursor import Cursor
 from app.db.statements import statement
 from app.errors import TransientDatabase
 
@@ -128,8 +128,8 @@ async def listed(db: Database, limit: int, before: Cursor, subject: str) -> list
     rows = await db.fetch(
         _LISTED,
         subject=subject,
-        before_at=before.created_at,
-        before_id=before.order_id,
+        before_at=before.at,
+        before_id=before.id,
         limit=limit,
     )
     return [NotificationRow(*row) for row in rows]

@@ -6,9 +6,10 @@ looks at LOOKED_MAX orders at most. Reads are single statements, so each is cons
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from app.db.cursor import NEWEST, OLDEST, Cursor
 from app.db.intake import STATUS_CREATED
 from app.db.seed import UNTRACKED_SKU
 from app.db.statements import statement
@@ -109,17 +110,6 @@ _PRODUCT = statement(
 )
 
 
-class Cursor(NamedTuple):
-    """A place in a list that is ordered newest first: continue after this order."""
-
-    created_at: datetime
-    order_id: str
-
-
-NEWEST = Cursor(datetime.max.replace(tzinfo=UTC), "ffffffff-ffff-ffff-ffff-ffffffffffff")
-OLDEST = Cursor(datetime.min.replace(tzinfo=UTC), "00000000-0000-0000-0000-000000000000")
-
-
 class OrderFilter(NamedTuple):
     """Which orders; empty and None ask for nothing. `since` is included, `until` is not."""
 
@@ -165,8 +155,8 @@ async def recent(
     page may be short, even empty, and not be the last.
     """
     if wanted.until is not None:
-        before = min(before, Cursor(wanted.until, OLDEST.order_id))
-    start = Cursor(wanted.since, OLDEST.order_id) if wanted.since is not None else OLDEST
+        before = min(before, Cursor(wanted.until, OLDEST.id))
+    start = Cursor(wanted.since, OLDEST.id) if wanted.since is not None else OLDEST
     last = None
     if wanted.status:
         last = await looked_to(db, before, wanted.customer)
@@ -174,10 +164,10 @@ async def recent(
     first = last or start
     rows = await db.fetch(
         _LISTED,
-        before_at=before.created_at,
-        before_id=before.order_id,
-        from_at=first.created_at,
-        from_id=first.order_id,
+        before_at=before.at,
+        before_id=before.id,
+        from_at=first.at,
+        from_id=first.id,
         status=wanted.status,
         customer=wanted.customer,
         limit=limit,
@@ -189,8 +179,8 @@ async def looked_to(db: Database, before: Cursor, customer: str = "") -> Cursor 
     """Return the place LOOKED_MAX orders after `before`; None when there are not so many."""
     places = await db.fetch(
         _PLACE,
-        before_at=before.created_at,
-        before_id=before.order_id,
+        before_at=before.at,
+        before_id=before.id,
         customer=customer,
         looked=LOOKED_MAX,
     )

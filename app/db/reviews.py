@@ -18,8 +18,8 @@ from app.db.statements import statement
 from app.messages import Output
 
 if TYPE_CHECKING:
+    from app.db.cursor import Cursor
     from app.db.engine import Database, Transaction
-    from app.db.order_reads import Cursor
 
 AUTO_REJECTED: Final = "AUTO_REJECTED"
 
@@ -156,7 +156,7 @@ async def pending(db: Database, limit: int, after: Cursor) -> list[PendingRow]:
 
     An order that was cancelled meanwhile waits for nobody.
     """
-    rows = await db.fetch(_PENDING, after_at=after.created_at, after_id=after.order_id, limit=limit)
+    rows = await db.fetch(_PENDING, after_at=after.at, after_id=after.id, limit=limit)
     return [PendingRow(*row) for row in rows]
 
 

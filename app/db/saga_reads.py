@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from app.db import order_reads
-from app.db.order_reads import NEWEST, OLDEST, Cursor
+from app.db.cursor import NEWEST, OLDEST, Cursor
 from app.db.statements import statement
 from app.domain.definition import FINAL
 
@@ -101,10 +101,10 @@ async def sagas(
     start = last or OLDEST
     rows = await db.fetch(
         _LISTED,
-        before_at=before.created_at,
-        before_id=before.order_id,
-        from_at=start.created_at,
-        from_id=start.order_id,
+        before_at=before.at,
+        before_id=before.id,
+        from_at=start.at,
+        from_id=start.id,
         running=wanted.running,
         limit=limit,
         **wanted._asdict(),

@@ -18,6 +18,7 @@ import psycopg2
 import psycopg2.extensions
 
 from app.db import audit_log, gamedays
+from app.db.cursor import NEWEST
 from app.db.gamedays import LEASE_S, RunRow, run_row
 from app.db.statements import Statement
 from app.observability.logging import get_log
@@ -79,7 +80,8 @@ class Book:
 
     def recent(self, limit: int) -> list[RunRow]:
         """Runs, newest first."""
-        return [run_row(row) for row in self._rows(gamedays.NEWEST, limit=limit)]
+        rows = self._rows(gamedays.LIST, limit=limit, before_at=NEWEST.at, before_id=NEWEST.id)
+        return [run_row(row) for row in rows]
 
     def current(self, going_on: Callable[[], bool]) -> RunRow | None:
         """The open run; one whose owner is gone is ended first, unless a GameDay is `going_on`."""

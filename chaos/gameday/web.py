@@ -18,13 +18,13 @@ from msgspec import Meta
 
 from app import ids
 from app.db import audit_log, gamedays
-from app.db.order_reads import Cursor
+from app.db.cursor import Cursor
 from app.observability.health import json_response
 from chaos.gameday import lock, web_catalogue
 from chaos.gameday.errors import GameDayError
 from web.actor import actor_of
 from web.api.bodies import decode, read_json
-from web.api.paging import BEFORE, LIMIT, cursor_of, limit_of, next_cursor
+from web.api.paging import BEFORE, LIMIT, next_cursor, page_of
 from web.context import CONTEXT
 from web.edge import REQUEST_ID
 from web.problems import Problem, invalid, not_found
@@ -171,9 +171,7 @@ async def status(request: web.Request) -> web.Response:
 
 async def runs(request: web.Request) -> web.Response:
     """GET /api/gameday/runs?limit=&before=: the history, newest first."""
-    limit, text = limit_of(request), request.query.get("before", "")
-    place = cursor_of(text)
-    before = (place.created_at, place.order_id) if text else None
+    limit, before = page_of(request)
     rows = await gamedays.recent(request.app[CONTEXT].db, limit, before)
     last = Cursor(rows[-1].created_at, rows[-1].id) if len(rows) == limit else None
     return json_response(RunsOut([_out(row) for row in rows], next_cursor(last)))

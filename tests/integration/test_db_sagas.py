@@ -12,7 +12,8 @@ import pytest
 from pydantic import SecretStr
 
 from app.db import deadletters, order_reads, outbox, sagas
-from app.db.deadletters import DeadLetter, Place
+from app.db.cursor import Cursor
+from app.db.deadletters import DeadLetter
 from app.db.engine import Database, statement
 from app.db.sagas import HistoryEntry, SagaWrite
 from app.errors import RowsMissed
@@ -270,5 +271,5 @@ async def test_dead_letters_are_indexed_once_with_raw_bytes(db: Database) -> Non
     )
     newest = await deadletters.peek(db, letters[0].topic, 2)
     assert [one.offset for one in newest] == [2, 1]
-    rest = await deadletters.peek(db, letters[0].topic, 2, after=Place(newest[1].at, newest[1].id))
+    rest = await deadletters.peek(db, letters[0].topic, 2, after=Cursor(newest[1].at, newest[1].id))
     assert [one.offset for one in rest] == [0]

@@ -9,7 +9,7 @@ import msgspec
 from aiohttp import web
 
 from app.db import notifications
-from app.db.order_reads import Cursor
+from app.db.cursor import Cursor
 from app.observability.health import json_response
 from web.api.filters import text_of
 from web.api.paging import BEFORE, LIMIT, next_cursor, page_of

@@ -11,7 +11,7 @@ from aiohttp import web
 from msgspec import Meta
 
 from app import ids
-from app.db.order_reads import NEWEST, Cursor
+from app.db.cursor import NEWEST, Cursor
 from web.problems import Problem
 from web.routes import Param
 
@@ -46,8 +46,8 @@ def next_cursor(place: Cursor | None) -> str | None:
     """Return the opaque text of a place, or None."""
     if place is None:
         return None
-    micros = round(place.created_at.timestamp() * 1_000_000)
-    return urlsafe_b64encode(f"{micros}/{place.order_id}".encode()).decode().rstrip("=")
+    micros = round(place.at.timestamp() * 1_000_000)
+    return urlsafe_b64encode(f"{micros}/{place.id}".encode()).decode().rstrip("=")
 
 
 def cursor_of(text: str, name: str = "before", start: Cursor = NEWEST) -> Cursor:
@@ -56,15 +56,13 @@ def cursor_of(text: str, name: str = "before", start: Cursor = NEWEST) -> Cursor
         return start
     try:
         padded = text + "=" * (-len(text) % 4)
-        micros, _, order_id = (
-            urlsafe_b64decode(padded.encode("ascii")).decode("ascii").partition("/")
-        )
-        if not ids.is_uuid(order_id):
-            raise ValueError("not an order id")
+        micros, _, row_id = urlsafe_b64decode(padded.encode("ascii")).decode("ascii").partition("/")
+        if not ids.is_uuid(row_id):
+            raise ValueError("not an id")
         seconds, fraction = divmod(int(micros), 1_000_000)
         at = datetime.fromtimestamp(seconds, UTC).replace(microsecond=fraction)
     except (ValueError, OverflowError, OSError, binascii.Error):
         raise Problem(
             400, "bad_parameter", f"{name} must be a cursor of an earlier answer."
         ) from None
-    return Cursor(at, order_id)
+    return Cursor(at, row_id)

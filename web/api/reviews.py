@@ -10,7 +10,7 @@ from aiohttp import web
 from msgspec import Meta
 
 from app.db import audit_log, reviews
-from app.db.order_reads import OLDEST, Cursor
+from app.db.cursor import OLDEST, Cursor
 from app.messages import OrderReviewed
 from app.observability import metrics
 from app.observability.health import json_response

@@ -5,7 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from app.db import dead_letter_jobs as jobs
-from app.db.order_reads import Cursor
+from app.db.cursor import Cursor
 from app.observability.health import json_response
 from web.actor import actor_of
 from web.api.dlq.requests import id_of, limit_of, place_of
@@ -21,7 +21,7 @@ async def recent(request: web.Request) -> web.Response:
     context = request.app[CONTEXT]
     limit = limit_of(request)
     place = place_of(request)
-    found = await jobs.recent(context.db, limit, jobs.Place(*place) if place else None)
+    found = await jobs.recent(context.db, limit, place)
     last = found[-1] if len(found) == limit else None
     following = None if last is None else next_cursor(Cursor(last.created_at, last.id))
     return json_response(JobsOut([job_out(one) for one in found], following))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from app.db import deadletters
-from app.db.order_reads import Cursor
+from app.db.cursor import Cursor
 from app.observability.health import json_response
 from app.redrive.judge import judge, policy_of
 from web.api.dlq.requests import STATUSES, id_of, known_topic, limit_of, place_of, topic_of

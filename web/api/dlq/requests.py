@@ -8,7 +8,7 @@ from aiohttp import web
 
 from app import ids
 from app.db import deadletters
-from app.db.deadletters import Place
+from app.db.cursor import Cursor
 from app.topics import dead_letter_topic
 from web.api.bodies import decode, read_json
 from web.api.paging import cursor_of
@@ -63,13 +63,13 @@ def limit_of(request: web.Request, name: str = "limit") -> int:
     return number_of(request, name, 1, request.app[CONTEXT].settings.dlq_list_max, LISTED_DEFAULT)
 
 
-def place_of(request: web.Request) -> Place | None:
+def place_of(request: web.Request) -> Cursor | None:
     """Return the place that `after` names, None when absent; raises Problem 400."""
     text = request.query.get("after", "")
     if not text:
         return None
     try:
-        return Place(*cursor_of(text))
+        return cursor_of(text)
     except Problem:
         raise Problem(400, "bad_parameter", "after must be `next` of an earlier answer.") from None
 
