@@ -21,6 +21,7 @@ from typing import Any
 from app.settings import load_settings
 from app.slo.panes import WINDOWS_S
 from bench import machine, report
+from chaos.console.api import Api
 from chaos.gameday import catalogue
 from chaos.gameday.alerts import sentence
 from chaos.gameday.errors import GameDayError
@@ -32,6 +33,7 @@ from chaos.lab.client import Lab
 from chaos.observe.alert import HOUR_S
 from chaos.observe.alerts_on_orders import BURN_ALERTS
 from chaos.observe.reader import Prometheus, Unreadable
+from chaos.workload.target import target_of
 
 DEFAULT = (
     "slow-provider",
@@ -117,8 +119,10 @@ def examine(names: Sequence[str], labs: Labs) -> Iterator[Ran]:
 
 
 def _sit(lab: Lab, name: str) -> Mapping[str, Any]:
-    """One experiment, once the alerts that it asks about are quiet."""
+    """One experiment, once what the one before it left behind is put away, and the alerts that it
+    asks about are quiet."""
     experiment = catalogue.shipped(name)
+    _put_letters_away(Api(target_of(lab).url))
     _quiet(lab, experiment.ours.sheet.asked if experiment.ours.sheet else frozenset())
     began = time.monotonic()
     game = prepare(experiment, requested_by="bench", say=_tell, lab=lab)
@@ -126,6 +130,16 @@ def _sit(lab: Lab, name: str) -> Mapping[str, Any]:
     if game.aborted.startswith("SIG"):  # Ctrl-C came, and the GameDay has ended itself
         raise KeyboardInterrupt
     return {**journal["x-symphony"], "took_s": round(time.monotonic() - began, 1)}
+
+
+def _put_letters_away(api: Api) -> None:
+    """Discard every open dead letter: those that wait long would be taken for a fault's doing.
+    Raises ApiError."""
+    for topic in api.get("/api/dlq/topics")["topics"]:
+        if topic["open"]:
+            _tell(f"{topic['open']} dead letters of {topic['topic']} are put away")
+            path = f"/api/dlq/{topic['topic']}/discard"
+            api.post(path, {"reason": "left by an earlier experiment"}, {"X-Operator": "bench"})
 
 
 def _quiet(lab: Lab, names: frozenset[str]) -> None:
